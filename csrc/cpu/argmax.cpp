@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "deeperlab/argmax.h"
+
+#include <algorithm>
+
+#include "parallel.h"
+
+namespace deeperlab::cpu {
+namespace {
+
+template <class T>
+void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label,
+                   const Parallel& parallel) {
+  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int n, int y) {
+    int32_t* row = node_label + (int64_t(n) * shape.h + y) * shape.w;
+    for (int x = 0; x < shape.w; ++x) {
+      Best best = no_class();
+      for (int c = 0; c < shape.classes; ++c) {
+        best.offer(logits.plane<T>(n, c)(y, x), c);
+      }
+      row[x] = best.label;
+    }
+  });
+  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int n, int y) {
+    const int32_t* nodes = node_label + int64_t(n) * shape.h * shape.w;
+    int32_t* row = label + (int64_t(n) * shape.height + y) * shape.width;
+    for (int x = 0; x < shape.width; ++x) {
+      const Cell cell = cell_of_pixel(y, x, shape.stride, shape.h, shape.w);
+      if (agrees(nodes, shape.w, cell)) {
+        row[x] = nodes[int64_t(cell.y) * shape.w + cell.x];
+        continue;
+      }
+      Best best = no_class();
+      for (int c = 0; c < shape.classes; ++c) {
+        best.offer(interpolate(logits.plane<T>(n, c), cell, shape.stride), c);
+      }
+      row[x] = best.label;
+    }
+  });
+}
+
+template <class I>
+void copy_labels(const View& labels, const Shape& shape, int32_t* node_label, int32_t* label,
+                 const Parallel& parallel) {
+  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int n, int y) {
+    const I* from = static_cast<const I*>(labels.data) + n * labels.image + y * labels.row;
+    int32_t* row = label + (int64_t(n) * shape.height + y) * shape.width;
+    for (int x = 0; x < shape.width; ++x) {
+      row[x] = valid_label(int64_t(from[x * labels.column]), shape.classes);
+    }
+  });
+  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int n, int i) {
+    const int64_t y = std::min<int64_t>(int64_t(shape.stride) * i, shape.height - 1);
+    const int32_t* from = label + (int64_t(n) * shape.height + y) * shape.width;
+    int32_t* row = node_label + (int64_t(n) * shape.h + i) * shape.w;
+    for (int j = 0; j < shape.w; ++j) {
+      row[j] = from[std::min<int64_t>(int64_t(shape.stride) * j, shape.width - 1)];
+    }
+  });
+}
+
+}  // namespace
+
+void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, const Parallel& parallel) {
+  if (is_floating(semantic.type)) {
+    with_float_type(semantic.type, [&](auto element) {
+      argmax_logits<decltype(element)>(semantic, shape, node_label, label, parallel);
+    });
+  } else {
+    with_integer_type(semantic.type, [&](auto element) {
+      copy_labels<decltype(element)>(semantic, shape, node_label, label, parallel);
+    });
+  }
+}
+
+}  // namespace deeperlab::cpu

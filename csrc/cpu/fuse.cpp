@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "deeperlab/fuse.h"
+
+#include <algorithm>
+
+#include "deeperlab/scratch.h"
+
+namespace deeperlab::cpu {
+namespace {
+
+// What lies between the stages. The label map needs no place: it is refined in place into the semantic map.
+struct Layout {
+  int32_t *node_label, *node_instance;  // [N, h, w]
+  float* node_distance;                 // [N, h, w]
+  Point* target;                        // [N, P, h, w]
+  int64_t* votes;                       // [N, P, rows, columns]
+  Candidate* candidate;                 // [N, K]
+  Point *position, *keypoints;          // [N, K], [N, K, P]
+  float *keypoint_score, *score;        // [N, K, P], [N, K]
+  int32_t* count;                       // [N]
+  char* stage;                          // scratch of the stage that runs
+  int64_t bytes;
+};
+
+Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, void* block) {
+  Scratch scratch(block);
+  const int64_t nodes = int64_t(shape.images) * shape.h * shape.w;
+  const int64_t seeds = int64_t(shape.images) * params.max_candidates;
+  const int p = graph.keypoints;
+  Layout at{};
+  at.node_label = scratch.take<int32_t>(nodes);
+  at.node_instance = scratch.take<int32_t>(nodes);
+  at.node_distance = scratch.take<float>(nodes);
+  at.target = scratch.take<Point>(nodes * p);
+  at.votes = scratch.take<int64_t>(shape.images * p * vote_grid(shape, params).size());
+  at.candidate = scratch.take<Candidate>(seeds);
+  at.position = scratch.take<Point>(seeds);
+  at.keypoints = scratch.take<Point>(seeds * p);
+  at.keypoint_score = scratch.take<float>(seeds * p);
+  at.score = scratch.take<float>(seeds);
+  at.count = scratch.take<int32_t>(shape.images);
+  at.stage = scratch.take<char>(std::max({vote_scratch_bytes(shape, p, params), peaks_scratch_bytes(shape, p, params),
+                                          select_scratch_bytes(shape, params), merge_scratch_bytes(shape, params)}));
+  at.bytes = scratch.bytes();
+  return at;
+}
+
+}  // namespace
+
+int64_t fuse_scratch_bytes(const Shape& shape, const Graph& graph, const Params& params) {
+  return lay_out(shape, graph, params, nullptr).bytes;
+}
+
+void fuse(const Heads& heads, const Graph& graph, const Things& things, const Shape& shape, const Params& params,
+          const Panoptic& out, void* scratch, const Parallel& parallel) {
+  const Layout at = lay_out(shape, graph, params, scratch);
+  const int p = graph.keypoints;
+  int32_t* label = out.semantic;
+
+  argmax(heads.semantic, shape, at.node_label, label, parallel);
+  refine(heads.long_range, heads.short_range, shape, p, params, at.target, parallel);
+  vote(heads.heatmap, heads.short_range, at.target, at.node_label, things, shape, p, params, at.votes, at.stage,
+       parallel);
+  peaks(at.votes, shape, p, params, at.candidate, at.position, at.count, out.truncated, at.stage, parallel);
+  trace(at.candidate, at.position, at.count, heads.middle_range, heads.short_range, graph, shape, params, at.keypoints,
+        parallel);
+  rescore(at.keypoints, at.count, at.votes, heads.heatmap, shape, p, params, at.keypoint_score, at.score, parallel);
+  select(at.candidate, at.count, at.keypoints, at.keypoint_score, at.score, shape, p, params, out.keypoints, out.score,
+         out.count, out.truncated, at.stage, parallel);
+  assign(at.target, at.node_label, label, out.keypoints, out.count, things, shape, p, params, at.node_instance,
+         at.node_distance, out.instance, parallel);
+  merge(label, out.instance, at.node_label, at.node_instance, at.node_distance, out.keypoints, out.count, things, shape,
+        p, params, out.semantic, out.category, out.area, out.class_area, at.stage, parallel);
+}
+
+}  // namespace deeperlab::cpu

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a loop runs on several threads: a callback that the binding provides. Tasks write to places of their own, so
+// results do not depend on the number of threads; tasks do not throw.
+#pragma once
+
+#include <cstdint>
+
+namespace deeperlab::cpu {
+
+struct Parallel {
+  using Range = void (*)(void* closure, int64_t begin, int64_t end);
+  // Covers [0, n) with calls of range(closure, begin, end), at least `grain` long where possible.
+  void (*run)(const Parallel& self, int64_t n, int64_t grain, Range range, void* closure);
+  int threads;  // for `run`; 0 where the binding's thread pool has a setting of its own
+};
+
+// Calls task(i) for every i in [0, n); about `grain` tasks are worth a thread.
+template <class Task>
+void parallel_for(const Parallel& parallel, int64_t n, int64_t grain, const Task& task) {
+  const auto range = [](void* closure, int64_t begin, int64_t end) {
+    const Task& body = *static_cast<const Task*>(closure);
+    for (int64_t i = begin; i < end; ++i) {
+      body(i);
+    }
+  };
+  if (n > 0) {
+    parallel.run(parallel, n, grain, range, const_cast<Task*>(&task));
+  }
+}
+
+// parallel_for over the rows of N images: task(n, y). A grain of some 8,000 pixels outweighs the cost of a thread.
+template <class Task>
+void parallel_rows(const Parallel& parallel, int images, int height, int width, const Task& task) {
+  const int64_t grain = 8192 / width + 1;
+  parallel_for(parallel, int64_t(images) * height, grain,
+               [&](int64_t row) { task(int(row / height), int(row % height)); });
+}
+
+}  // namespace deeperlab::cpu

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// argmax: the class of every node and of every pixel (section 3.3, the semantic head).
+#pragma once
+
+#include "deeperlab/params.h"
+#include "deeperlab/view.h"
+
+namespace deeperlab {
+
+// A running argmax. Ties go to the lower class, NaN counts as -inf, all -inf is class 0.
+struct Best {
+  float score;
+  int label;
+
+  DEEPERLAB_HD void offer(float value, int candidate) {
+    if (value > score) {  // false for NaN
+      score = value;
+      label = candidate;
+    }
+  }
+};
+
+DEEPERLAB_HD inline Best no_class() { return {float_from_bits(0xff800000u), 0}; }
+
+// The four corners of a cell whose weight is not zero all carry one label: then the whole cell does, by definition.
+DEEPERLAB_HD inline bool agrees(const int32_t* node_label, int w, Cell cell) {
+  const int32_t* corner = node_label + int64_t(cell.y) * w + cell.x;
+  const int32_t label = *corner;
+  return (cell.past_x == 0 || corner[1] == label) && (cell.past_y == 0 || corner[w] == label) &&
+         (cell.past_x == 0 || cell.past_y == 0 || corner[w + 1] == label);
+}
+
+// A logit at a pixel, interpolated between the corners of its cell.
+template <class T>
+DEEPERLAB_HD inline float interpolate(const Plane<T>& logit, Cell cell, int stride) {
+  const float fx = float(cell.past_x) / float(stride);
+  const float fy = float(cell.past_y) / float(stride);
+  const int y = cell.y, x = cell.x;
+  const float top = cell.past_x == 0 ? logit(y, x) : blend(logit(y, x), logit(y, x + 1), fx);
+  if (cell.past_y == 0) {
+    return top;
+  }
+  const float bottom = cell.past_x == 0 ? logit(y + 1, x) : blend(logit(y + 1, x), logit(y + 1, x + 1), fx);
+  return blend(top, bottom, fy);
+}
+
+// Integer labels: what is no class is void, -1: no thing, in no segment.
+DEEPERLAB_HD inline int32_t valid_label(int64_t label, int classes) {
+  return label >= 0 && label < classes ? int32_t(label) : -1;
+}
+
+namespace cpu {
+
+// semantic: logits [N, C, h, w], or integer labels [N, H, W] whose node label is the label at the node's pixel,
+// clamped to the image. Gives node_label [N, h, w] and label [N, H, W].
+void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, const Parallel& parallel);
+
+}  // namespace cpu
+}  // namespace deeperlab

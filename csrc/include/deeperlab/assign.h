@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// assign: every node, then every thing pixel, takes its instance (section 3.4).
+#pragma once
+
+#include "deeperlab/params.h"
+#include "deeperlab/view.h"
+
+namespace deeperlab {
+
+// Adds what one keypoint contributes to the distance between a node's predicted keypoints and an instance's (px²).
+DEEPERLAB_HD inline float add_distance(float distance, Point predicted, Point keypoint) {
+  return distance + squared_distance(predicted, keypoint);
+}
+
+// What a corner of a pixel's cell says. rank: how well it qualifies, see assign_pixel.
+struct Corner {
+  int32_t instance;
+  float distance;
+  int64_t weight;
+  int rank;
+};
+
+// A thing pixel's instance from the corners of its cell. Eligible are the thing nodes of the pixel's own class
+// (rank 2); if there are none, the thing nodes (1); if none, all (0); never a node without an instance. The instance
+// with the largest summed bilinear weight wins, in integers; ties go to the one with the nearer eligible corner,
+// then to the smaller number. 0: none is eligible, the pixel is an orphan. Interpolating the embedding instead would
+// mix in meaningless offsets at every border.
+DEEPERLAB_HD inline int32_t assign_pixel(const int32_t* node_label, const int32_t* node_instance,
+                                         const float* node_distance, const Things& things, int32_t label, Cell cell,
+                                         int stride, int w) {
+  Corner corners[4];
+  int count = 0, best_rank = -1;
+  for (int dy = 0; dy <= (cell.past_y > 0); ++dy) {
+    for (int dx = 0; dx <= (cell.past_x > 0); ++dx) {
+      const int64_t node = int64_t(cell.y + dy) * w + cell.x + dx;
+      if (node_instance[node] > 0) {
+        const int64_t weight =
+            int64_t(dy ? cell.past_y : stride - cell.past_y) * (dx ? cell.past_x : stride - cell.past_x);
+        const int rank = node_label[node] == label ? 2 : things.has(node_label[node]) ? 1 : 0;
+        corners[count++] = {node_instance[node], node_distance[node], weight, rank};
+        best_rank = rank > best_rank ? rank : best_rank;
+      }
+    }
+  }
+  Corner best{0, 0.0f, 0, 0};
+  for (int i = 0; i < count; ++i) {
+    if (corners[i].rank != best_rank) {
+      continue;
+    }
+    Corner total = corners[i];  // each instance is summed up at each of its corners: at most four
+    for (int j = 0; j < count; ++j) {
+      if (j != i && corners[j].rank == best_rank && corners[j].instance == total.instance) {
+        total.weight += corners[j].weight;
+        total.distance = corners[j].distance < total.distance ? corners[j].distance : total.distance;
+      }
+    }
+    const bool better = total.weight != best.weight       ? total.weight > best.weight
+                        : total.distance != best.distance ? total.distance < best.distance
+                                                          : total.instance < best.instance;
+    best = better ? total : best;
+  }
+  return best.instance;
+}
+
+namespace cpu {
+
+// target [N, P, h, w] (px), node_label [N, h, w], label [N, H, W], keypoints [N, M, P] (px), count [N]
+// -> node_instance (1-based, 0: none), node_distance (px², +inf: none) [N, h, w], instance [N, H, W].
+// A node takes the instance of least distance, keypoints in index order; the first minimum wins, NaN never.
+void assign(const Point* target, const int32_t* node_label, const int32_t* label, const Point* keypoints,
+            const int32_t* count, const Things& things, const Shape& shape, int keypoint_count, const Params& params,
+            int32_t* node_instance, float* node_distance, int32_t* instance, const Parallel& parallel);
+
+}  // namespace cpu
+}  // namespace deeperlab

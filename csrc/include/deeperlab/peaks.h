@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// peaks: local maxima of the score maps become candidate keypoints (section 3.4).
+#pragma once
+
+#include "deeperlab/instance.h"
+#include "deeperlab/vote.h"
+
+namespace deeperlab {
+
+// Least score of a peak, in units of fuse_votes: a share of what one ideal disk of voters adds up to, never 0.
+inline int64_t peak_limit(const Shape& shape, const Params& params, const VoteGrid& grid) {
+  const double radius = params.radius / shape.stride;  // nodes
+  const double limit = params.peak_threshold * 256.0 * double(int64_t(1) << grid.fraction_bits) *
+                       3.14159265358979323846 * radius * radius;
+  const double bounded = limit < 4.6e18 ? std::ceil(limit) : 4.6e18;
+  return bounded < 1.0 ? 1 : int64_t(bounded);
+}
+
+// Whether cell (y, x) beats its neighbours; among equals the lower raster index wins.
+DEEPERLAB_HD inline bool is_peak(const int64_t* votes, int y, int x, const VoteGrid& grid) {
+  const int64_t here = votes[int64_t(y) * grid.columns + x];
+  for (int dy = -1; dy <= 1; ++dy) {
+    for (int dx = -1; dx <= 1; ++dx) {
+      const int ny = y + dy, nx = x + dx;
+      if ((dy == 0 && dx == 0) || ny < 0 || nx < 0 || ny >= grid.rows || nx >= grid.columns) {
+        continue;
+      }
+      const int64_t there = votes[int64_t(ny) * grid.columns + nx];
+      const bool earlier = dy < 0 || (dy == 0 && dx < 0);
+      if (there > here || (there == here && earlier)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+// Centroid of the votes in the 3 × 3 cells around a peak, in px. The sums are exact: at most
+// 2^42 · 2^20 px in int64 (see the bounds in params.h and params.py).
+DEEPERLAB_HD inline Point centroid(const int64_t* votes, int y, int x, const VoteGrid& grid) {
+  int64_t sum = 0, sum_y = 0, sum_x = 0;
+  for (int ny = y > 0 ? y - 1 : 0; ny <= y + 1 && ny < grid.rows; ++ny) {
+    for (int nx = x > 0 ? x - 1 : 0; nx <= x + 1 && nx < grid.columns; ++nx) {
+      const int64_t here = votes[int64_t(ny) * grid.columns + nx];
+      sum += here;
+      sum_y += here * (int64_t(grid.cell) * ny);
+      sum_x += here * (int64_t(grid.cell) * nx);
+    }
+  }
+  return {float(double(sum_x) / double(sum)), float(double(sum_y) / double(sum))};
+}
+
+namespace cpu {
+
+int64_t peaks_scratch_bytes(const Shape& shape, int keypoints, const Params& params);
+
+// votes [N, P, rows, columns] -> candidate, position (px) [N, max_candidates], best score first, ties by
+// (kind, y, x); rows past count[n] are (-1, -1, -1) and (0, 0). truncated[n]: there were more.
+void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params& params, Candidate* candidate,
+           Point* position, int32_t* count, bool* truncated, void* scratch, const Parallel& parallel);
+
+}  // namespace cpu
+}  // namespace deeperlab

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// select: greedy grouping by a priority queue, then box non-maximum suppression (section 3.4).
+#pragma once
+
+#include "deeperlab/instance.h"
+#include "deeperlab/params.h"
+
+namespace deeperlab {
+
+// A hypothesis is taken for an accepted one when the keypoint it was seeded from lies this near to that instance's:
+// 10 px (PersonLab), less for small instances, of which several fit into 10 px. A function of the pair alone.
+DEEPERLAB_HD inline bool conflicts(Point seed, float area, Point accepted, float accepted_area, const Params& params) {
+  const float smaller = area < accepted_area ? area : accepted_area;
+  float limit = params.nms_relative2 * smaller;
+  limit = limit > params.nms_radius_min2 ? limit : params.nms_radius_min2;
+  limit = limit < params.nms_radius2 ? limit : params.nms_radius2;
+  return squared_distance(seed, accepted) <= limit;
+}
+
+// Boxes overlap too much to be two instances: strictly, and never where the union is empty.
+DEEPERLAB_HD inline bool suppresses(const Box& kept, const Box& box, const Params& params) {
+  const float inter = intersection(kept, box);
+  return inter > params.box_iou * (kept.area() + box.area() - inter);
+}
+
+namespace cpu {
+
+int64_t select_scratch_bytes(const Shape& shape, const Params& params);
+
+// candidate [N, K], count [N], keypoints [N, K, P] (px), keypoint_score [N, K, P], score [N, K] (K candidates)
+// -> out_keypoints [N, M, P], out_score [N, M], out_count [N]; the best instance first, rows past the count 0.
+// Queue order: the seed's own score, ties by candidate; NMS order: instance score, ties in order of acceptance.
+// truncated[n] is set where more than M instances were found, and left alone otherwise.
+void select(const Candidate* candidate, const int32_t* count, const Point* keypoints, const float* keypoint_score,
+            const float* score, const Shape& shape, int keypoint_count, const Params& params, Point* out_keypoints,
+            float* out_score, int32_t* out_count, bool* truncated, void* scratch, const Parallel& parallel);
+
+}  // namespace cpu
+}  // namespace deeperlab

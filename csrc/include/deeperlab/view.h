@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where things are: points, tensor views, cells, and the bilinear sample. The home of "x first" and grid-to-pixel.
+#pragma once
+
+#include <cstdint>
+
+#include "deeperlab/types.h"
+
+namespace deeperlab {
+
+// Image pixels unless said otherwise; pixel centres are integers. x (horizontal) comes first everywhere, as in the
+// paper's "horizontal and vertical" offsets: channel 2k of an offset head is x, channel 2k + 1 is y.
+struct Point {
+  float x, y;
+};
+
+DEEPERLAB_HD inline Point operator+(Point a, Point b) { return {a.x + b.x, a.y + b.y}; }
+DEEPERLAB_HD inline Point operator/(Point a, float b) { return {a.x / b, a.y / b}; }
+
+DEEPERLAB_HD inline float squared_distance(Point a, Point b) {
+  const float dx = a.x - b.x;
+  const float dy = a.y - b.y;
+  return dx * dx + dy * dy;
+}
+
+// NaN becomes `low`: the first comparison fails. fmin and minps disagree about NaN, this does not.
+DEEPERLAB_HD inline float clamp(float value, float low, float high) {
+  value = value >= low ? value : low;
+  return value <= high ? value : high;
+}
+
+// One channel of one image, any strides (in elements).
+template <class T>
+struct Plane {
+  const T* data;
+  int64_t row, column;
+
+  DEEPERLAB_HD float operator()(int y, int x) const { return to_float(data[y * row + x * column]); }
+};
+
+// A tensor [N, channels, h, w] of any element type and any strides; labels [N, H, W] have channel stride 0.
+struct View {
+  const void* data;
+  Type type;
+  int64_t image, channel, row, column;  // strides in elements
+
+  template <class T>
+  DEEPERLAB_HD Plane<T> plane(int64_t n, int64_t c) const {
+    return {static_cast<const T*>(data) + n * image + c * channel, row, column};
+  }
+};
+
+// a at f = 0, towards b at f = 1.
+DEEPERLAB_HD inline float blend(float a, float b, float f) { return a * (1.0f - f) + b * f; }
+
+// Bilinear sample at `at` (in nodes, clamped to the h × w grid) of read(y, x): horizontally, then vertically.
+// A neighbour of weight zero is not read, so that one NaN or -inf does not spread.
+template <class Read>
+DEEPERLAB_HD inline float sample(const Read& read, int h, int w, Point at) {
+  const float gx = clamp(at.x, 0.0f, float(w - 1));
+  const float gy = clamp(at.y, 0.0f, float(h - 1));
+  const int x = int(gx);
+  const int y = int(gy);
+  const float fx = gx - float(x);
+  const float fy = gy - float(y);
+  const float top = fx == 0.0f ? read(y, x) : blend(read(y, x), read(y, x + 1), fx);
+  if (fy == 0.0f) {
+    return top;
+  }
+  const float bottom = fx == 0.0f ? read(y + 1, x) : blend(read(y + 1, x), read(y + 1, x + 1), fx);
+  return blend(top, bottom, fy);
+}
+
+// The offset (x, y) that channels 2k and 2k + 1 of a head hold at `position` (px); stride px between nodes.
+template <class T>
+DEEPERLAB_HD inline Point sample_offset(const View& head, int64_t n, int k, int h, int w, float stride,
+                                        Point position) {
+  const Point at = position / stride;
+  return {sample(head.plane<T>(n, 2 * k), h, w, at), sample(head.plane<T>(n, 2 * k + 1), h, w, at)};
+}
+
+// A pixel seen from the grid: its upper left node and how far it lies past it (px, 0 .. stride − 1). Where a
+// remainder is 0 the neighbour in that direction has no weight; at and past the last node it always is.
+struct Cell {
+  int y, x, past_y, past_x;
+};
+
+DEEPERLAB_HD inline Cell cell_of_pixel(int y, int x, int stride, int h, int w) {
+  Cell cell{y / stride, x / stride, y % stride, x % stride};
+  if (cell.y >= h - 1) {
+    cell.y = h - 1;
+    cell.past_y = 0;
+  }
+  if (cell.x >= w - 1) {
+    cell.x = w - 1;
+    cell.past_x = 0;
+  }
+  return cell;
+}
+
+}  // namespace deeperlab

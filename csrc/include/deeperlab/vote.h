@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// vote: Hough voting for the keypoints (section 3.4), in fixed point, so that the order of votes is of no account.
+#pragma once
+
+#include "deeperlab/exp.h"
+#include "deeperlab/params.h"
+#include "deeperlab/view.h"
+
+namespace deeperlab {
+
+// The score map: rows × columns square vote cells of `cell` px; cell (y, x) is centred on pixel (cell·y, cell·x).
+// A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell stay below 2^30.
+struct VoteGrid {
+  int cell, rows, columns, fraction_bits;
+
+  DEEPERLAB_HD int64_t size() const { return int64_t(rows) * columns; }
+};
+
+// The last row and column catch votes between the last node and the end of an image that is not 4n + 1 px.
+DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const Params& params) {
+  VoteGrid grid;
+  grid.cell = shape.stride > params.vote_cell ? shape.stride : params.vote_cell;
+  grid.rows = (shape.height - 1) / grid.cell + 2;
+  grid.columns = (shape.width - 1) / grid.cell + 2;
+  int log2_nodes = 0;
+  while ((int64_t(1) << log2_nodes) < int64_t(shape.h) * shape.w) {
+    ++log2_nodes;
+  }
+  const int bits = 30 - log2_nodes;
+  grid.fraction_bits = bits < 6 ? 6 : bits > 16 ? 16 : bits;
+  return grid;
+}
+
+// A vote counts only if its target is finite and lies in the image, bounds included. False for NaN.
+DEEPERLAB_HD inline bool in_image(Point target, const Shape& shape) {
+  return target.x >= 0.0f && target.x <= float(shape.width - 1) && target.y >= 0.0f &&
+         target.y <= float(shape.height - 1);
+}
+
+// One vote: the upper left cell it falls into, and its fixed-point shares there and in the three next cells.
+struct Splat {
+  int y, x;
+  int32_t share[2][2];
+};
+
+DEEPERLAB_HD inline Splat splat(Point target, float weight, const VoteGrid& grid) {
+  const float gx = target.x / float(grid.cell);
+  const float gy = target.y / float(grid.cell);
+  Splat out{int(gy), int(gx), {}};
+  const float fx = gx - float(out.x), fy = gy - float(out.y);
+  const float one = power_of_two(grid.fraction_bits);
+  const float wx[2] = {1.0f - fx, fx}, wy[2] = {1.0f - fy, fy};
+  for (int dy = 0; dy < 2; ++dy) {
+    for (int dx = 0; dx < 2; ++dx) {
+      out.share[dy][dx] = int32_t(rintf(((weight * wy[dy]) * wx[dx]) * one));  // ties to even
+    }
+  }
+  return out;
+}
+
+// The fused score of a cell: weights are in 1/256, so the unit is 2^-(fraction_bits + 8) votes.
+DEEPERLAB_HD inline int64_t fuse_votes(int32_t short_votes, int32_t long_votes, const Params& params) {
+  return int64_t(params.short_weight) * short_votes + int64_t(params.long_weight) * long_votes;
+}
+
+namespace cpu {
+
+int64_t vote_scratch_bytes(const Shape& shape, int keypoints, const Params& params);
+
+// heatmap [N, P, h, w], short_range [N, 2P, h, w], target [N, P, h, w] (px), node_label [N, h, w]
+// -> votes [N, P, rows, columns]. Short votes weigh sigmoid(heatmap), long votes 1; the latter are cast by thing
+// nodes, or by all.
+void vote(const View& heatmap, const View& short_range, const Point* target, const int32_t* node_label,
+          const Things& things, const Shape& shape, int keypoints, const Params& params, int64_t* votes, void* scratch,
+          const Parallel& parallel);
+
+}  // namespace cpu
+}  // namespace deeperlab

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DeeperLab's fusion: five raw heads in, a panoptic map out, the same bits everywhere.
+
+`import deeperlab` is light: torch, the compiled code and the submodules are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .fuse import fuse
+from .heads import RECTANGLE, STAR, Graph, Heads
+from .panoptic import Panoptic, Segment
+from .params import FuseParams
+
+__all__ = ["RECTANGLE", "STAR", "FuseParams", "Graph", "Heads", "Panoptic", "Segment", "__version__", "fuse"]
+
+_SUBMODULES = ("data", "metrics", "ops", "oracle", "reference", "targets", "visualize")
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "__version__":
+        import importlib.metadata
+
+        return importlib.metadata.version("deeperlab")
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From raw heads to a panoptic map: the face of the engine."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .heads import Heads
+from .panoptic import Panoptic
+from .params import FuseParams
+
+
+def fuse(
+    heads: Heads | Mapping[str, Any] | Sequence[Any],
+    things: Iterable[int] | Any,
+    *,
+    size: tuple[int, int] | None = None,
+    params: FuseParams | None = None,
+    num_threads: int | None = None,
+) -> Panoptic:
+    """Turns raw heads into a panoptic map (the whole of section 3.4 of the paper).
+
+    The result is the same to the last bit for tensors and arrays, for any number of threads and for any position in a
+    batch. It is not differentiable.
+
+    Args:
+        heads: `Heads`; or a mapping with their names as keys (which may hold `stride`, `graph` and `num_classes`
+            too); or the five tensors in the order of `Heads`. A batch dimension is optional.
+        things: the classes that have instances: ids in [0, C), or a boolean mask [C]. A mask on a GPU is copied to
+            the host, which synchronises; ids do not.
+        size: (H, W) of the image in pixels, at most (stride·h, stride·w). By default that of the labels, or
+            ((h − 1)·stride + 1, (w − 1)·stride + 1).
+        params: the parameters; by default `FuseParams()`.
+        num_threads: for NumPy arrays only (default: all processors that the process may use); tensors follow
+            `torch.set_num_threads`.
+
+    Returns:
+        A `Panoptic` of tensors on the heads' device, or of arrays; without batch dimension where the heads have none.
+
+    Raises:
+        ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
+    """
+    heads = as_heads(heads)
+    params = FuseParams() if params is None else params
+    if not isinstance(params, FuseParams):
+        raise TypeError(f"params: expected deeperlab.FuseParams, got {type(params).__name__}")
+    thing_ids = class_ids(things, heads.classes)
+    height, width = image_size(heads, size)
+    tensors = (heads.semantic, heads.heatmap, heads.short_range, heads.middle_range, heads.long_range)
+    if not heads.batched:
+        tensors = tuple(head[None] for head in tensors)
+    arguments = (
+        list(thing_ids),
+        heads.classes,
+        [end for edge in heads.graph.edges for end in edge],
+        heads.stride,
+        height,
+        width,
+        *op_arguments(params, len(heads.graph.keypoints)),
+    )
+    if isinstance(heads.heatmap, np.ndarray):
+        from ._numpy import fuse as fuse_arrays
+
+        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        result = fuse_arrays(*tensors, *arguments, threads)
+    else:
+        if num_threads is not None:
+            raise ValueError("num_threads: expected None for tensors; use torch.set_num_threads")
+        from .ops import fuse as fuse_tensors
+
+        result = fuse_tensors(*tensors, *arguments)
+    if not heads.batched:
+        result = tuple(field[0] for field in result)
+    return Panoptic(*result, things=thing_ids)
+
+
+def as_heads(heads: Heads | Mapping[str, Any] | Sequence[Any]) -> Heads:
+    """`Heads` from any of the forms that `fuse` takes."""
+    if isinstance(heads, Heads):
+        return heads
+    if isinstance(heads, Mapping):
+        names = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+        missing = [name for name in names if name not in heads]
+        unknown = [name for name in heads if name not in (*names, "stride", "graph", "num_classes")]
+        if missing or unknown:
+            raise ValueError(f"heads: expected the keys {', '.join(names)}; missing {missing}, unknown {unknown}")
+        return Heads(**heads)
+    if isinstance(heads, (tuple, list)):
+        if len(heads) != 5:
+            raise ValueError(f"heads: expected five tensors, got {len(heads)}")
+        return Heads(*heads)
+    raise TypeError(f"heads: expected deeperlab.Heads, a mapping or five tensors, got {type(heads).__name__}")
+
+
+def class_ids(things: Iterable[int] | Any, classes: int) -> tuple[int, ...]:
+    """The thing classes, ascending, from ids or from a boolean mask [C]."""
+    values = things.tolist() if hasattr(things, "tolist") else things
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
+        raise TypeError(f"things: expected class ids or a boolean mask [C], got {type(things).__name__}")
+    values = list(values)
+    if values and all(isinstance(value, (bool, np.bool_)) for value in values):
+        if len(values) != classes:
+            raise ValueError(f"things: expected a mask of {classes} classes, got {len(values)}")
+        return tuple(c for c, thing in enumerate(values) if thing)
+    ids = []
+    for value in values:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError("things: expected class ids or a boolean mask, got a mixture of both")
+        try:
+            ids.append(operator.index(value))
+        except TypeError:
+            raise TypeError(f"things: expected integer class ids, got {value!r}") from None
+        if not 0 <= ids[-1] < classes:
+            raise ValueError(f"things: expected class ids in [0, {classes}), got {ids[-1]}")
+    return tuple(sorted(set(ids)))
+
+
+def image_size(heads: Heads, size: tuple[int, int] | None) -> tuple[int, int]:
+    """(H, W) in pixels, checked against the heads."""
+    if size is None:
+        size = heads.default_size
+    elif not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(f"size: expected (H, W), got {size!r}")
+    elif heads.has_labels and tuple(size) != heads.default_size:
+        raise ValueError(f"size: expected {heads.default_size}, that of the labels, got {tuple(size)}")
+    height, width = size
+    h, w = heads.heatmap.shape[-2:]
+    if height < 1 or width < 1 or height > heads.stride * h or width > heads.stride * w:
+        raise ValueError(
+            f"size: expected 1 to {heads.stride * h} by 1 to {heads.stride * w} pixels for {h} x {w} nodes at "
+            f"stride {heads.stride}, got {height} x {width}"
+        )
+    return height, width
+
+
+def op_arguments(params: FuseParams, keypoints: int) -> tuple[Any, ...]:
+    """The parameters in the order of the fuse op."""
+    kappa = params.kappa if isinstance(params.kappa, tuple) else (params.kappa,) * keypoints
+    if len(kappa) != keypoints:
+        raise ValueError(f"kappa: expected one value or one for each of {keypoints} keypoints, got {len(kappa)}")
+    return (
+        params.long_steps,
+        params.long_short_steps,
+        params.long_voters == "all",
+        params.vote_cell,
+        float(params.short_weight),
+        float(params.long_weight),
+        float(params.radius),
+        float(params.peak_threshold),
+        params.max_candidates,
+        params.middle_steps,
+        [float(value) for value in kappa],
+        params.oks_cell,
+        float(params.instance_threshold),
+        float(params.nms_radius),
+        float(params.nms_radius_min),
+        float(params.nms_relative),
+        float(params.box_iou),
+        params.max_instances,
+        math.inf if params.max_distance is None else float(params.max_distance),
+        params.majority == "all",
+        float(params.fit_area),
+    )

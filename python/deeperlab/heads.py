@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network hands to the fusion: five tensors, their stride, and the keypoint graph.
+
+This module is the only home of the keypoint order, the edge order and the shapes that must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+MAX_KEYPOINTS = 32
+MAX_EDGES = 256
+
+_FLOATS = ("float32", "float16", "bfloat16")
+_INTEGERS = ("uint8", "int16", "int32", "int64")
+_OFFSETS = ("short_range", "middle_range", "long_range")
+
+Array = TypeVar("Array")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Keypoints of an instance and the directed edges that the middle-range offsets follow (section 3.3).
+
+    Args:
+        keypoints: P names; channel k of `heatmap` belongs to name k.
+        edges: E pairs (source, target) of keypoint indices; channels 2e and 2e + 1 of `middle_range` lead
+            from `source` to `target`.
+
+    From a seed the other keypoints are reached by breadth-first search, edges in index order.
+
+    Raises:
+        ValueError: a name or edge is repeated or out of range, or a keypoint cannot be reached from another.
+    """
+
+    keypoints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keypoints", tuple(str(name) for name in self.keypoints))
+        object.__setattr__(self, "edges", tuple((int(a), int(b)) for a, b in self.edges))
+        count = len(self.keypoints)
+        if not 1 <= count <= MAX_KEYPOINTS:
+            raise ValueError(f"keypoints: expected 1 to {MAX_KEYPOINTS} names, got {count}")
+        if len(set(self.keypoints)) != count:
+            raise ValueError(f"keypoints: expected distinct names, got {self.keypoints}")
+        if len(self.edges) > MAX_EDGES:
+            raise ValueError(f"edges: expected at most {MAX_EDGES}, got {len(self.edges)}")
+        for edge in self.edges:
+            if not all(0 <= end < count for end in edge):
+                raise ValueError(f"edges: expected indices in [0, {count}), got {edge}")
+        for seed in range(count):
+            missing = set(range(count)) - {seed} - {self.edges[e][1] for e in self.path(seed)}
+            if missing:
+                names = [self.keypoints[k] for k in sorted(missing)]
+                raise ValueError(f"edges: {names} cannot be reached from {self.keypoints[seed]!r}")
+
+    def path(self, seed: int) -> tuple[int, ...]:
+        """The P − 1 edges that lead from keypoint `seed` to all others, in the order they are followed."""
+        reached, path = [seed], []
+        for source in reached:  # grows while it is read: a queue
+            for e, (a, b) in enumerate(self.edges):
+                if a == source and b not in reached:
+                    reached.append(b)
+                    path.append(e)
+        return tuple(path)
+
+
+_CORNERS = ("top_left", "top_right", "bottom_right", "bottom_left")
+
+STAR = Graph(
+    keypoints=(*_CORNERS, "centre"),
+    edges=((4, 0), (4, 1), (4, 2), (4, 3), (0, 4), (1, 4), (2, 4), (3, 4)),
+)
+"""The paper's graph: four box corners and the mass centre, centre → corners, then corners → centre."""
+
+RECTANGLE = Graph(
+    keypoints=_CORNERS,
+    edges=((0, 1), (1, 2), (2, 3), (3, 0), (1, 0), (2, 1), (3, 2), (0, 3)),
+)
+"""The paper's ablation (Table 6): four box corners in a two-way ring, clockwise edges first."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Raw outputs of the five heads on a grid of h × w nodes; a leading batch dimension N is optional.
+
+    Node (i, j) sits at pixel (y, x) = (stride·i, stride·j): align-corners, as all of the paper's sizes 4n + 1.
+    Heads resized with `align_corners=False` (half-pixel centres) are not supported; resample them first, e.g.
+    `torch.nn.functional.interpolate(head, size=(h, w), mode="bilinear", align_corners=True)` from features that
+    were computed on an align-corners grid, or train with one.
+
+    All offsets are in image pixels whatever the stride, x first: channel 2k is horizontal, 2k + 1 vertical.
+
+    Args:
+        semantic: logits [N, C, h, w], or integer class labels [N, H, W] at image resolution.
+        heatmap: logits [N, P, h, w]; sigmoid = inside the disk around keypoint k.
+        short_range: [N, 2P, h, w], keypoint − pixel, valid inside the disk.
+        middle_range: [N, 2E, h, w], target keypoint − pixel, valid in the disk of the edge's source.
+        long_range: [N, 2P, h, w], keypoint − pixel, valid on the whole instance.
+        stride: image pixels between nodes, >= 1. Stride 1 means heads that were upsampled beforehand.
+        graph: keypoints and edges; `STAR` is the paper's.
+        num_classes: C; needed with integer labels only.
+
+    Tensors (torch) and arrays (NumPy) are both welcome, of dtype float32, float16 or (torch) bfloat16.
+
+    Raises:
+        ValueError: shapes or devices that do not agree, or a stride below 1.
+        TypeError: no tensors or arrays, or dtypes that are not supported or that differ among the heads.
+    """
+
+    semantic: Any
+    heatmap: Any
+    short_range: Any
+    middle_range: Any
+    long_range: Any
+    stride: int = 4
+    graph: Graph = field(default_factory=lambda: STAR)  # a factory: torch.compile cannot trace a default object
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stride, bool) or not isinstance(self.stride, int):
+            raise TypeError(f"stride: expected an int, got {self.stride!r}")
+        if self.stride < 1:
+            raise ValueError(f"stride: expected at least 1, got {self.stride}")
+        if not isinstance(self.graph, Graph):
+            raise TypeError(f"graph: expected a deeperlab.Graph, got {type(self.graph).__name__}")
+        self._check_types()
+        self._check_shapes()
+
+    def _check_types(self) -> None:
+        """Five tensors, or five arrays, of one floating dtype on one device; labels may be integers."""
+        kind = type(self.heatmap).__module__ == "numpy"
+        for name in ("heatmap", *_OFFSETS, "semantic"):
+            head = getattr(self, name)
+            if not (hasattr(head, "dtype") and hasattr(head, "ndim")):
+                raise TypeError(f"{name}: expected a torch.Tensor or a numpy.ndarray, got {type(head).__name__}")
+            if (type(head).__module__ == "numpy") != kind:
+                raise TypeError(
+                    f"{name}: expected {type(self.heatmap).__name__} as heatmap is, got {type(head).__name__}"
+                )
+            if getattr(head, "device", None) != getattr(self.heatmap, "device", None):
+                raise ValueError(f"{name}: expected device {self.heatmap.device} as heatmap, got {head.device}")
+            labels = name == "semantic" and head.ndim == self.heatmap.ndim - 1
+            dtype = _dtype(head)
+            if labels and dtype not in _INTEGERS:
+                raise TypeError(f"{name}: expected labels of dtype {', '.join(_INTEGERS)}, got {dtype}")
+            if not labels and dtype not in _FLOATS:
+                remedy = ".astype(numpy.float32)" if kind else ".float()"
+                raise TypeError(f"{name}: expected dtype {', '.join(_FLOATS)}, got {dtype}; use {remedy}")
+            if not labels and dtype != _dtype(self.heatmap):
+                raise TypeError(f"{name}: expected dtype {_dtype(self.heatmap)} as heatmap has, got {dtype}")
+
+    def _check_shapes(self) -> None:
+        if self.heatmap.ndim not in (3, 4):
+            raise ValueError(f"heatmap: expected [N, P, h, w] or [P, h, w], got shape {_shape(self.heatmap)}")
+        *images, keypoints, h, w = self.heatmap.shape
+        if h < 1 or w < 1:
+            raise ValueError(f"heatmap: expected at least 1 x 1 nodes, got shape {_shape(self.heatmap)}")
+        points, edges = len(self.graph.keypoints), len(self.graph.edges)
+        if keypoints != points:
+            raise ValueError(f"heatmap: expected {points} channels, the keypoints of graph, got {_shape(self.heatmap)}")
+        for name, channels in zip(_OFFSETS, (2 * points, 2 * edges, 2 * points), strict=True):
+            expected = [*images, channels, h, w]
+            if list(getattr(self, name).shape) != expected:
+                raise ValueError(f"{name}: expected shape {expected}, got {_shape(getattr(self, name))}")
+        if self.num_classes is not None and (
+            isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int)
+        ):
+            raise TypeError(f"num_classes: expected an int or None, got {self.num_classes!r}")
+        shape = list(self.semantic.shape)
+        if self.has_labels:
+            if self.num_classes is None or self.num_classes < 1:
+                raise ValueError(f"num_classes: expected at least 1 with integer labels, got {self.num_classes}")
+            if shape[:-2] != images:
+                raise ValueError(f"semantic: expected labels {[*images, 'H', 'W']}, got {shape}")
+            return
+        if len(shape) != self.heatmap.ndim or shape[:-3] != images or shape[-2:] != [h, w] or shape[-3] < 1:
+            raise ValueError(
+                f"semantic: expected logits {[*images, 'C', h, w]} or integer labels {[*images, 'H', 'W']}, got {shape}"
+            )
+        if self.num_classes is not None and self.num_classes != shape[-3]:
+            raise ValueError(f"num_classes: expected {shape[-3]}, the channels of semantic, got {self.num_classes}")
+
+    @property
+    def batched(self) -> bool:
+        """Whether there is a leading batch dimension."""
+        return bool(self.heatmap.ndim == 4)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether `semantic` holds integer labels at image resolution, not logits on the node grid."""
+        return bool(self.semantic.ndim == self.heatmap.ndim - 1)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.num_classes if self.has_labels else self.semantic.shape[-3]  # type: ignore[return-value]
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """(H, W): the labels', or the image that ends on the last nodes."""
+        if self.has_labels:
+            return self.semantic.shape[-2], self.semantic.shape[-1]
+        return (self.heatmap.shape[-2] - 1) * self.stride + 1, (self.heatmap.shape[-1] - 1) * self.stride + 1
+
+    @classmethod
+    def from_layout(
+        cls,
+        semantic: Any,
+        heatmap: Any,
+        short_range: Any,
+        middle_range: Any,
+        long_range: Any,
+        *,
+        components: Literal["xy", "yx", "planar_yx"] = "xy",
+        keypoints: Sequence[str] | None = None,
+        edges: Sequence[tuple[int, int]] | None = None,
+        stride: int = 4,
+        graph: Graph = STAR,
+        num_classes: int | None = None,
+    ) -> Heads:
+        """Heads that were trained with another channel order.
+
+        Args:
+            semantic, heatmap, short_range, middle_range, long_range: as in `Heads`, but for the order of channels.
+            components: how an offset head orders its channels: "xy" (x0, y0, x1, y1, …), "yx" (y0, x0, …) or
+                "planar_yx" (y0, y1, …, x0, x1, …), as PersonLab's ports have it.
+            keypoints: the names of `graph.keypoints` in the order of the given channels; None: the same order.
+            edges: the pairs of `graph.edges` in the order of the given channels of `middle_range`, as indices into
+                `graph.keypoints`; None: the same order.
+            stride, graph, num_classes: as in `Heads`.
+
+        A head whose channels are in our order already is used as it is; else its channels are copied once (a few
+        megabytes: a view cannot express the order).
+
+        Raises:
+            ValueError, TypeError: as `Heads`, or an order that does not name each keypoint or edge once.
+        """
+        if components not in ("xy", "yx", "planar_yx"):
+            raise ValueError(f"components: expected 'xy', 'yx' or 'planar_yx', got {components!r}")
+        points = _positions("keypoints", graph.keypoints, graph.keypoints if keypoints is None else keypoints)
+        paths = _positions("edges", graph.edges, graph.edges if edges is None else [(a, b) for a, b in edges])
+
+        def offsets(name: str, head: Array, order: list[int]) -> Array:
+            n = len(order)
+            if components == "planar_yx":
+                channels = [c for i in order for c in (n + i, i)]
+            else:
+                x = components == "yx"
+                channels = [c for i in order for c in (2 * i + x, 2 * i + 1 - x)]
+            return _take(name, head, channels)
+
+        return cls(
+            semantic,
+            _take("heatmap", heatmap, points),
+            offsets("short_range", short_range, points),
+            offsets("middle_range", middle_range, paths),
+            offsets("long_range", long_range, points),
+            stride=stride,
+            graph=graph,
+            num_classes=num_classes,
+        )
+
+
+def _dtype(array: Any) -> str:
+    return str(array.dtype).removeprefix("torch.")
+
+
+def _shape(array: Any) -> list[int]:
+    return list(array.shape)
+
+
+def _positions(name: str, own: Sequence[Any], given: Sequence[Any]) -> list[int]:
+    """Where each of our keypoints or edges stands in the given order."""
+    given = list(given)
+    if sorted(given) != sorted(own):
+        raise ValueError(f"{name}: expected each of {list(own)} once, got {given}")
+    return [given.index(item) for item in own]
+
+
+def _take(name: str, head: Array, channels: list[int]) -> Array:
+    """The channels of [..., channels, h, w] in a new order; the head itself where nothing moves."""
+    shape = _shape(head)
+    if len(shape) not in (3, 4) or shape[-3] != len(channels):
+        raise ValueError(f"{name}: expected {len(channels)} channels [..., {len(channels)}, h, w], got shape {shape}")
+    if channels == list(range(len(channels))):
+        return head
+    return head[..., channels, :, :]  # type: ignore[index, no-any-return]

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number of the fusion that is a choice: the only home of defaults."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class FuseParams:
+    """Parameters of the fusion, in the order of its stages; lengths are in image pixels.
+
+    [P] marks the DeeperLab paper's word, [PL] PersonLab's, all others are ours, chosen by measurement
+    (docs/tuning.md). `FuseParams.paper()` is the literal reading of the papers.
+
+    Raises:
+        ValueError, TypeError: a value out of bounds, named with what was expected.
+    """
+
+    # refine: recursive offset refinement [P]
+    long_steps: int = 0
+    """Steps of the long-range offsets by themselves. 0: a box corner often lies off its object, where they are
+    untrained ([PL] 2)."""
+    long_short_steps: int = 2
+    """Steps of the long-range target by the short-range offsets [PL]."""
+
+    # vote: Hough voting [P]
+    long_voters: Literal["thing", "all"] = "thing"
+    """Nodes that cast long-range votes: those labelled with a thing class, or all."""
+    vote_cell: int = 4
+    """Least width of a vote cell; the width is max(stride, vote_cell)."""
+    short_weight: float = 1.0
+    """Weight of the short-range score map, a multiple of 1/256."""
+    long_weight: float = 1.0
+    """Weight of the long-range score map, a multiple of 1/256."""
+
+    # peaks
+    radius: float = 25.0
+    """R, the radius of the keypoint disks [P]."""
+    peak_threshold: float = 0.05
+    """Least score of a peak, as a share of the votes of one ideal disk, π(R/stride)²."""
+    max_candidates: int = 4096
+    """Peaks kept per image, best first; more set `truncated`."""
+
+    # trace
+    middle_steps: int = 2
+    """Steps of the middle-range target by the short-range offsets [PL]."""
+
+    # rescore: Expected-OKS [P, PL]
+    kappa: float | tuple[float, ...] = 0.1
+    """Keypoint fall-off as a share of the instance size; one value, or one per keypoint."""
+    oks_cell: bool = True
+    """Widen the fall-off by the width of a vote cell, without which small instances score 0."""
+    instance_threshold: float = 0.05
+    """Least instance score of a hypothesis."""
+
+    # select: greedy grouping, then box NMS [P]
+    nms_radius: float = 10.0
+    """Greatest distance at which a keypoint is taken for one of an accepted instance [PL]."""
+    nms_radius_min: float = 2.0
+    """Least such distance, for small instances."""
+    nms_relative: float = 0.35
+    """Between the two the distance is this share of √(smaller box area)."""
+    box_iou: float = 0.7
+    """Boxes that overlap more than this are one instance."""
+    max_instances: int = 1024
+    """M, the instances that the result has room for; more set `truncated`."""
+
+    # assign
+    max_distance: float | None = None
+    """Greatest root-mean-square distance of a node's keypoints to its instance's; None: no cut-off [P]."""
+
+    # merge: majority vote [P]
+    majority: Literal["fit", "all"] = "fit"
+    """Who votes on an instance's class: its thing nodes that fit it, or all its thing pixels [P]."""
+    fit_area: float = 0.25
+    """A node fits when its mean squared keypoint distance is at most max(R², fit_area·box area)."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in _INTEGERS:
+            _check_integer(name, getattr(self, name), low, high)
+        for name, least, most in _REALS:
+            _check_real(name, getattr(self, name), least, most)
+        for name in ("short_weight", "long_weight"):
+            value = getattr(self, name)
+            if value * 256 != int(value * 256):
+                raise ValueError(f"{name}: expected a multiple of 1/256, got {value}")
+        if self.nms_radius_min > self.nms_radius:
+            raise ValueError(
+                f"nms_radius_min: expected at most nms_radius = {self.nms_radius}, got {self.nms_radius_min}"
+            )
+        if self.max_distance is not None:
+            _check_real("max_distance", self.max_distance, 0.0, 1e6)
+        kappas = self.kappa if isinstance(self.kappa, tuple) else (self.kappa,)
+        for value in kappas:
+            _check_real("kappa", value, 1e-4, 1e4)
+        if not isinstance(self.oks_cell, bool):
+            raise TypeError(f"oks_cell: expected a bool, got {self.oks_cell!r}")
+        for name, allowed in (("long_voters", ("thing", "all")), ("majority", ("fit", "all"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+
+    @classmethod
+    def paper(cls) -> FuseParams:
+        """The literal reading of the papers: 2/2/2 refinement steps, all voters, a fixed radius of 10 px,
+        no cell term in the OKS, the majority over all pixels."""
+        return cls(
+            long_steps=2,
+            long_voters="all",
+            oks_cell=False,
+            nms_radius_min=10.0,
+            majority="all",
+        )
+
+
+_INTEGERS = (
+    ("long_steps", 0, 64),
+    ("long_short_steps", 0, 64),
+    ("middle_steps", 0, 64),
+    ("vote_cell", 1, 1024),
+    ("max_candidates", 1, 65536),
+    ("max_instances", 1, 65535),
+)
+_REALS = (
+    ("short_weight", 0.0, 8.0),  # the sum of both keeps the fused map within int64, see peaks.h
+    ("long_weight", 0.0, 8.0),
+    ("radius", 1.0, 4096.0),
+    ("peak_threshold", 0.0, 1e6),
+    ("instance_threshold", 0.0, 1.0),
+    ("nms_radius", 0.0, 1e6),
+    ("nms_radius_min", 0.0, 1e6),
+    ("nms_relative", 0.0, 1e3),
+    ("box_iou", 0.0, 1.0),
+    ("fit_area", 0.0, 1e6),
+)
+
+
+def _check_integer(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name}: expected {low} to {high}, got {value}")
+
+
+def _check_real(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value}")

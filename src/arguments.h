@@ -143,7 +143,7 @@ inline Params make_params(const Shape& shape, const Graph& graph, int64_t long_s
   params.nms_relative2 = square(nms_relative);
   params.box_iou = float(box_iou);
   params.max_instances = places(max_instances, shape);
-  params.max_distance2 = float(double(graph.keypoints) * max_distance * max_distance);
+  params.max_distance2 = float(double(graph.keypoints) * (max_distance * max_distance));
   params.majority_all = majority_all;
   params.fit_area = float(fit_area);
   return params;

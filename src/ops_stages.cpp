@@ -211,7 +211,7 @@ std::tuple<Tensor, Tensor, Tensor> assign(const Tensor& target, const Tensor& no
   const Shape shape = make_shape(n, max_classes, h, w, stride, height, width);
   Params params{};
   params.max_instances = checked("max_instances", m, 1, 65535);
-  params.max_distance2 = float(double(p) * max_distance * max_distance);
+  params.max_distance2 = float(double(p) * (max_distance * max_distance));
   const Point* targets = array<Point>(target, "target", ScalarType::Float, {n, p, h, w, 2});
   const Point* points = array<Point>(keypoints, "keypoints", ScalarType::Float, {n, m, p, 2});
   const int32_t* node_labels = indices(node_label, "node_label", {n, h, w}, -1, max_classes - 1);

@@ -74,10 +74,10 @@ def fuse(
             raise ValueError("num_threads: expected None for tensors; use torch.set_num_threads")
         from .ops import fuse as fuse_tensors
 
-        result = fuse_tensors(*tensors, *arguments)
+        result = fuse_tensors(*(head.detach() for head in tensors), *arguments)
     if not heads.batched:
-        result = tuple(field[0] for field in result)
-    return Panoptic(*result, things=thing_ids)
+        result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy
+    return Panoptic(*result, things=thing_ids)  # type: ignore[misc, arg-type]
 
 
 def as_heads(heads: Heads | Mapping[str, Any] | Sequence[Any]) -> Heads:

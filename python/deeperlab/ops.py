@@ -41,7 +41,7 @@ def _register_dataclass(cls: type, constants: Sequence[str]) -> None:
         return [getattr(value, name) for name in names], tuple(getattr(value, name) for name in constants)
 
     def unflatten(leaves: Iterable[Any], context: Any) -> Any:
-        value = object.__new__(cls)  # unchecked: torch also puts other things than tensors in their places
+        value: Any = object.__new__(cls)  # unchecked: torch also puts other things than tensors in their places
         for name, leaf in zip((*names, *constants), (*leaves, *context), strict=True):
             object.__setattr__(value, name, leaf)
         return value

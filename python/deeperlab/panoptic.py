@@ -79,7 +79,7 @@ class Panoptic:
         self._require_batch("indexing")
         if not isinstance(index, slice):
             index = range(len(self))[index]  # an IndexError beyond either end
-        return self._map(lambda field: field[index])
+        return self._map(lambda field: field[index, ...])
 
     def __iter__(self) -> Iterator[Panoptic]:
         return (self[i] for i in range(len(self)))

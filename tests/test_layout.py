@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house rules, as tests: who may know whom, one stem per stage, line budgets."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "python" / "deeperlab"
+STAGES = ("argmax", "refine", "vote", "peaks", "trace", "rescore", "select", "assign", "merge")
+
+C_FILES = sorted(path for folder in ("csrc", "src") for path in (ROOT / folder).rglob("*") if path.is_file())
+PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#include [<"](.*)[>"]', path.read_text(), re.MULTILINE)
+
+
+def imports(path: Path) -> set[str]:
+    """Everything a module imports, at any depth of its code; our own modules as "deeperlab.x"."""
+    found = set()
+    parent = ".".join(("deeperlab", *path.relative_to(PACKAGE).parts[:-1]))
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parent.split(".")[: len(parent.split(".")) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def knows(path: Path, *names: str) -> set[str]:
+    return {name for name in imports(path) if any(name == n or name.startswith(f"{n}.") for n in names)}
+
+
+def test_every_stage_has_header_loop_op_reference_test_and_bench() -> None:
+    for stage in STAGES:
+        assert (ROOT / "csrc/include/deeperlab" / f"{stage}.h").is_file()
+        assert (ROOT / "csrc/cpu" / f"{stage}.cpp").is_file()
+        assert f'"{stage}(' in (ROOT / "src/ops.cpp").read_text()
+        assert re.search(rf"^def {stage}\(", (PACKAGE / "reference.py").read_text(), re.MULTILINE)
+        assert f'"{stage}"' in (ROOT / "tests/test_stages.py").read_text()
+        assert f'"{stage}"' in (ROOT / "benchmarks/bench_stages.py").read_text()
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_engine_knows_neither_python_nor_torch(path: Path) -> None:
+    names = includes(path)
+    if path.is_relative_to(ROOT / "csrc"):
+        assert not [name for name in names if re.match(r"torch|pybind11|Python\.h|numpy|ATen|c10", name)]
+    if path.is_relative_to(ROOT / "csrc/include"):
+        assert all(name.startswith("deeperlab/") or "/" not in name for name in names)
+        assert "parallel.h" not in names
+    if path.name in ("numpy.cpp", "arrays.h"):
+        assert not [name for name in names if name.startswith("torch")]
+    if path.name in ("ops.cpp", "ops_stages.cpp", "tensors.h"):
+        assert not [name for name in names if name.startswith(("pybind11", "ATen", "c10"))]
+        assert all("stable" in name or "headeronly" in name for name in names if name.startswith("torch"))
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_never_go_up(path: Path) -> None:
+    name = path.stem
+    assert not knows(path, "tests", "benchmarks")
+    if name == "reference":
+        assert not knows(path, "torch", "deeperlab._numpy", "deeperlab._C", "deeperlab.ops", "deeperlab.fuse")
+    if name in ("heads", "params"):
+        assert not {module for module in knows(path, "deeperlab") if not module.endswith(("Graph", "Heads"))}
+    if name != "ops":  # torch only inside functions
+        top = ast.Module([n for n in ast.parse(path.read_text()).body if not isinstance(n, ast.If)], [])
+        assert not re.search(r"^(import|from) torch", ast.unparse(top), re.MULTILINE)
+    if name != "cli" and path.parent == PACKAGE:
+        assert not knows(path, "deeperlab.cli", "typer")
+
+
+@pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_keep_their_line_budgets(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    if path.suffix == ".py":
+        assert lines <= (450 if path.name == "reference.py" else 300)  # nine stages, to be read in one go
+    elif path.suffix == ".h" and path.is_relative_to(ROOT / "csrc"):
+        assert lines <= 120
+    elif path.name == "ops_stages.cpp":
+        assert lines <= 300  # nine ops, all alike
+    else:
+        assert lines <= 200
+
+
+@pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_begin_with_their_licence_and_end_with_a_line(path: Path) -> None:
+    text = path.read_text()
+    assert "SPDX-License-Identifier: Apache-2.0" in text.splitlines()[0]
+    assert text.endswith("\n")
+    assert not re.search(r"TODO|FIXME|XXX", text)
+
+
+def test_one_macro_in_the_engine() -> None:
+    macros = {name for path in C_FILES for name in re.findall(r"^\s*#define (\w+)", path.read_text(), re.MULTILINE)}
+    assert macros == {"DEEPERLAB_HD"}
+
+
+def test_defaults_have_one_home() -> None:
+    """No op and no engine struct has a default; params.py has them all."""
+    assert "=" not in "".join(re.findall(r'"\w+\(.*?\)', (ROOT / "src/ops.cpp").read_text()))
+    fields = re.findall(
+        r"^  (?:int|bool|double|float) .*=.*;", (ROOT / "csrc/include/deeperlab/params.h").read_text(), re.MULTILINE
+    )
+    assert not fields

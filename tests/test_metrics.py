@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Panoptic quality: hand-counted cases, a literal slow count, the field's published figure and torchmetrics."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deeperlab.data import coco
+from deeperlab.metrics import PanopticQuality
+
+CATEGORIES = {1: True, 2: True, 3: False}
+"""Two things and one stuff."""
+
+Segment = dict[str, int]
+
+
+def segment(id: int, category: int, iscrowd: int = 0) -> Segment:
+    return {"id": id, "category_id": category, "iscrowd": iscrowd}
+
+
+def row(*runs: tuple[int, int]) -> NDArray[np.int64]:
+    """A map of one row from (id, length) runs."""
+    return np.concatenate([np.full(n, i) for i, n in runs])[None]
+
+
+def quality(
+    prediction: tuple[Any, Any], target: tuple[Any, Any], categories: dict[int, bool] = CATEGORIES
+) -> dict[str, Any]:
+    metric = PanopticQuality(categories)
+    metric.update(prediction, target)
+    return metric.compute().to_dict()
+
+
+def counts(result: dict[str, Any], category: int) -> tuple[int, int, int]:
+    per_class = result["per_class"][str(category)]
+    return per_class["tp"], per_class["fp"], per_class["fn"]
+
+
+def test_a_segmentation_matches_itself_perfectly() -> None:
+    ids, segments = row((1, 4), (2, 4), (3, 8)), [segment(1, 1), segment(2, 1), segment(3, 3)]
+    result = quality((ids, segments), (ids, segments))
+    assert result["All"] == {"pq": 1, "sq": 1, "rq": 1, "n": 2}
+    assert result["Things"]["n"] == result["Stuff"]["n"] == 1
+    assert counts(result, 1) == (2, 0, 0)
+
+
+def test_iou_of_exactly_one_half_does_not_match() -> None:
+    target = row((1, 8), (9, 8)), [segment(1, 1), segment(9, 3)]
+    halves = row((1, 4), (2, 4), (9, 8)), [segment(1, 1), segment(2, 1), segment(9, 3)]
+    result = quality(halves, target)
+    assert counts(result, 1) == (0, 2, 1)
+    assert result["All"]["pq"] == 0.5
+    assert result["per_class"]["1"] == {"pq": 0, "sq": 0, "rq": 0, "iou": 0, "tp": 0, "fp": 2, "fn": 1}
+
+
+def test_target_void_leaves_the_union_and_predicted_void_stays() -> None:
+    whole, segments = row((1, 8)), [segment(1, 1)]
+    assert quality((whole, segments), (row((1, 5), (0, 3)), segments))["All"]["pq"] == 1
+    assert quality((row((1, 5), (0, 3)), segments), (whole, segments))["All"]["pq"] == 5 / 8
+
+
+def test_a_spurious_segment_is_excused_when_more_than_half_is_void() -> None:
+    target = [segment(9, 3)]
+    prediction = [segment(1, 1), segment(9, 3)]
+    more = quality((row((9, 8), (1, 8)), prediction), (row((9, 11), (0, 5)), target))
+    half = quality((row((9, 8), (1, 8)), prediction), (row((9, 12), (0, 4)), target))
+    assert counts(more, 1) == (0, 0, 0)
+    assert counts(half, 1) == (0, 1, 0)
+
+
+def test_only_crowd_of_the_same_category_excuses_and_of_several_the_last() -> None:
+    prediction = row((5, 8)), [segment(5, 1)]
+    assert counts(quality(prediction, (row((1, 8)), [segment(1, 1, 1)])), 1) == (0, 0, 0)
+    assert counts(quality(prediction, (row((1, 8)), [segment(1, 2, 1)])), 1) == (0, 1, 0)
+    two = [segment(1, 1, 1), segment(2, 1, 1)]
+    assert counts(quality(prediction, (row((1, 6), (2, 2)), two)), 1) == (0, 1, 0)
+    assert counts(quality(prediction, (row((1, 6), (2, 2)), two[::-1])), 1) == (0, 0, 0)
+
+
+def test_crowd_stays_in_the_union_and_is_never_missed() -> None:
+    target = row((1, 6), (2, 4)), [segment(1, 1), segment(2, 1, 1)]
+    result = quality((row((1, 8), (0, 2)), [segment(1, 1)]), target)
+    assert result["All"]["pq"] == 6 / 8
+    assert counts(result, 1) == (1, 0, 0)
+
+
+def test_segments_of_a_stuff_category_count_one_by_one() -> None:
+    target = row((1, 4), (2, 4)), [segment(1, 3), segment(2, 3)]
+    assert counts(quality((row((7, 8)), [segment(7, 3)]), target), 3) == (0, 1, 2)
+
+
+def test_a_wrong_category_is_both_missed_and_spurious_and_is_averaged_with_zero() -> None:
+    result = quality((row((1, 8)), [segment(1, 2)]), (row((1, 8)), [segment(1, 1)]))
+    assert counts(result, 1) == (0, 0, 1)
+    assert counts(result, 2) == (0, 1, 0)
+    assert result["All"] == {"pq": 0, "sq": 0, "rq": 0, "n": 2}
+
+
+def test_nothing_counted_is_undefined_not_zero() -> None:
+    metric = PanopticQuality(CATEGORIES)
+    metric.update((row((0, 8)), []), (row((0, 8)), []))
+    metric.update((np.zeros((0, 0), int), []), (np.zeros((0, 0), int), []))
+    assert math.isnan(metric.compute().all.pq)
+    result = metric.compute().to_dict()
+    assert result["Things"] == {"pq": None, "sq": None, "rq": None, "n": 0}
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_predicted_id_zero_that_is_listed_is_a_segment() -> None:
+    result = quality((row((0, 8)), [segment(0, 1)]), (row((4, 8)), [segment(4, 1)]))
+    assert counts(result, 1) == (1, 0, 0)
+
+
+def test_a_target_id_that_is_not_listed_is_neither_segment_nor_void() -> None:
+    result = quality((row((5, 8)), [segment(5, 1)]), (row((1, 5), (6, 3)), [segment(1, 1)]))
+    assert result["All"]["pq"] == 5 / 8
+
+
+def test_areas_come_from_the_maps() -> None:
+    stale = {"id": 1, "category_id": 1, "iscrowd": 0, "area": 800}
+    assert quality((row((1, 8)), [stale]), (row((1, 8)), [stale]))["All"]["pq"] == 1
+
+
+def test_categories_and_instances_are_an_equal_form() -> None:
+    category, instance = np.array([[1, 1, 1, 2, 3, 3, -1]]), np.array([[1, 1, 2, 1, 0, 0, 5]])
+    ids = np.array([[1, 1, 2, 3, 4, 4, 0]])
+    segments = [segment(1, 1), segment(2, 1), segment(3, 2), segment(4, 3)]
+    shifted = np.roll(ids, 1), segments
+    assert quality((category, instance), shifted) == quality((ids, segments), shifted)
+    assert quality(shifted, (category, instance)) == quality(shifted, (ids, segments))
+    assert quality((category, instance), (ids, segments))["All"]["pq"] == 1
+
+
+def test_thing_pixels_without_instance_are_crowd_in_a_target_and_a_segment_in_a_prediction() -> None:
+    category, instance = np.array([[1, 1, 3, 3]]), np.zeros((1, 4), int)
+    assert counts(quality((category, instance), (category, instance)), 1) == (0, 0, 0)
+    assert counts(quality((category, instance), (category, instance + 1)), 1) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "words"),
+    [
+        ((row((1, 4)), [segment(1, 1)]), (row((1, 5)), [segment(1, 1)]), "prediction: expected the target's shape"),
+        ((row((7, 4)), [segment(1, 1)]), (row((1, 4)), [segment(1, 1)]), "every id of the map to be listed, got 7"),
+        ((row((1, 4)), [segment(1, 1), segment(2, 1)]), (row((1, 4)), [segment(1, 1)]), "in the map, got 2"),
+        ((row((1, 4)), [segment(1, 8)]), (row((1, 4)), [segment(1, 1)]), "prediction: .* got 8"),
+        ((row((1, 4)), [segment(1, 1)]), (row((1, 4)), [segment(1, 8)]), "target: .* got 8"),
+        ((row((1, 4)), [segment(1, 1)]), (row((0, 4)), [segment(0, 1)]), "target: .* got 0"),
+        ((row((1, 4)), [segment(1, 1)] * 2), (row((1, 4)), [segment(1, 1)]), "distinct segment ids"),
+        ((np.zeros(4, int), []), (row((0, 4)), []), "expected a map"),
+        ((row((5, 4)), row((0, 4))), (row((1, 4)), []), "prediction: .* got 5"),
+        ((row((1, 4)), row((0, 3))), (row((1, 4)), []), "instance map of shape"),
+        ((row((1, 4)), row((-1, 4))), (row((1, 4)), []), "instances in"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_counted(
+    prediction: tuple[Any, Any], target: tuple[Any, Any], words: str
+) -> None:
+    metric = PanopticQuality(CATEGORIES)
+    with pytest.raises(ValueError, match=words):
+        metric.update(prediction, target)
+    assert metric.compute().all.n == 0
+
+
+def test_maps_must_be_integers_and_pairs() -> None:
+    with pytest.raises(TypeError, match="integer map"):
+        quality((np.zeros((2, 2)), []), (np.zeros((2, 2), int), []))
+    with pytest.raises(TypeError, match="pair"):
+        quality(np.zeros((2, 2), int), (np.zeros((2, 2), int), []))  # type: ignore[arg-type]
+
+
+def scene(rng: np.random.Generator, side: int = 24) -> tuple[NDArray[np.int64], list[Segment]]:
+    """Rectangles of random category over stuff and void, some of them crowd."""
+    ids = np.full((side, side), 1)
+    ids[: rng.integers(0, 6)] = 0
+    segments = [segment(1, 3)]
+    for i in range(2, 9):
+        y, x = rng.integers(0, side - 6, 2)
+        ids[y : y + rng.integers(3, 14), x : x + rng.integers(3, 14)] = i
+        segments.append(segment(i, int(rng.integers(1, 4)), int(rng.random() < 0.25)))
+    present = set(np.unique(ids).tolist())
+    return ids, [s for s in segments if s["id"] in present]
+
+
+def jitter(
+    rng: np.random.Generator, ids: NDArray[np.int64], segments: list[Segment]
+) -> tuple[NDArray[np.int64], list[Segment]]:
+    moved = np.roll(ids, rng.integers(-3, 4, 2), (0, 1))
+    changed = [s | {"category_id": int(rng.integers(1, 4))} if rng.random() < 0.1 else s for s in segments]
+    return moved, changed
+
+
+def slow_counts(
+    prediction: tuple[NDArray[np.int64], list[Segment]], target: tuple[NDArray[np.int64], list[Segment]]
+) -> dict[int, list[float]]:
+    """iou, tp, fp, fn per category, mask by mask, as panopticapi's text has it."""
+    stat = {c: [0.0, 0, 0, 0] for c in CATEGORIES}
+    void = target[0] == 0
+    found_p, found_g = set(), set()
+    for g in target[1]:
+        for p in prediction[1]:
+            gm, pm = target[0] == g["id"], prediction[0] == p["id"]
+            inter = int((gm & pm).sum())
+            if g["iscrowd"] or g["category_id"] != p["category_id"] or not inter:
+                continue
+            iou = inter / (int(gm.sum()) + int(pm.sum()) - inter - int((pm & void).sum()))
+            if iou > 0.5:
+                stat[g["category_id"]][0] += iou
+                stat[g["category_id"]][1] += 1
+                found_p.add(p["id"])
+                found_g.add(g["id"])
+    crowd = {}
+    for g in target[1]:
+        if g["iscrowd"] and g["id"] not in found_g:
+            crowd[g["category_id"]] = g["id"]
+        elif g["id"] not in found_g:
+            stat[g["category_id"]][3] += 1
+    for p in prediction[1]:
+        pm = prediction[0] == p["id"]
+        excused = int((pm & void).sum())
+        if p["category_id"] in crowd:
+            excused += int((pm & (target[0] == crowd[p["category_id"]])).sum())
+        if p["id"] not in found_p and not excused / int(pm.sum()) > 0.5:
+            stat[p["category_id"]][2] += 1
+    return stat
+
+
+def test_random_scenes_agree_with_a_slow_literal_count_and_merge_adds_up() -> None:
+    rng = np.random.default_rng(0)
+    whole, parts = PanopticQuality(CATEGORIES), [PanopticQuality(CATEGORIES) for _ in range(3)]
+    expected = {c: np.zeros(4) for c in CATEGORIES}
+    for i in range(60):
+        target = scene(rng)
+        prediction = jitter(rng, *target)
+        matching = whole.update(prediction, target)
+        parts[i % 3].update(prediction, target)
+        for c, stat in slow_counts(prediction, target).items():
+            expected[c] += stat
+        assert all(target[1][m.target]["category_id"] == m.category for m in matching.matches)
+    parts[0].merge(parts[1])
+    parts[0].merge(parts[2])
+    for result in (whole.compute(), parts[0].compute()):
+        for c, q in result.per_class.items():
+            np.testing.assert_allclose((q.iou, q.tp, q.fp, q.fn), expected[c], rtol=1e-12)
+    assert min(expected[c][1] for c in CATEGORIES) > 10  # the scenes do exercise it
+
+
+def test_merge_wants_the_same_categories() -> None:
+    with pytest.raises(ValueError, match="same categories"):
+        PanopticQuality({1: True}).merge(PanopticQuality({1: False}))
+
+
+def test_agrees_with_torchmetrics_where_the_definitions_agree() -> None:
+    """No crowd, no predicted void and one segment per stuff category."""
+    torch = pytest.importorskip("torch")
+    detection = pytest.importorskip("torchmetrics.detection")
+    rng = np.random.default_rng(1)
+    mine = PanopticQuality(CATEGORIES)
+    theirs = detection.PanopticQuality(things={1, 2}, stuffs={3}, allow_unknown_preds_category=True)
+    for _ in range(8):
+        category, instance = np.full((40, 40), 3), np.zeros((40, 40), int)
+        for i in range(1, 9):
+            y, x = rng.integers(0, 30, 2)
+            category[y : y + 12, x : x + 12] = rng.integers(1, 3)
+            instance[y : y + 12, x : x + 12] = i
+        shift = rng.integers(-2, 3, 2)
+        moved = [np.roll(m, shift, (0, 1)) for m in (category, instance)]
+        mine.update((moved[0], moved[1]), (category, instance))
+        pair = [torch.from_numpy(np.stack(m, -1))[None] for m in (moved, [category, instance])]
+        theirs.update(*pair)
+    assert mine.compute().all.pq == pytest.approx(float(theirs.compute()), abs=1e-6)
+
+
+def test_the_published_example_of_tf_models_gives_its_figure(realdata: Path) -> None:
+    folder = realdata / "tf_models_deeplab_eval"
+    target = coco.read(folder / "coco_gt.json", folder / "coco_gt")
+    prediction = coco.read(folder / "coco_pred.json", folder / "coco_pred")
+    predicted = {a.image_id: a for a in prediction.annotations}
+    metric = PanopticQuality({c.id: c.isthing for c in target.categories})
+    for annotation in target.annotations:
+        other = predicted[annotation.image_id]
+        metric.update((prediction.ids(other), other.segments), (target.ids(annotation), annotation.segments))
+    assert metric.compute().all.pq == pytest.approx(0.6740486629, abs=5e-11)

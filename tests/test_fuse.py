@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -260,6 +261,21 @@ panoptic.segments, panoptic.to_ids(), panoptic.to_coco()
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONWARNINGS": "error"})
+
+
+@pytest.mark.parametrize("kind", ["tensors", "arrays"])
+def test_repeated_calls_keep_no_memory(kind: str, make_heads: Any, as_tensors: Any) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    heads = make_heads(h=260, w=300)  # maps of 5 MB: on huge pages, owned by a deleter
+    heads = as_tensors(heads) if kind == "tensors" else heads
+    for call in range(60):
+        result = deeperlab.fuse(heads, THINGS)
+        if call == 20:
+            before = resident()
+    assert result.semantic.nbytes > 2**22
+    assert resident() - before < 2**24  # 40 calls made 400 MB of maps
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cells.h"
 #include "parallel.h"
 
 namespace deeperlab::cpu {
@@ -24,18 +25,19 @@ void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, 
   parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int n, int y) {
     const int32_t* nodes = node_label + int64_t(n) * shape.h * shape.w;
     int32_t* row = label + (int64_t(n) * shape.height + y) * shape.width;
-    for (int x = 0; x < shape.width; ++x) {
-      const Cell cell = cell_of_pixel(y, x, shape.stride, shape.h, shape.w);
-      if (agrees(nodes, shape.w, cell)) {
-        row[x] = nodes[int64_t(cell.y) * shape.w + cell.x];
-        continue;
+    visit_cells(y, shape.width, shape.stride, shape.h, shape.w, [&](Cell first, int x, int length) {
+      if (corners_agree(nodes, shape.w, first)) {  // then their label is the pixel's, by definition
+        std::fill(row + x, row + x + length, nodes[int64_t(first.y) * shape.w + first.x]);
+        return;
       }
-      Best best = no_class();
-      for (int c = 0; c < shape.classes; ++c) {
-        best.offer(interpolate(logits.plane<T>(n, c), cell, shape.stride), c);
+      for (int i = 0; i < length; ++i) {
+        Best best = no_class();
+        for (int c = 0; c < shape.classes; ++c) {
+          best.offer(interpolate(logits.plane<T>(n, c), pixel_of_run(first, i), shape.stride), c);
+        }
+        row[x + i] = best.label;
       }
-      row[x] = best.label;
-    }
+    });
   });
 }
 

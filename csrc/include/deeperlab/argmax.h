@@ -22,14 +22,6 @@ struct Best {
 
 DEEPERLAB_HD inline Best no_class() { return {float_from_bits(0xff800000u), 0}; }
 
-// The four corners of a cell whose weight is not zero all carry one label: then the whole cell does, by definition.
-DEEPERLAB_HD inline bool agrees(const int32_t* node_label, int w, Cell cell) {
-  const int32_t* corner = node_label + int64_t(cell.y) * w + cell.x;
-  const int32_t label = *corner;
-  return (cell.past_x == 0 || corner[1] == label) && (cell.past_y == 0 || corner[w] == label) &&
-         (cell.past_x == 0 || cell.past_y == 0 || corner[w + 1] == label);
-}
-
 // A logit at a pixel, interpolated between the corners of its cell.
 template <class T>
 DEEPERLAB_HD inline float interpolate(const Plane<T>& logit, Cell cell, int stride) {

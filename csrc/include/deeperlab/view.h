@@ -98,4 +98,12 @@ DEEPERLAB_HD inline Cell cell_of_pixel(int y, int x, int stride, int h, int w) {
   return cell;
 }
 
+// Whether the corners around a pixel, those of non-zero weight, all carry one value of a map [h, w].
+DEEPERLAB_HD inline bool corners_agree(const int32_t* map, int w, Cell cell) {
+  const int32_t* corner = map + int64_t(cell.y) * w + cell.x;
+  const int32_t value = *corner;
+  return (cell.past_x == 0 || corner[1] == value) && (cell.past_y == 0 || corner[w] == value) &&
+         (cell.past_x == 0 || cell.past_y == 0 || corner[w + 1] == value);
+}
+
 }  // namespace deeperlab

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+if os.environ.get("DEEPERLAB_INSTALLED"):  # another build is under test (make asan): it goes before the editable one
+    sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "ScikitBuildRedirectingFinder"]
+    sys.path.insert(0, str(Path(os.environ["DEEPERLAB_INSTALLED"]).resolve()))
 
 import deeperlab
 from deeperlab import RECTANGLE, STAR, Graph, Heads

@@ -6,35 +6,37 @@ BIN := $(VENV)/bin
 # The wheel of torch that every figure in this repository was measured with; users may have any torch >= 2.11.
 TORCH := torch==2.13.0
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
+# An editable install knows the modules that were there; its stamp carries a checksum of their names.
+INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
 .PHONY: demo test lint format bench asan wheel clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/.installed ## draw a scene, encode it, add noise, fuse it; pictures in demo/
+demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in demo/
 	$(BIN)/deeperlab demo --out demo
 
-test: $(VENV)/.installed ## all tests, and every benchmark once, untimed
+test: $(INSTALLED) ## all tests, and every benchmark once, untimed
 	$(BIN)/python -m pytest tests benchmarks
 
-lint: $(VENV)/.installed ## ruff, mypy and clang-format
+lint: $(INSTALLED) ## ruff, mypy and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	find csrc src -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
-format: $(VENV)/.installed ## let ruff and clang-format write
+format: $(INSTALLED) ## let ruff and clang-format write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	find csrc src -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
 
-bench: $(VENV)/.installed ## the benchmarks, timed; a JSON of the run in benchmarks/results/
+bench: $(INSTALLED) ## the benchmarks, timed; a JSON of the run in benchmarks/results/
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-sort=name \
 	  --benchmark-json=benchmarks/results/latest.json
 
 # Both libraries rebuilt with sanitizers, in a place of their own that goes before the editable install.
-asan: $(VENV)/.installed ## fuzz and bad-input tests under address and undefined-behaviour sanitizers
+asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behaviour sanitizers
 	$(BIN)/pip install -q --no-build-isolation --no-deps --upgrade --target build/asan/site \
 	  -C build-dir=build/asan/cmake -C cmake.define.DEEPERLAB_SANITIZE=ON -C cmake.build-type=Debug .
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
@@ -42,7 +44,7 @@ asan: $(VENV)/.installed ## fuzz and bad-input tests under address and undefined
 	PYTHONPATH=build/asan/site DEEPERLAB_INSTALLED=build/asan/site \
 	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_fuzz.py tests/test_stages.py
 
-wheel: $(VENV)/.installed ## a wheel in dist/
+wheel: $(INSTALLED) ## a wheel in dist/
 	$(BIN)/pip wheel --no-build-isolation --no-deps -w dist .
 
 clean: ## everything that was built; not the virtual environment
@@ -58,6 +60,6 @@ $(VENV)/.torch: | $(VENV)/bin/python
 	$(BIN)/pip install -q numpy pybind11 scikit-build-core cmake ninja
 	@touch $@
 
-$(VENV)/.installed: $(SOURCES) | $(VENV)/.torch
+$(INSTALLED): $(SOURCES) | $(VENV)/.torch
 	$(BIN)/pip install -q --no-build-isolation -C cmake.define.DEEPERLAB_WERROR=ON -e '.[dev]'
-	@touch $@
+	@rm -f $(VENV)/.installed* && touch $@

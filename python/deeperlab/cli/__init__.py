@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: one module per command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+try:
+    import PIL  # noqa: F401 - every command reads or writes pictures
+    import rich  # noqa: F401
+    import typer
+except ImportError as missing:
+    name = (missing.name or "more").partition(".")[0]
+    raise SystemExit(f"deeperlab: the command line needs {name}: pip install 'deeperlab[cli]'") from None
+
+from . import demo, oracle
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="DeeperLab's fusion: five raw heads of a network in, a panoptic map out.",
+)
+app.command(epilog="Example: deeperlab demo --size 1441 --things 50 --noise 3")(demo.demo)
+app.command(epilog="Example: deeperlab oracle panoptic_val2017.json --gt-dir panoptic_val2017 --json ceiling.json")(
+    oracle.oracle
+)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="deeperlab")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"deeperlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """The options of `deeperlab` itself."""

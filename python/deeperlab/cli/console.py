@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How all commands speak: tables, progress, numbers, and faults in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rich.box
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+ROWS = 40
+"""Rows of a table that may be as long as the data set; --json has them all."""
+
+
+def print_rest(console: Console, count: int, what: str) -> None:
+    """Say what a table of `ROWS` rows left out."""
+    if count > ROWS:
+        console.print(f"{count} {what}; --json has them all")
+
+
+def new_console() -> Console:
+    """Names from files are not read as markup."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def new_table(*columns: str) -> Table:
+    """Columns whose name begins with * hold numbers."""
+    table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.lstrip("*"), justify="right" if column.startswith("*") else "left", overflow="fold")
+    return table
+
+
+def progress_bar() -> Progress:
+    """On stderr, and only where that is a terminal."""
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def plain(text: object) -> str:
+    """What a file says, without the control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def percent(value: float | None) -> str:
+    """A fraction as per cent; undefined is a dash."""
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+@contextmanager
+def one_line(*kinds: type[Exception]) -> Iterator[None]:
+    """Faults of the input end with code 2 and one line that names the file and the fault."""
+    try:
+        yield
+    except kinds as fault:
+        if isinstance(fault, OSError) and fault.filename is not None:
+            message = f"{fault.filename}: {(fault.strerror or type(fault).__name__).lower()}"
+        else:
+            message = " ".join(str(fault).split())
+        typer.echo(f"deeperlab: {plain(message)}", err=True)
+        raise typer.Exit(2) from None

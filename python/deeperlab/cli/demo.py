@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deeperlab demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import new_console, new_table, one_line, percent
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise typer.BadParameter(f"expected a side in pixels or HEIGHTxWIDTH, got {text!r}") from None
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures and the JSON; made if absent, nothing foreign is overwritten.")
+    ] = Path("deeperlab-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Which scene and which noise; a seed gives the same bits.")] = 0,
+    size: Annotated[
+        str, typer.Option(help="Of the scene in pixels: a side, or HEIGHTxWIDTH. The paper's are 721 and 1441.")
+    ] = "721",
+    things: Annotated[int, typer.Option(min=0, max=1000, help="Things to draw, besides the stuff.")] = 20,
+    stride: Annotated[
+        int, typer.Option(min=1, max=64, help="Pixels between the nodes of the heads; the paper's network emits 4.")
+    ] = 4,
+    noise: Annotated[
+        int,
+        typer.Option(min=0, max=3, help="How wrong the heads are: 0 perfect, 1 as of a good network, 2 fair, 3 bad."),
+    ] = 2,
+) -> None:
+    """Draw a scene, make noisy heads of it as a network would emit, fuse them, and show what came out.
+
+    Nothing is downloaded. The folder then holds image.png, overlay.png (the result over the image) and panoptic.png
+    with panoptic.json (the result in COCO's panoptic format, which `deeperlab oracle` reads).
+    """
+    from ..demo import run
+
+    console = new_console()
+    with one_line(ValueError, OSError):
+        result = run(out, seed=seed, size=_size(size), things=things, stride=stride, noise=noise)
+    table = new_table("segment", "class", "*score", "*px", "*x", "*y", "*width", "*height")
+    for row in result.segments:
+        score = "" if row.score is None else f"{row.score:.3f}"
+        table.add_row(str(row.id), row.name, score, f"{row.area:,}", *map(str, row.bbox))
+    console.print(table)
+    console.print(
+        f"{result.found} instances found of {result.drawn} drawn; {100 * result.right:.2f} % of the pixels right "
+        f"(class, and instance on things); PQ {percent(result.pq)} %"
+    )
+    height, width = result.size
+    console.print(f"fuse: {result.milliseconds:.2f} ms for {width} x {height} px, median of {result.calls} calls")
+    console.print(f"wrote {', '.join(result.files)} in {out}", soft_wrap=True)

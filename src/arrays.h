@@ -1,105 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// Array -> view: the only place of _numpy that checks memory. Outputs and scratch come from operator new.
+// The face of _numpy: NumPy arrays. Outputs and scratch come from operator new, threads are our own.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <memory>
 #include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
 
-#include "arguments.h"
-#include "parallel.h"
+#include "face.h"
 
 namespace deeperlab::binding {
 
 namespace py = pybind11;
-
-inline void require_shape(const py::array& array, const char* name, std::initializer_list<int64_t> expected) {
-  const Ints sizes(array.shape(), array.shape() + array.ndim());
-  require(std::equal(expected.begin(), expected.end(), sizes.begin(), sizes.end()), name, ": expected shape ",
-          text(expected.begin(), expected.size()), ", got ", text(sizes.data(), sizes.size()));
-}
-
-// Strides in elements. NumPy allows strides that are no multiple of the element; those are refused.
-inline View view_of(const py::array& array, const char* name, Type type, bool labels) {
-  const auto stride = [&](int axis) {
-    const int64_t bytes = array.strides(axis);
-    require(bytes % array.itemsize() == 0, name, ": expected strides in whole elements; pass a copy");
-    return bytes / array.itemsize();
-  };
-  require(reinterpret_cast<uintptr_t>(array.data()) % size_t(array.itemsize()) == 0, name,
-          ": expected aligned memory; pass a copy");
-  return labels ? View{array.data(), type, stride(0), 0, stride(1), stride(2)}
-                : View{array.data(), type, stride(0), stride(1), stride(2), stride(3)};
-}
-
-// A head [N, channels, h, w]; every head of a call has the dtype of `like`.
-inline View head(const py::array& array, const char* name, const py::array& like,
-                 std::initializer_list<int64_t> expected) {
-  require_shape(array, name, expected);
-  const bool single = array.dtype().is(py::dtype("float32")) || py::isinstance<py::array_t<float>>(array);
-  const bool half = array.dtype().kind() == 'f' && array.itemsize() == 2;
-  if (!single && !half) {
-    throw py::type_error(std::string(name) + ": expected float32 or float16, got " +
-                         std::string(py::str(array.dtype())) + "; use .astype(numpy.float32)");
-  }
-  require(array.itemsize() == like.itemsize(), name, ": expected the dtype of the other heads, ",
-          std::string(py::str(like.dtype())), ", got ", std::string(py::str(array.dtype())));
-  return view_of(array, name, single ? Type::float32 : Type::float16, false);
-}
-
-// Logits [N, C, h, w], or integer labels [N, H, W].
-inline View semantic_view(const py::array& array, const py::array& like, const Shape& shape) {
-  if (array.ndim() == 4) {
-    return head(array, "semantic", like, {shape.images, shape.classes, shape.h, shape.w});
-  }
-  require_shape(array, "semantic", {shape.images, shape.height, shape.width});
-  const bool byte = py::isinstance<py::array_t<uint8_t>>(array), small = py::isinstance<py::array_t<int16_t>>(array);
-  const bool word = py::isinstance<py::array_t<int32_t>>(array), wide = py::isinstance<py::array_t<int64_t>>(array);
-  if (!byte && !small && !word && !wide) {
-    throw py::type_error("semantic: expected labels of type uint8, int16, int32 or int64, got " +
-                         std::string(py::str(array.dtype())));
-  }
-  const Type type = byte ? Type::uint8 : small ? Type::int16 : word ? Type::int32 : Type::int64;
-  return view_of(array, "semantic", type, true);
-}
-
-// Memory on a 2 MiB boundary that asks for huge pages where it is large; see tensors.h.
-struct Deleter {
-  size_t alignment;
-  void operator()(char* data) const { ::operator delete(data, std::align_val_t(alignment)); }
-};
-using Block = std::unique_ptr<char, Deleter>;
-
-inline Block allocate(int64_t bytes) {
-  constexpr int64_t huge = int64_t(2) << 20;
-  const size_t alignment = bytes < 2 * huge ? 64 : size_t(huge);
-  Block block(static_cast<char*>(::operator new(size_t(std::max<int64_t>(bytes, 1)), std::align_val_t(alignment))),
-              Deleter{alignment});
-  if (bytes >= 2 * huge) {
-    madvise(block.get(), size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
-  }
-  return block;
-}
-
-template <class T>
-py::array_t<T> make_array(std::initializer_list<int64_t> sizes) {
-  int64_t bytes = sizeof(T);
-  for (const int64_t size : sizes) {
-    bytes *= size;
-  }
-  Block block = allocate(bytes);
-  T* data = reinterpret_cast<T*>(block.get());
-  Block* owner = new Block(std::move(block));
-  const py::capsule capsule(owner, [](void* pointer) { delete static_cast<Block*>(pointer); });
-  return py::array_t<T>(std::vector<py::ssize_t>(sizes.begin(), sizes.end()), data, capsule);
-}
 
 // Fork and join: no pool is kept, so a process may fork between calls. Where no thread can be started the caller's
 // own does the work.
@@ -123,6 +41,94 @@ inline void run_on_threads(const cpu::Parallel& self, int64_t n, int64_t grain, 
   }
 }
 
-inline cpu::Parallel own_threads(int threads) { return {&run_on_threads, threads}; }
+struct ArrayFace {
+  using Array = py::array;
+  using Release = py::gil_scoped_release;
+  static constexpr const char* floats = "float32 or float16; use .astype(numpy.float32)";
+
+  int threads;
+
+  static int64_t rank(const Array& array) { return array.ndim(); }
+  static int64_t extent(const Array& array, int64_t axis) { return array.shape(axis); }
+  static const void* data(const Array& array) { return array.data(); }
+
+  // NumPy allows memory that is not aligned, and strides that are no multiple of the element.
+  static int64_t stride(const Array& array, int64_t axis) {
+    const int64_t bytes = array.strides(axis), width = array.itemsize();
+    require(bytes % width == 0 && reinterpret_cast<uintptr_t>(array.data()) % size_t(width) == 0,
+            "array: expected aligned memory and strides of whole elements; pass a copy");
+    return bytes / width;
+  }
+
+  static bool type(const Array& array, Type& type) {
+    const char kind = array.dtype().kind();
+    const int64_t width = array.itemsize();
+    if (!array.dtype().attr("isnative").cast<bool>()) {
+      return false;
+    }
+    if (kind == 'f' && (width == 4 || width == 2)) {
+      type = width == 4 ? Type::float32 : Type::float16;
+      return true;
+    }
+    if (kind == 'u' && width == 1) {
+      type = Type::uint8;
+      return true;
+    }
+    if (kind == 'i' && width >= 2) {
+      type = width == 2 ? Type::int16 : width == 4 ? Type::int32 : Type::int64;
+      return true;
+    }
+    return false;
+  }
+
+  static std::string dtype(const Array& array) { return py::str(array.dtype()); }
+
+  [[noreturn]] static void refuse_type(const std::string& message) { throw py::type_error(message); }
+
+  template <class T>
+  static Array make(Sizes sizes) {
+    int64_t bytes = sizeof(T);
+    for (const int64_t size : sizes) {
+      bytes *= size;
+    }
+    auto block = std::make_unique<Block>(bytes);
+    const T* data = static_cast<const T*>(block->data);
+    const py::capsule owner(block.get(), [](void* pointer) { delete static_cast<Block*>(pointer); });
+    block.release();
+    return py::array_t<T>(std::vector<py::ssize_t>(sizes.begin(), sizes.end()), data, owner);
+  }
+
+  cpu::Parallel parallel() const { return {&run_on_threads, threads}; }
+
+ private:
+  // Large memory sits on a 2 MiB boundary and asks for huge pages; see tensors.h.
+  struct Block {
+    static constexpr int64_t huge = int64_t(2) << 20;
+    std::align_val_t alignment;
+    void* data;
+
+    explicit Block(int64_t bytes) : alignment(bytes < 2 * huge ? std::align_val_t(64) : std::align_val_t(huge)) {
+      data = ::operator new(size_t(std::max<int64_t>(bytes, 1)), alignment);
+      if (bytes >= 2 * huge) {
+        madvise(data, size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
+      }
+    }
+    Block(const Block&) = delete;
+    Block& operator=(const Block&) = delete;
+    ~Block() { ::operator delete(data, alignment); }
+  };
+};
+
+// A function of stages.h or fuse.h for Python: num_threads stands where the face was, at the end.
+template <auto Function>
+struct Threaded;
+
+template <class R, class... Arguments, R (*Function)(const ArrayFace&, Arguments...)>
+struct Threaded<Function> {
+  static R call(Arguments... arguments, int num_threads) {
+    require_range("num_threads", num_threads, 1, 1024);
+    return Function(ArrayFace{num_threads}, arguments...);
+  }
+};
 
 }  // namespace deeperlab::binding

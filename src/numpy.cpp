@@ -1,63 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-// deeperlab._numpy: the fusion for NumPy arrays, without torch.
-#include <pybind11/stl.h>
-
+// deeperlab._numpy: the fusion and each of its stages for NumPy arrays, without torch. Arguments as in ops.cpp.
 #include "arrays.h"
+#include "fuse.h"
+#include "stages.h"
 
 namespace deeperlab::binding {
 namespace {
 
-py::tuple fuse(const py::array& semantic, const py::array& heatmap, const py::array& short_range,
-               const py::array& middle_range, const py::array& long_range, const Ints& things, int64_t num_classes,
-               const Ints& edges, int64_t stride, int64_t height, int64_t width, int64_t long_steps,
-               int64_t long_short_steps, bool all_voters, int64_t vote_cell, double short_weight, double long_weight,
-               double radius, double peak_threshold, int64_t max_candidates, int64_t middle_steps, const Reals& kappa,
-               bool oks_cell, double instance_threshold, double nms_radius, double nms_radius_min, double nms_relative,
-               double box_iou, int64_t max_instances, double max_distance, bool majority_all, double fit_area,
-               int num_threads) {
-  require(heatmap.ndim() == 4, "heatmap: expected 4 dimensions [N, P, h, w], got ", heatmap.ndim());
-  require_range("num_threads", num_threads, 1, 1024);
-  const int64_t n = heatmap.shape(0), p = heatmap.shape(1), h = heatmap.shape(2), w = heatmap.shape(3);
-  const Shape shape = make_shape(n, num_classes, h, w, stride, height, width);
-  const Graph graph = make_graph(p, edges);
-  const Params params =
-      make_params(shape, graph, long_steps, long_short_steps, all_voters, vote_cell, short_weight, long_weight, radius,
-                  peak_threshold, max_candidates, middle_steps, kappa, oks_cell, instance_threshold, nms_radius,
-                  nms_radius_min, nms_relative, box_iou, max_instances, max_distance, majority_all, fit_area);
-  const Heads heads{semantic_view(semantic, heatmap, shape), head(heatmap, "heatmap", heatmap, {n, p, h, w}),
-                    head(short_range, "short_range", heatmap, {n, 2 * p, h, w}),
-                    head(middle_range, "middle_range", heatmap, {n, 2 * int64_t(graph.edges), h, w}),
-                    head(long_range, "long_range", heatmap, {n, 2 * p, h, w})};
-  const Things thing_classes = make_things(things, num_classes);
-
-  const int64_t m = max_instances;
-  auto out_semantic = make_array<int32_t>({n, height, width}), out_instance = make_array<int32_t>({n, height, width});
-  auto out_keypoints = make_array<float>({n, m, p, 2}), out_score = make_array<float>({n, m});
-  auto out_category = make_array<int32_t>({n, m}), out_area = make_array<int32_t>({n, m});
-  auto out_class_area = make_array<int32_t>({n, num_classes}), out_count = make_array<int32_t>({n});
-  auto out_truncated = make_array<bool>({n});
-  if (n > 0) {
-    const Panoptic panoptic{out_semantic.mutable_data(),
-                            out_instance.mutable_data(),
-                            reinterpret_cast<Point*>(out_keypoints.mutable_data()),
-                            out_score.mutable_data(),
-                            out_category.mutable_data(),
-                            out_area.mutable_data(),
-                            out_class_area.mutable_data(),
-                            out_count.mutable_data(),
-                            out_truncated.mutable_data()};
-    const Block scratch = allocate(cpu::fuse_scratch_bytes(shape, graph, params));
-    const py::gil_scoped_release released;
-    cpu::fuse(heads, graph, thing_classes, shape, params, panoptic, scratch.get(), own_threads(num_threads));
-  }
-  return py::make_tuple(out_semantic, out_instance, out_keypoints, out_score, out_category, out_area, out_class_area,
-                        out_count, out_truncated);
+template <auto Function, class... Names>
+void define(py::module_& m, const char* name, Names... names) {
+  m.def(name, &Threaded<Function>::call, names..., py::arg("num_threads") = 1);
 }
 
-PYBIND11_MODULE(_numpy, m) {
-  m.doc() = "The fusion for NumPy arrays; deeperlab.fuse is its public face.";
-  m.def("fuse", &fuse, "All arguments as torch.ops.deeperlab.fuse, then num_threads.");
+void register_stages(py::module_& m) {
+  using py::arg;
+  const py::kw_only options;
+  define<&argmax<ArrayFace>>(m, "argmax", arg("semantic"), options, arg("num_classes"), arg("stride"), arg("nodes"),
+                             arg("size"));
+  define<&refine<ArrayFace>>(m, "refine", arg("long_range"), arg("short_range"), options, arg("stride"),
+                             arg("long_steps"), arg("long_short_steps"));
+  define<&vote<ArrayFace>>(m, "vote", arg("heatmap"), arg("short_range"), arg("target"), arg("node_label"), options,
+                           arg("things"), arg("stride"), arg("size"), arg("vote_cell"), arg("short_weight"),
+                           arg("long_weight"), arg("all_voters"));
+  define<&peaks<ArrayFace>>(m, "peaks", arg("votes"), options, arg("stride"), arg("nodes"), arg("vote_cell"),
+                            arg("radius"), arg("threshold"), arg("max_candidates"));
+  define<&trace<ArrayFace>>(m, "trace", arg("position"), arg("candidate"), arg("count"), arg("middle_range"),
+                            arg("short_range"), options, arg("edges"), arg("stride"), arg("size"), arg("middle_steps"));
+  define<&rescore<ArrayFace>>(m, "rescore", arg("keypoints"), arg("count"), arg("votes"), arg("heatmap"), options,
+                              arg("stride"), arg("vote_cell"), arg("radius"), arg("kappa"), arg("oks_cell"));
+  define<&binding::select<ArrayFace>>(m, "select", arg("candidate"), arg("count"), arg("keypoints"),
+                                      arg("keypoint_score"), arg("score"), options, arg("instance_threshold"),
+                                      arg("nms_radius"), arg("nms_radius_min"), arg("nms_relative"), arg("box_iou"),
+                                      arg("max_instances"));
+  define<&assign<ArrayFace>>(m, "assign", arg("target"), arg("node_label"), arg("label"), arg("keypoints"),
+                             arg("count"), options, arg("things"), arg("stride"), arg("max_distance"));
+  define<&merge<ArrayFace>>(m, "merge", arg("label"), arg("instance"), arg("node_label"), arg("node_instance"),
+                            arg("node_distance"), arg("keypoints"), arg("count"), options, arg("things"),
+                            arg("num_classes"), arg("radius"), arg("fit_area"), arg("majority_all"));
 }
 
 }  // namespace
+
+PYBIND11_MODULE(_numpy, m) {
+  m.doc() = "The fusion for NumPy arrays; deeperlab.fuse is its public face.";
+  m.def("fuse", &Threaded<&fuse<ArrayFace>>::call, "All arguments as torch.ops.deeperlab.fuse, then num_threads.");
+  register_stages(m);
+}
+
 }  // namespace deeperlab::binding

@@ -1,56 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// deeperlab::fuse for torch: the schemas of all ops, and the CPU implementation of the whole pipeline.
+// deeperlab._C: the operators of torch, their schemas and their CPU implementations, through the stable ABI.
+#include "fuse.h"
+#include "stages.h"
 #include "tensors.h"
 
 namespace deeperlab::binding {
-namespace {
-
-using Nine = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-Nine fuse(const Tensor& semantic, const Tensor& heatmap, const Tensor& short_range, const Tensor& middle_range,
-          const Tensor& long_range, const Ints& things, int64_t num_classes, const Ints& edges, int64_t stride,
-          int64_t height, int64_t width, int64_t long_steps, int64_t long_short_steps, bool all_voters,
-          int64_t vote_cell, double short_weight, double long_weight, double radius, double peak_threshold,
-          int64_t max_candidates, int64_t middle_steps, const Reals& kappa, bool oks_cell, double instance_threshold,
-          double nms_radius, double nms_radius_min, double nms_relative, double box_iou, int64_t max_instances,
-          double max_distance, bool majority_all, double fit_area) {
-  require(heatmap.dim() == 4, "heatmap: expected 4 dimensions [N, P, h, w], got ", heatmap.dim());
-  const int64_t n = heatmap.size(0), p = heatmap.size(1), h = heatmap.size(2), w = heatmap.size(3);
-  const Shape shape = make_shape(n, num_classes, h, w, stride, height, width);
-  const Graph graph = make_graph(p, edges);
-  const Params params =
-      make_params(shape, graph, long_steps, long_short_steps, all_voters, vote_cell, short_weight, long_weight, radius,
-                  peak_threshold, max_candidates, middle_steps, kappa, oks_cell, instance_threshold, nms_radius,
-                  nms_radius_min, nms_relative, box_iou, max_instances, max_distance, majority_all, fit_area);
-  const Heads heads{semantic_view(semantic, heatmap, shape), head(heatmap, "heatmap", heatmap, {n, p, h, w}),
-                    head(short_range, "short_range", heatmap, {n, 2 * p, h, w}),
-                    head(middle_range, "middle_range", heatmap, {n, 2 * int64_t(graph.edges), h, w}),
-                    head(long_range, "long_range", heatmap, {n, 2 * p, h, w})};
-
-  const int64_t m = max_instances;
-  const Nine result{allocate({n, height, width}, ScalarType::Int),
-                    allocate({n, height, width}, ScalarType::Int),
-                    allocate({n, m, p, 2}, ScalarType::Float),
-                    allocate({n, m}, ScalarType::Float),
-                    allocate({n, m}, ScalarType::Int),
-                    allocate({n, m}, ScalarType::Int),
-                    allocate({n, num_classes}, ScalarType::Int),
-                    allocate({n}, ScalarType::Int),
-                    allocate({n}, ScalarType::Bool)};
-  if (n == 0) {
-    return result;
-  }
-  const Panoptic panoptic{
-      out<int32_t>(std::get<0>(result)), out<int32_t>(std::get<1>(result)), out<Point>(std::get<2>(result)),
-      out<float>(std::get<3>(result)),   out<int32_t>(std::get<4>(result)), out<int32_t>(std::get<5>(result)),
-      out<int32_t>(std::get<6>(result)), out<int32_t>(std::get<7>(result)), out<bool>(std::get<8>(result))};
-  const Tensor scratch = allocate({cpu::fuse_scratch_bytes(shape, graph, params)}, ScalarType::Byte);
-  cpu::fuse(heads, graph, make_things(things, num_classes), shape, params, panoptic, out<char>(scratch),
-            torch_threads());
-  return result;
-}
-
-}  // namespace
 
 // N images, C classes, P keypoints, E edges, h x w nodes, H x W image, K = max_candidates, M = max_instances.
 // docs/definition.md says what each stage computes; python/deeperlab/params.py what each parameter means.
@@ -101,6 +55,17 @@ STABLE_TORCH_LIBRARY(deeperlab, m) {
       "bool majority_all) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(deeperlab, CPU, m) { m.impl("fuse", TORCH_BOX(&fuse)); }
+STABLE_TORCH_LIBRARY_IMPL(deeperlab, CPU, m) {
+  m.impl("fuse", TORCH_BOX(&Operator<&binding::fuse<TensorFace>>::call));
+  m.impl("argmax", TORCH_BOX(&Operator<&binding::argmax<TensorFace>>::call));
+  m.impl("refine", TORCH_BOX(&Operator<&binding::refine<TensorFace>>::call));
+  m.impl("vote", TORCH_BOX(&Operator<&binding::vote<TensorFace>>::call));
+  m.impl("peaks", TORCH_BOX(&Operator<&binding::peaks<TensorFace>>::call));
+  m.impl("trace", TORCH_BOX(&Operator<&binding::trace<TensorFace>>::call));
+  m.impl("rescore", TORCH_BOX(&Operator<&binding::rescore<TensorFace>>::call));
+  m.impl("select", TORCH_BOX(&Operator<&binding::select<TensorFace>>::call));
+  m.impl("assign", TORCH_BOX(&Operator<&binding::assign<TensorFace>>::call));
+  m.impl("merge", TORCH_BOX(&Operator<&binding::merge<TensorFace>>::call));
+}
 
 }  // namespace deeperlab::binding

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensor -> view: the only place of _C that checks memory. Outputs and scratch come from torch's allocator.
+// The face of _C: torch tensors on the CPU. Outputs and scratch come from torch's allocator.
 #pragma once
 
 #include <sys/mman.h>
@@ -9,128 +9,90 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
-#include <algorithm>
-
-#include "parallel.h"
-#include "arguments.h"
+#include "face.h"
 
 namespace deeperlab::binding {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
+struct TensorFace {
+  using Array = torch::stable::Tensor;
+  using ScalarType = torch::headeronly::ScalarType;
+  struct Release {};  // torch has released the GIL before it calls an operator
+  static constexpr const char* floats = "float32, float16 or bfloat16";
 
-inline bool type_of(const Tensor& tensor, Type& type) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Float:
-      type = Type::float32;
-      return true;
-    case ScalarType::Half:
-      type = Type::float16;
-      return true;
-    case ScalarType::BFloat16:
-      type = Type::bfloat16;
-      return true;
-    case ScalarType::Byte:
-      type = Type::uint8;
-      return true;
-    case ScalarType::Short:
-      type = Type::int16;
-      return true;
-    case ScalarType::Int:
-      type = Type::int32;
-      return true;
-    case ScalarType::Long:
-      type = Type::int64;
-      return true;
-    default:
-      return false;
+  static int64_t rank(const Array& tensor) { return tensor.dim(); }
+  static int64_t extent(const Array& tensor, int64_t axis) { return tensor.size(axis); }
+  static int64_t stride(const Array& tensor, int64_t axis) { return tensor.stride(axis); }
+  static const void* data(const Array& tensor) { return tensor.const_data_ptr(); }
+
+  static bool type(const Array& tensor, Type& type) {
+    constexpr ScalarType types[] = {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16, ScalarType::Byte,
+                                    ScalarType::Short, ScalarType::Int,  ScalarType::Long};
+    for (int i = 0; i < 7; ++i) {
+      if (tensor.scalar_type() == types[i]) {
+        type = Type(i);
+        return true;
+      }
+    }
+    return false;
   }
-}
 
-inline void require_shape(const Tensor& tensor, const char* name, std::initializer_list<int64_t> expected) {
-  const auto sizes = tensor.sizes();
-  const bool equal = sizes.size() == expected.size() && std::equal(expected.begin(), expected.end(), sizes.begin());
-  require(equal, name, ": expected shape ", text(expected.begin(), expected.size()), ", got ",
-          text(sizes.data(), sizes.size()));
-}
-
-// A head [N, channels, h, w] of any floating type and any strides. Every head of a call has the type of `like`.
-inline View head(const Tensor& tensor, const char* name, const Tensor& like, std::initializer_list<int64_t> expected) {
-  require_shape(tensor, name, expected);
-  View view{tensor.const_data_ptr(), Type::float32,    tensor.stride(0),
-            tensor.stride(1),        tensor.stride(2), tensor.stride(3)};
-  require(type_of(tensor, view.type) && is_floating(view.type), name, ": expected float32, float16 or bfloat16");
-  require(tensor.scalar_type() == like.scalar_type(), name, ": expected the dtype of the other heads");
-  return view;
-}
-
-// Logits [N, C, h, w], or integer labels [N, H, W].
-inline View semantic_view(const Tensor& tensor, const Tensor& like, const Shape& shape) {
-  if (tensor.dim() == 4) {
-    return head(tensor, "semantic", like, {shape.images, shape.classes, shape.h, shape.w});
+  static std::string dtype(const Array& tensor) {
+    std::ostringstream name;
+    name << torch::headeronly::toString(tensor.scalar_type());
+    return name.str();
   }
-  require_shape(tensor, "semantic", {shape.images, shape.height, shape.width});
-  View view{tensor.const_data_ptr(), Type::int32, tensor.stride(0), 0, tensor.stride(1), tensor.stride(2)};
-  require(type_of(tensor, view.type) && !is_floating(view.type),
-          "semantic: expected labels of type uint8, int16, int32 or int64");
-  return view;
-}
 
-// What one stage hands to the next: contiguous, of one exact type.
-template <class T>
-const T* array(const Tensor& tensor, const char* name, ScalarType type, std::initializer_list<int64_t> expected) {
-  require_shape(tensor, name, expected);
-  require(tensor.scalar_type() == type, name, ": unexpected dtype");
-  require(tensor.is_contiguous(), name, ": expected a contiguous tensor");
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
+  // The stable ABI cannot raise a TypeError; deeperlab.fuse does so before an operator is called.
+  [[noreturn]] static void refuse_type(const std::string& message) { throw std::invalid_argument(message); }
 
-// The same for integers that index memory: every value must lie in [low, high].
-inline const int32_t* indices(const Tensor& tensor, const char* name, std::initializer_list<int64_t> expected,
-                              int64_t low, int64_t high) {
-  const int32_t* data = array<int32_t>(tensor, name, ScalarType::Int, expected);
-  for (int64_t i = 0, count = tensor.numel(); i < count; ++i) {
-    require(data[i] >= low && data[i] <= high, name, ": expected values in [", low, ", ", high, "], got ", data[i]);
+  template <class T>
+  static Array make(Sizes sizes) {
+    constexpr ScalarType type = std::is_same_v<T, float>     ? ScalarType::Float
+                                : std::is_same_v<T, int32_t> ? ScalarType::Int
+                                : std::is_same_v<T, int64_t> ? ScalarType::Long
+                                : std::is_same_v<T, bool>    ? ScalarType::Bool
+                                                             : ScalarType::Byte;
+    return allocate(sizes, type, sizeof(T));
   }
-  return data;
-}
 
-// An uninitialised tensor on the CPU. A large one sits on a 2 MiB boundary and asks for huge pages: the page faults
-// of a fresh 8.3 MB map cost more than all the work on it otherwise.
-inline Tensor allocate(std::initializer_list<int64_t> sizes, ScalarType type) {
-  constexpr int64_t huge = int64_t(2) << 20;
-  const auto device = torch::stable::Device(torch::headeronly::DeviceType::CPU);
-  const int64_t width = type == ScalarType::Long ? 8 : type == ScalarType::Bool || type == ScalarType::Byte ? 1 : 4;
-  int64_t bytes = width;
-  for (const int64_t size : sizes) {
-    bytes *= size;
+  cpu::Parallel parallel() const {
+    return {[](const cpu::Parallel&, int64_t n, int64_t grain, cpu::Parallel::Range range, void* closure) {
+              torch::stable::parallel_for(0, n, grain, [=](int64_t begin, int64_t end) { range(closure, begin, end); });
+            },
+            0};
   }
-  const torch::headeronly::IntHeaderOnlyArrayRef shape(sizes.begin(), sizes.size());
-  if (bytes < 2 * huge) {
-    return torch::stable::empty(shape, type, std::nullopt, device);
+
+ private:
+  // A large tensor sits on a 2 MiB boundary and asks for huge pages: the page faults of a fresh 8.3 MB map cost more
+  // than all the work on it otherwise.
+  static Array allocate(Sizes sizes, ScalarType type, int64_t width) {
+    constexpr int64_t huge = int64_t(2) << 20;
+    const torch::stable::Device device(torch::headeronly::DeviceType::CPU);
+    const torch::headeronly::IntHeaderOnlyArrayRef shape(sizes.begin(), sizes.size());
+    Ints strides(sizes.size(), 1);
+    for (size_t i = sizes.size(); i-- > 1;) {
+      strides[i - 1] = strides[i] * sizes.begin()[i];
+    }
+    const int64_t bytes = width * strides[0] * sizes.begin()[0];
+    if (bytes < 2 * huge) {
+      return torch::stable::empty(shape, type, std::nullopt, device);
+    }
+    const int64_t block_bytes = bytes + huge;
+    Array block = torch::stable::empty({&block_bytes, 1}, ScalarType::Byte, std::nullopt, device);
+    const uintptr_t start = (reinterpret_cast<uintptr_t>(block.mutable_data_ptr()) + huge - 1) / huge * huge;
+    void* data = reinterpret_cast<void*>(start);
+    madvise(data, size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
+    return torch::stable::from_blob(data, shape, strides, device, type, [block](void*) {});
   }
-  const int64_t block_bytes = bytes + huge;
-  Tensor block = torch::stable::empty({&block_bytes, 1}, ScalarType::Byte, std::nullopt, device);
-  const auto start = (reinterpret_cast<uintptr_t>(block.mutable_data_ptr()) + huge - 1) / huge * huge;
-  void* data = reinterpret_cast<void*>(start);
-  madvise(data, size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
-  Ints strides(sizes.size(), 1);
-  for (size_t i = sizes.size(); i-- > 1;) {
-    strides[i - 1] = strides[i] * sizes.begin()[i];
-  }
-  return torch::stable::from_blob(data, shape, strides, device, type, [block](void*) {});
-}
+};
 
-inline void run_on_torch_threads(const cpu::Parallel&, int64_t n, int64_t grain, cpu::Parallel::Range range,
-                                 void* closure) {
-  torch::stable::parallel_for(0, n, grain, [=](int64_t begin, int64_t end) { range(closure, begin, end); });
-}
+// A function of stages.h or fuse.h as an operator: the face is not among its arguments.
+template <auto Function>
+struct Operator;
 
-inline cpu::Parallel torch_threads() { return {&run_on_torch_threads, 0}; }
-
-template <class T>
-T* out(const Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
+template <class R, class... Arguments, R (*Function)(const TensorFace&, Arguments...)>
+struct Operator<Function> {
+  static R call(Arguments... arguments) { return Function(TensorFace{}, arguments...); }
+};
 
 }  // namespace deeperlab::binding

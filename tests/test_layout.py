@@ -59,7 +59,9 @@ def test_the_engine_knows_neither_python_nor_torch(path: Path) -> None:
         assert "parallel.h" not in names
     if path.name in ("numpy.cpp", "arrays.h"):
         assert not [name for name in names if name.startswith("torch")]
-    if path.name in ("ops.cpp", "ops_stages.cpp", "tensors.h"):
+    if path.name in ("face.h", "fuse.h", "stages.h", "arguments.h") and path.parent == ROOT / "src":
+        assert not [name for name in names if name.startswith(("torch", "pybind11"))]
+    if path.name in ("ops.cpp", "tensors.h"):
         assert not [name for name in names if name.startswith(("pybind11", "ATen", "c10"))]
         assert all("stable" in name or "headeronly" in name for name in names if name.startswith("torch"))
 
@@ -86,8 +88,8 @@ def test_files_keep_their_line_budgets(path: Path) -> None:
         assert lines <= (450 if path.name == "reference.py" else 300)  # nine stages, to be read in one go
     elif path.suffix == ".h" and path.is_relative_to(ROOT / "csrc"):
         assert lines <= 120
-    elif path.name == "ops_stages.cpp":
-        assert lines <= 300  # nine ops, all alike
+    elif path.name == "stages.h":
+        assert lines <= 300  # nine stages, all alike
     else:
         assert lines <= 200
 
@@ -97,7 +99,7 @@ def test_files_begin_with_their_licence_and_end_with_a_line(path: Path) -> None:
     text = path.read_text()
     assert "SPDX-License-Identifier: Apache-2.0" in text.splitlines()[0]
     assert text.endswith("\n")
-    assert not re.search(r"TODO|FIXME|XXX", text)
+    assert not re.search(r"\b(TODO|FIXME)\b", text)
 
 
 def test_one_macro_in_the_engine() -> None:

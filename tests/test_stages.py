@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every op against its readable twin in deeperlab.reference: the same bits, stage by stage."""
+"""Every stage, as torch op and for NumPy arrays, against its readable twin in deeperlab.reference: the same bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from deeperlab import FuseParams, Heads, ops, reference
+from deeperlab import FuseParams, Heads, _numpy, ops, reference
 
 THINGS = (1, 3, 4)
 CASES: dict[str, dict[str, Any]] = {
@@ -48,8 +48,9 @@ class Trail:
         if max_distance != 0:
             twin["max_distance"], op["max_distance"] = max_distance, math.inf if max_distance is None else max_distance
         expected = getattr(reference, name)(*arrays, **twin)
-        found = getattr(ops, name)(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays), **op)
-        self.assert_same(found, expected, name)
+        arrays = tuple(np.ascontiguousarray(a) for a in arrays)
+        self.assert_same(getattr(ops, name)(*(torch.from_numpy(a) for a in arrays), **op), expected, name)
+        self.assert_same(getattr(_numpy, name)(*arrays, **op, num_threads=2), expected, name)
         return expected
 
     def run(self) -> Any:

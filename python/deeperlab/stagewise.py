@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import reference as engine
+from . import _numpy as engine
 from .heads import Heads
 from .params import FuseParams
 
@@ -70,7 +71,7 @@ def stages(heads: Heads, things: Sequence[int], size: tuple[int, int], params: F
         count,
         heads.middle_range[None],
         short,
-        edges=heads.graph.edges,
+        edges=[end for edge in heads.graph.edges for end in edge],
         stride=stride,
         size=size,
         middle_steps=params.middle_steps,
@@ -120,7 +121,7 @@ def true_keypoint_result(
         count,
         things=things,
         stride=heads.stride,
-        max_distance=params.max_distance,
+        max_distance=math.inf if params.max_distance is None else params.max_distance,
     )
     semantic, *_ = engine.merge(
         label,

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the bindings share: a face says how one of them sees memory, and the checks here are written once for all.
+//
+// A face has: Array; rank(a), extent(a, axis), stride(a, axis) in elements, data(a), type(a, Type&), dtype(a) as text,
+// refuse_type(message); make<T>(sizes), an uninitialised contiguous array; Release, held while the engine runs;
+// parallel().
+#pragma once
+
+#include <algorithm>
+
+#include "arguments.h"
+#include "parallel.h"
+
+namespace deeperlab::binding {
+
+template <class Face>
+using ArrayOf = typename Face::Array;
+
+using Sizes = std::initializer_list<int64_t>;
+
+template <class Face>
+Ints sizes_of(const ArrayOf<Face>& array) {
+  Ints sizes;
+  for (int64_t axis = 0; axis < Face::rank(array); ++axis) {
+    sizes.push_back(Face::extent(array, axis));
+  }
+  return sizes;
+}
+
+template <class Face>
+void require_rank(const ArrayOf<Face>& array, const char* name, int64_t rank, const char* shape) {
+  require(Face::rank(array) == rank, name, ": expected shape ", shape, ", got ", Face::rank(array), " dimensions");
+}
+
+template <class Face>
+void require_shape(const ArrayOf<Face>& array, const char* name, Sizes expected) {
+  const Ints sizes = sizes_of<Face>(array);
+  require(std::equal(expected.begin(), expected.end(), sizes.begin(), sizes.end()), name, ": expected shape ",
+          text(expected.begin(), expected.size()), ", got ", text(sizes.data(), sizes.size()));
+}
+
+// A head [N, channels, h, w] of any floating type and any strides. Every head of a call has the type of `like`.
+template <class Face>
+View head(const ArrayOf<Face>& array, const char* name, const ArrayOf<Face>& like, Sizes expected) {
+  require_shape<Face>(array, name, expected);
+  View view{Face::data(array),      Type::float32,          Face::stride(array, 0),
+            Face::stride(array, 1), Face::stride(array, 2), Face::stride(array, 3)};
+  if (!Face::type(array, view.type) || !is_floating(view.type)) {
+    Face::refuse_type(std::string(name) + ": expected " + Face::floats + ", got " + Face::dtype(array));
+  }
+  require(Face::dtype(array) == Face::dtype(like), name, ": expected the dtype of the other heads, ", Face::dtype(like),
+          ", got ", Face::dtype(array));
+  return view;
+}
+
+// Logits [N, C, h, w], or integer labels [N, H, W].
+template <class Face>
+View semantic_view(const ArrayOf<Face>& array, const ArrayOf<Face>& like, const Shape& shape) {
+  if (Face::rank(array) == 4) {
+    return head<Face>(array, "semantic", like, {shape.images, shape.classes, shape.h, shape.w});
+  }
+  require_shape<Face>(array, "semantic", {shape.images, shape.height, shape.width});
+  View view{Face::data(array), Type::int32, Face::stride(array, 0), 0, Face::stride(array, 1), Face::stride(array, 2)};
+  if (!Face::type(array, view.type) || is_floating(view.type)) {
+    Face::refuse_type("semantic: expected labels of type uint8, int16, int32 or int64, got " + Face::dtype(array));
+  }
+  return view;
+}
+
+// What one stage hands to the next: contiguous, of one exact type. A Point counts as two floats, a Candidate as three
+// integers.
+template <class Face, class T>
+const T* contiguous(const ArrayOf<Face>& array, const char* name, Type expected, Sizes sizes) {
+  require_shape<Face>(array, name, sizes);
+  Type type;
+  if (!Face::type(array, type) || type != expected) {
+    constexpr const char* names[] = {"float32", "float16", "bfloat16", "uint8", "int16", "int32", "int64"};
+    Face::refuse_type(std::string(name) + ": expected " + names[int(expected)] + ", got " + Face::dtype(array));
+  }
+  int64_t step = 1, count = 1;
+  bool dense = true;
+  for (int64_t axis = Face::rank(array) - 1; axis >= 0; --axis) {
+    dense = dense && (Face::extent(array, axis) == 1 || Face::stride(array, axis) == step);
+    step *= Face::extent(array, axis);
+    count *= Face::extent(array, axis);
+  }
+  require(dense || count == 0, name, ": expected contiguous memory; pass a copy");
+  return static_cast<const T*>(Face::data(array));
+}
+
+// The same for integers that index memory: every value must lie in [low, high].
+template <class Face>
+const int32_t* indices(const ArrayOf<Face>& array, const char* name, Sizes sizes, int64_t low, int64_t high) {
+  const int32_t* data = contiguous<Face, int32_t>(array, name, Type::int32, sizes);
+  int64_t count = 1;
+  for (const int64_t size : sizes) {
+    count *= size;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    require(data[i] >= low && data[i] <= high, name, ": expected values in [", low, ", ", high, "], got ", data[i]);
+  }
+  return data;
+}
+
+// Memory of an array that this call has made.
+template <class T, class Face>
+T* out(const ArrayOf<Face>& array) {
+  return static_cast<T*>(const_cast<void*>(static_cast<const void*>(Face::data(array))));
+}
+
+}  // namespace deeperlab::binding

@@ -42,7 +42,8 @@ asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behav
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	PYTHONPATH=build/asan/site DEEPERLAB_INSTALLED=build/asan/site \
-	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_fuzz.py tests/test_stages.py
+	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_ops.py tests/test_fuzz.py \
+	  tests/test_stages.py
 
 wheel: $(INSTALLED) ## a wheel in dist/
 	$(BIN)/pip wheel --no-build-isolation --no-deps -w dist .

@@ -40,21 +40,26 @@ inline std::string text(const int64_t* sizes, size_t count) {
   return out.str();
 }
 
+// Which arguments of a call say how many nodes and how many pixels there are.
+struct Names {
+  const char *nodes = "heatmap", *size = "size";
+};
+
 // h × w nodes, `stride` px apart, under a height × width image. No bound is a habit: beyond it an index or a
 // fixed-point sum would leave its type.
 inline Shape make_shape(int64_t images, int64_t classes, int64_t h, int64_t w, int64_t stride, int64_t height,
-                        int64_t width) {
+                        int64_t width, Names names = {}) {
   require_range("num_classes", classes, 1, max_classes);
-  require(h >= 1 && w >= 1, "heatmap: expected at least 1 x 1 nodes, got ", h, " x ", w);
-  require(h <= max_nodes && w <= max_nodes && h * w <= max_nodes, "heatmap: expected at most 2^24 nodes in one image ",
-          "(the fixed point of the votes), got ", h, " x ", w);
+  require(h >= 1 && w >= 1, names.nodes, ": expected at least 1 x 1 nodes, got ", h, " x ", w);
+  require(h <= max_nodes && w <= max_nodes && h * w <= max_nodes, names.nodes,
+          ": expected at most 2^24 nodes in one image (the fixed point of the votes), got ", h, " x ", w);
   require_range("stride", stride, 1, max_stride);
-  require(height >= 1 && height <= stride * h && width >= 1 && width <= stride * w,
-          "size: expected 1 to stride * h = ", stride * h, " by 1 to stride * w = ", stride * w, " pixels, got ",
-          height, " x ", width);
-  require(height <= max_side && width <= max_side && height * width <= max_pixels,
-          "size: expected at most 2^20 pixels a side and 2^31 - 1 in all, got ", height, " x ", width);
-  require(images <= 0x7fffffff / 4, "heatmap: expected at most 2^29 images, got ", images);
+  require(height >= 1 && height <= stride * h && width >= 1 && width <= stride * w, names.size,
+          ": expected 1 to stride * h = ", stride * h, " by 1 to stride * w = ", stride * w, " pixels, got ", height,
+          " x ", width);
+  require(height <= max_side && width <= max_side && height * width <= max_pixels, names.size,
+          ": expected at most 2^20 pixels a side and 2^31 - 1 in all, got ", height, " x ", width);
+  require(images <= 0x7fffffff / 4, names.nodes, ": expected fewer than 2^29 images, got ", images);
   return {int(images), int(classes), int(h), int(w), int(stride), int(height), int(width)};
 }
 
@@ -67,10 +72,14 @@ inline Things make_things(const Ints& ids, int64_t classes) {
   return things;
 }
 
-// edges: source, target, source, target, ...
-inline Graph make_graph(int64_t keypoints, const Ints& edges) {
-  require(keypoints >= 1 && keypoints <= max_keypoints, "heatmap: expected 1 to ", max_keypoints, " keypoints, got ",
+inline void require_keypoints(const char* name, int64_t keypoints) {
+  require(keypoints >= 1 && keypoints <= max_keypoints, name, ": expected 1 to ", max_keypoints, " keypoints, got ",
           keypoints);
+}
+
+// edges: source, target, source, target, ...
+inline Graph make_graph(const char* name, int64_t keypoints, const Ints& edges) {
+  require_keypoints(name, keypoints);
   require(edges.size() % 2 == 0 && edges.size() / 2 <= size_t(max_edges), "edges: expected at most ", max_edges,
           " pairs, got ", edges.size(), " numbers");
   Graph graph{int(keypoints), int(edges.size() / 2), {}, {}};
@@ -82,11 +91,10 @@ inline Graph make_graph(int64_t keypoints, const Ints& edges) {
     graph.target[e] = uint8_t(edges[2 * e + 1]);
   }
   Paths paths;
-  require(breadth_first_paths(graph, paths), "edges: expected every keypoint to be reachable from every other");
+  require(breadth_first_paths(graph, paths), "edges: expected every keypoint to be reachable from every other, got ",
+          text(edges.data(), edges.size()));
   return graph;
 }
-
-inline float square(double value) { return float(value * value); }
 
 // Bounds of the parameters that index memory or enter a fixed-point sum; params.py states and explains them all.
 inline int checked(const char* name, int64_t value, int64_t low, int64_t high) {
@@ -99,7 +107,30 @@ inline double checked(const char* name, double value, double low, double high) {
   return value;
 }
 
-inline int weight256(const char* name, double weight) { return int(checked(name, weight, 0.0, 8.0) * 256.0); }
+inline int weight256(const char* name, double weight) {
+  const double scaled = checked(name, weight, 0.0, 8.0) * 256.0;
+  require(scaled == std::floor(scaled), name, ": expected a multiple of 1/256, got ", weight);
+  return int(scaled);
+}
+
+inline void set_grouping(double instance_threshold, double nms_radius, double nms_radius_min, double nms_relative,
+                         double box_iou, Params& params) {
+  const auto square = [](const char* name, double value, double high) {
+    value = checked(name, value, 0.0, high);
+    return float(value * value);
+  };
+  params.instance_threshold = float(checked("instance_threshold", instance_threshold, 0.0, 1.0));
+  params.nms_radius2 = square("nms_radius", nms_radius, 1e6);
+  params.nms_radius_min2 = square("nms_radius_min", nms_radius_min, 1e6);
+  params.nms_relative2 = square("nms_relative", nms_relative, 1e3);
+  params.box_iou = float(checked("box_iou", box_iou, 0.0, 1.0));
+}
+
+// +inf: no cut-off.
+inline float greatest_distance2(double max_distance, int64_t keypoints) {
+  require(max_distance >= 0.0, "max_distance: expected at least 0, got ", max_distance);  // NaN fails
+  return float(double(keypoints) * (max_distance * max_distance));
+}
 
 inline void set_kappa(const Reals& kappa, int64_t keypoints, Params& params) {
   require(int64_t(kappa.size()) == keypoints && keypoints <= max_keypoints, "kappa: expected ", keypoints,
@@ -109,9 +140,9 @@ inline void set_kappa(const Reals& kappa, int64_t keypoints, Params& params) {
   }
 }
 
-inline int places(int64_t max_instances, const Shape& shape) {
-  require_range("max_instances", max_instances, 1, 65535);
-  require((max_instances + 1) * shape.classes <= max_ballots, "max_instances: expected (max_instances + 1) * ",
+inline int places(const char* name, int64_t max_instances, const Shape& shape) {
+  require_range(name, max_instances, 1, 65535);
+  require((max_instances + 1) * shape.classes <= max_ballots, name, ": expected (max_instances + 1) * ",
           "num_classes to be at most 2^28 (the ballots of the majority vote), got ", max_instances, " and ",
           shape.classes);
   return int(max_instances);
@@ -137,15 +168,11 @@ inline Params make_params(const Shape& shape, const Graph& graph, int64_t long_s
   params.middle_steps = checked("middle_steps", middle_steps, 0, 64);
   set_kappa(kappa, graph.keypoints, params);
   params.oks_cell = oks_cell;
-  params.instance_threshold = float(instance_threshold);
-  params.nms_radius2 = square(nms_radius);
-  params.nms_radius_min2 = square(nms_radius_min);
-  params.nms_relative2 = square(nms_relative);
-  params.box_iou = float(box_iou);
-  params.max_instances = places(max_instances, shape);
-  params.max_distance2 = float(double(graph.keypoints) * (max_distance * max_distance));
+  set_grouping(instance_threshold, nms_radius, nms_radius_min, nms_relative, box_iou, params);
+  params.max_instances = places("max_instances", max_instances, shape);
+  params.max_distance2 = greatest_distance2(max_distance, graph.keypoints);
   params.majority_all = majority_all;
-  params.fit_area = float(fit_area);
+  params.fit_area = float(checked("fit_area", fit_area, 0.0, 1e6));
   return params;
 }
 

@@ -53,12 +53,17 @@ struct ArrayFace {
   static const void* data(const Array& array) { return array.data(); }
 
   // NumPy allows memory that is not aligned, and strides that are no multiple of the element.
-  static int64_t stride(const Array& array, int64_t axis) {
-    const int64_t bytes = array.strides(axis), width = array.itemsize();
-    require(bytes % width == 0 && reinterpret_cast<uintptr_t>(array.data()) % size_t(width) == 0,
-            "array: expected aligned memory and strides of whole elements; pass a copy");
-    return bytes / width;
+  static void require_strides(const Array& array, const char* name) {
+    const int64_t width = array.itemsize(), past = int64_t(reinterpret_cast<uintptr_t>(array.data()) % size_t(width));
+    bool whole = past == 0;
+    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+      whole = whole && array.strides(axis) % width == 0;
+    }
+    require(whole, name, ": expected aligned memory and strides of whole elements, got strides ",
+            text(std::vector<int64_t>(array.strides(), array.strides() + array.ndim()).data(), size_t(array.ndim())),
+            " and ", past, " bytes past an element of ", width, "; pass a copy");
   }
+  static int64_t stride(const Array& array, int64_t axis) { return array.strides(axis) / array.itemsize(); }
 
   static bool type(const Array& array, Type& type) {
     const char kind = array.dtype().kind();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the bindings share: a face says how one of them sees memory, and the checks here are written once for all.
 //
-// A face has: Array; rank(a), extent(a, axis), stride(a, axis) in elements, data(a), type(a, Type&), dtype(a) as text,
-// refuse_type(message); make<T>(sizes), an uninitialised contiguous array; Release, held while the engine runs;
-// parallel().
+// A face has: Array; rank(a), extent(a, axis), require_strides(a, name), stride(a, axis) in elements, data(a), type(a,
+// Type&), dtype(a) as text, refuse_type(message); make<T>(sizes), an uninitialised contiguous array; Release, held
+// while the engine runs; parallel().
 #pragma once
 
 #include <algorithm>
@@ -43,14 +43,15 @@ void require_shape(const ArrayOf<Face>& array, const char* name, Sizes expected)
 template <class Face>
 View head(const ArrayOf<Face>& array, const char* name, const ArrayOf<Face>& like, Sizes expected) {
   require_shape<Face>(array, name, expected);
-  View view{Face::data(array),      Type::float32,          Face::stride(array, 0),
-            Face::stride(array, 1), Face::stride(array, 2), Face::stride(array, 3)};
-  if (!Face::type(array, view.type) || !is_floating(view.type)) {
+  Type type;
+  if (!Face::type(array, type) || !is_floating(type)) {
     Face::refuse_type(std::string(name) + ": expected " + Face::floats + ", got " + Face::dtype(array));
   }
   require(Face::dtype(array) == Face::dtype(like), name, ": expected the dtype of the other heads, ", Face::dtype(like),
           ", got ", Face::dtype(array));
-  return view;
+  Face::require_strides(array, name);
+  return {Face::data(array),     type, Face::stride(array, 0), Face::stride(array, 1), Face::stride(array, 2),
+          Face::stride(array, 3)};
 }
 
 // Logits [N, C, h, w], or integer labels [N, H, W].
@@ -60,11 +61,12 @@ View semantic_view(const ArrayOf<Face>& array, const ArrayOf<Face>& like, const 
     return head<Face>(array, "semantic", like, {shape.images, shape.classes, shape.h, shape.w});
   }
   require_shape<Face>(array, "semantic", {shape.images, shape.height, shape.width});
-  View view{Face::data(array), Type::int32, Face::stride(array, 0), 0, Face::stride(array, 1), Face::stride(array, 2)};
-  if (!Face::type(array, view.type) || is_floating(view.type)) {
+  Type type;
+  if (!Face::type(array, type) || is_floating(type)) {
     Face::refuse_type("semantic: expected labels of type uint8, int16, int32 or int64, got " + Face::dtype(array));
   }
-  return view;
+  Face::require_strides(array, "semantic");
+  return {Face::data(array), type, Face::stride(array, 0), 0, Face::stride(array, 1), Face::stride(array, 2)};
 }
 
 // What one stage hands to the next: contiguous, of one exact type. A Point counts as two floats, a Candidate as three
@@ -77,14 +79,18 @@ const T* contiguous(const ArrayOf<Face>& array, const char* name, Type expected,
     constexpr const char* names[] = {"float32", "float16", "bfloat16", "uint8", "int16", "int32", "int64"};
     Face::refuse_type(std::string(name) + ": expected " + names[int(expected)] + ", got " + Face::dtype(array));
   }
+  Face::require_strides(array, name);
+  Ints strides(sizes.size());
   int64_t step = 1, count = 1;
   bool dense = true;
   for (int64_t axis = Face::rank(array) - 1; axis >= 0; --axis) {
+    strides[size_t(axis)] = Face::stride(array, axis);
     dense = dense && (Face::extent(array, axis) == 1 || Face::stride(array, axis) == step);
     step *= Face::extent(array, axis);
     count *= Face::extent(array, axis);
   }
-  require(dense || count == 0, name, ": expected contiguous memory; pass a copy");
+  require(dense || count == 0, name, ": expected contiguous memory, got strides ", text(strides.data(), strides.size()),
+          "; pass a copy");
   return static_cast<const T*>(Face::data(array));
 }
 
@@ -100,6 +106,25 @@ const int32_t* indices(const ArrayOf<Face>& array, const char* name, Sizes sizes
     require(data[i] >= low && data[i] <= high, name, ": expected values in [", low, ", ", high, "], got ", data[i]);
   }
   return data;
+}
+
+// All votes for a keypoint add up to little more than 2^42 (vote.h); beyond that their moments would leave 64 bits.
+inline void require_votes(const int64_t* votes, int64_t planes, int64_t cells) {
+  for (int64_t plane = 0; plane < planes; ++plane) {
+    int64_t rest = int64_t(1) << 43;
+    for (int64_t i = plane * cells; i < (plane + 1) * cells; ++i) {
+      require(votes[i] >= 0 && votes[i] <= rest, "votes: expected a sum of 0 to 2^43 for a keypoint, got ", votes[i]);
+      rest -= votes[i];
+    }
+  }
+}
+
+// An image holds no instance that was not found in it.
+inline void require_found(const char* name, const int32_t* instance, int64_t size, const int32_t* count, int64_t n) {
+  for (int64_t i = 0; i < n * size; ++i) {
+    require(instance[i] <= count[i / size], name, ": expected at most ", count[i / size], " in image ", i / size,
+            ", got ", instance[i]);
+  }
 }
 
 // Memory of an array that this call has made.

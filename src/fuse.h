@@ -23,7 +23,7 @@ std::tuple<A, A, A, A, A, A, A, A, A> fuse(const Face& face, const A& semantic, 
   const int64_t n = Face::extent(heatmap, 0), p = Face::extent(heatmap, 1);
   const int64_t h = Face::extent(heatmap, 2), w = Face::extent(heatmap, 3), m = max_instances;
   const Shape shape = make_shape(n, num_classes, h, w, stride, height, width);
-  const Graph graph = make_graph(p, edges);
+  const Graph graph = make_graph("heatmap", p, edges);
   const Params params =
       make_params(shape, graph, long_steps, long_short_steps, all_voters, vote_cell, short_weight, long_weight, radius,
                   peak_threshold, max_candidates, middle_steps, kappa, oks_cell, instance_threshold, nms_radius,

@@ -13,13 +13,16 @@ namespace deeperlab::binding {
 
 // The image that a score map of rows × columns vote cells was made for, up to the last cell's rest.
 template <class Face, class A = ArrayOf<Face>>
-Shape shape_of_votes(const A& votes, int64_t h, int64_t w, int64_t stride, const Params& params) {
-  require(Face::rank(votes) == 4 && Face::extent(votes, 2) >= 2 && Face::extent(votes, 3) >= 2,
-          "votes: expected shape [N, P, rows >= 2, columns >= 2]");
+Shape shape_of_votes(const A& votes, const char* nodes, int64_t h, int64_t w, int64_t stride, const Params& params) {
+  const Ints sizes = sizes_of<Face>(votes);
+  require(sizes.size() == 4 && sizes[2] >= 2 && sizes[3] >= 2,
+          "votes: expected shape [N, P, rows >= 2, columns >= 2], got ", text(sizes.data(), sizes.size()));
   const int64_t cell = std::max<int64_t>(stride, params.vote_cell);
   const int64_t rows = Face::extent(votes, 2), columns = Face::extent(votes, 3);
-  require(rows <= max_side && columns <= max_side, "votes: expected at most 2^20 rows and columns");
-  return make_shape(Face::extent(votes, 0), 1, h, w, stride, (rows - 2) * cell + 1, (columns - 2) * cell + 1);
+  require(rows <= max_side && columns <= max_side, "votes: expected at most 2^20 rows and columns, got ", rows, " x ",
+          columns);
+  return make_shape(Face::extent(votes, 0), 1, h, w, stride, (rows - 2) * cell + 1, (columns - 2) * cell + 1,
+                    {nodes, "votes"});
 }
 
 inline void require_pair(const char* name, const Ints& pair) {
@@ -31,9 +34,11 @@ std::tuple<A, A> argmax(const Face& face, const A& semantic, int64_t num_classes
                         const Ints& size) {
   require_pair("nodes", nodes);
   require_pair("size", size);
-  require(Face::rank(semantic) >= 3, "semantic: expected [N, C, h, w] logits or [N, H, W] labels");
+  const int64_t rank = Face::rank(semantic);
+  require(rank == 3 || rank == 4, "semantic: expected [N, C, h, w] logits or [N, H, W] labels, got ", rank,
+          " dimensions");
   const int64_t n = Face::extent(semantic, 0);
-  const Shape shape = make_shape(n, num_classes, nodes[0], nodes[1], stride, size[0], size[1]);
+  const Shape shape = make_shape(n, num_classes, nodes[0], nodes[1], stride, size[0], size[1], {"nodes", "size"});
   const View view = semantic_view<Face>(semantic, semantic, shape);
   std::tuple result{Face::template make<int32_t>({n, shape.h, shape.w}),
                     Face::template make<int32_t>({n, shape.height, shape.width})};
@@ -46,11 +51,11 @@ std::tuple<A, A> argmax(const Face& face, const A& semantic, int64_t num_classes
 template <class Face, class A = ArrayOf<Face>>
 A refine(const Face& face, const A& long_range, const A& short_range, int64_t stride, int64_t long_steps,
          int64_t long_short_steps) {
-  require(Face::rank(long_range) == 4, "long_range: expected shape [N, 2P, h, w]");
+  require_rank<Face>(long_range, "long_range", 4, "[N, 2P, h, w]");
   const int64_t n = Face::extent(long_range, 0), p = Face::extent(long_range, 1) / 2, h = Face::extent(long_range, 2),
                 w = Face::extent(long_range, 3);
-  require_range("keypoints", p, 1, max_keypoints);
-  const Shape shape = make_shape(n, 1, h, w, stride, 1, 1);
+  require_keypoints("long_range", p);
+  const Shape shape = make_shape(n, 1, h, w, stride, 1, 1, {"long_range", "size"});
   Params params{};
   params.long_steps = checked("long_steps", long_steps, 0, 64);
   params.long_short_steps = checked("long_short_steps", long_short_steps, 0, 64);
@@ -67,10 +72,10 @@ A vote(const Face& face, const A& heatmap, const A& short_range, const A& target
        const Ints& things, int64_t stride, const Ints& size, int64_t vote_cell, double short_weight, double long_weight,
        bool all_voters) {
   require_pair("size", size);
-  require(Face::rank(heatmap) == 4, "heatmap: expected shape [N, P, h, w]");
+  require_rank<Face>(heatmap, "heatmap", 4, "[N, P, h, w]");
   const int64_t n = Face::extent(heatmap, 0), p = Face::extent(heatmap, 1), h = Face::extent(heatmap, 2),
                 w = Face::extent(heatmap, 3);
-  require_range("keypoints", p, 1, max_keypoints);
+  require_keypoints("heatmap", p);
   const Shape shape = make_shape(n, max_classes, h, w, stride, size[0], size[1]);
   Params params{};
   params.vote_cell = checked("vote_cell", vote_cell, 1, 1024);
@@ -99,11 +104,12 @@ std::tuple<A, A, A, A> peaks(const Face& face, const A& votes, int64_t stride, c
   params.radius = checked("radius", radius, 1.0, 4096.0);
   params.peak_threshold = checked("threshold", threshold, 0.0, 1e6);
   params.max_candidates = checked("max_candidates", max_candidates, 1, 65536);
-  const Shape shape = shape_of_votes<Face>(votes, nodes[0], nodes[1], stride, params);
+  const Shape shape = shape_of_votes<Face>(votes, "nodes", nodes[0], nodes[1], stride, params);
   const int64_t n = Face::extent(votes, 0), p = Face::extent(votes, 1), room = max_candidates;
-  require_range("keypoints", p, 1, max_keypoints);
+  require_keypoints("votes", p);
   const int64_t* map =
       contiguous<Face, int64_t>(votes, "votes", Type::int64, {n, p, Face::extent(votes, 2), Face::extent(votes, 3)});
+  require_votes(map, n * p, Face::extent(votes, 2) * Face::extent(votes, 3));
   std::tuple result{Face::template make<int32_t>({n, room, 3}), Face::template make<float>({n, room, 2}),
                     Face::template make<int32_t>({n}), Face::template make<bool>({n})};
   const A scratch = Face::template make<uint8_t>({cpu::peaks_scratch_bytes(shape, int(p), params)});
@@ -117,9 +123,9 @@ std::tuple<A, A, A, A> peaks(const Face& face, const A& votes, int64_t stride, c
 // Candidates of kinds 0 .. P − 1 (−1 past the count), as many as `count` says.
 template <class Face, class A = ArrayOf<Face>>
 const Candidate* candidates(const A& candidate, const A& count, int64_t p, Params& params) {
-  require(Face::rank(candidate) == 3, "candidate: expected shape [N, K, 3]");
+  require_rank<Face>(candidate, "candidate", 3, "[N, K, 3]");
   const int64_t n = Face::extent(candidate, 0), room = Face::extent(candidate, 1);
-  params.max_candidates = checked("max_candidates", room, 1, 65536);
+  params.max_candidates = checked("candidate", room, 1, 65536);
   const int32_t* counts = indices<Face>(count, "count", {n}, 0, room);
   const int32_t* kinds = contiguous<Face, int32_t>(candidate, "candidate", Type::int32, {n, room, 3});
   for (int64_t i = 0; i < n * room; ++i) {
@@ -133,11 +139,11 @@ template <class Face, class A = ArrayOf<Face>>
 A trace(const Face& face, const A& position, const A& candidate, const A& count, const A& middle_range,
         const A& short_range, const Ints& edges, int64_t stride, const Ints& size, int64_t middle_steps) {
   require_pair("size", size);
-  require(Face::rank(short_range) == 4, "short_range: expected shape [N, 2P, h, w]");
+  require_rank<Face>(short_range, "short_range", 4, "[N, 2P, h, w]");
   const int64_t n = Face::extent(short_range, 0), p = Face::extent(short_range, 1) / 2,
                 h = Face::extent(short_range, 2), w = Face::extent(short_range, 3);
-  const Graph graph = make_graph(p, edges);
-  const Shape shape = make_shape(n, 1, h, w, stride, size[0], size[1]);
+  const Graph graph = make_graph("short_range", p, edges);
+  const Shape shape = make_shape(n, 1, h, w, stride, size[0], size[1], {"short_range", "size"});
   Params params{};
   params.middle_steps = checked("middle_steps", middle_steps, 0, 64);
   const Candidate* seeds = candidates<Face>(candidate, count, p, params);
@@ -156,21 +162,22 @@ A trace(const Face& face, const A& position, const A& candidate, const A& count,
 template <class Face, class A = ArrayOf<Face>>
 std::tuple<A, A> rescore(const Face& face, const A& keypoints, const A& count, const A& votes, const A& heatmap,
                          int64_t stride, int64_t vote_cell, double radius, const Reals& kappa, bool oks_cell) {
-  require(Face::rank(heatmap) == 4, "heatmap: expected shape [N, P, h, w]");
-  require(Face::rank(keypoints) == 4, "keypoints: expected shape [N, K, P, 2]");
+  require_rank<Face>(heatmap, "heatmap", 4, "[N, P, h, w]");
+  require_rank<Face>(keypoints, "keypoints", 4, "[N, K, P, 2]");
   const int64_t n = Face::extent(heatmap, 0), p = Face::extent(heatmap, 1), h = Face::extent(heatmap, 2),
                 w = Face::extent(heatmap, 3);
   const int64_t room = Face::extent(keypoints, 1);
-  require_range("keypoints", p, 1, max_keypoints);
+  require_keypoints("heatmap", p);
   Params params{};
   params.vote_cell = checked("vote_cell", vote_cell, 1, 1024);
   params.radius = checked("radius", radius, 1.0, 4096.0);
-  params.max_candidates = checked("max_candidates", room, 1, 65536);
+  params.max_candidates = checked("keypoints", room, 1, 65536);
   params.oks_cell = oks_cell;
   set_kappa(kappa, p, params);
-  const Shape shape = shape_of_votes<Face>(votes, h, w, stride, params);
+  const Shape shape = shape_of_votes<Face>(votes, "heatmap", h, w, stride, params);
   const int64_t* map =
       contiguous<Face, int64_t>(votes, "votes", Type::int64, {n, p, Face::extent(votes, 2), Face::extent(votes, 3)});
+  require_votes(map, n * p, Face::extent(votes, 2) * Face::extent(votes, 3));
   const Point* points = contiguous<Face, Point>(keypoints, "keypoints", Type::float32, {n, room, p, 2});
   // Keypoints index the score map, so they must lie in the image as trace leaves them.
   const float right = float((Face::extent(votes, 3) - 1) * vote_grid(shape, params).cell);
@@ -192,17 +199,13 @@ template <class Face, class A = ArrayOf<Face>>
 std::tuple<A, A, A, A> select(const Face& face, const A& candidate, const A& count, const A& keypoints,
                               const A& keypoint_score, const A& score, double instance_threshold, double nms_radius,
                               double nms_radius_min, double nms_relative, double box_iou, int64_t max_instances) {
-  require(Face::rank(keypoints) == 4, "keypoints: expected shape [N, K, P, 2]");
+  require_rank<Face>(keypoints, "keypoints", 4, "[N, K, P, 2]");
   const int64_t n = Face::extent(keypoints, 0), p = Face::extent(keypoints, 2), m = max_instances;
-  require_range("keypoints", p, 1, max_keypoints);
-  const Shape shape = make_shape(n, 1, 1, 1, 1, 1, 1);
+  require_keypoints("keypoints", p);
+  const Shape shape = make_shape(n, 1, 1, 1, 1, 1, 1, {"keypoints", "size"});
   Params params{};
-  params.instance_threshold = float(instance_threshold);
-  params.nms_radius2 = square(nms_radius);
-  params.nms_radius_min2 = square(nms_radius_min);
-  params.nms_relative2 = square(nms_relative);
-  params.box_iou = float(box_iou);
-  params.max_instances = places(max_instances, shape);
+  set_grouping(instance_threshold, nms_radius, nms_radius_min, nms_relative, box_iou, params);
+  params.max_instances = places("max_instances", max_instances, shape);
   const Candidate* seeds = candidates<Face>(candidate, count, p, params);
   const int64_t room = params.max_candidates;
   const int32_t* counts = indices<Face>(count, "count", {n}, 0, room);
@@ -210,7 +213,8 @@ std::tuple<A, A, A, A> select(const Face& face, const A& candidate, const A& cou
   const float* own_scores = contiguous<Face, float>(keypoint_score, "keypoint_score", Type::float32, {n, room, p});
   const float* scores = contiguous<Face, float>(score, "score", Type::float32, {n, room});
   for (int64_t i = 0; i < n * room * p; ++i) {  // a NaN has no place in an order
-    require(own_scores[i] == own_scores[i] && scores[i / p] == scores[i / p], "score: expected no NaN");
+    require(own_scores[i] == own_scores[i], "keypoint_score: expected no NaN, got nan");
+    require(scores[i / p] == scores[i / p], "score: expected no NaN, got nan");
   }
   std::tuple result{Face::template make<float>({n, m, p, 2}), Face::template make<float>({n, m}),
                     Face::template make<int32_t>({n}), Face::template make<bool>({n})};
@@ -227,17 +231,17 @@ std::tuple<A, A, A, A> select(const Face& face, const A& candidate, const A& cou
 template <class Face, class A = ArrayOf<Face>>
 std::tuple<A, A, A> assign(const Face& face, const A& target, const A& node_label, const A& label, const A& keypoints,
                            const A& count, const Ints& things, int64_t stride, double max_distance) {
-  require(Face::rank(target) == 5, "target: expected shape [N, P, h, w, 2]");
-  require(Face::rank(label) == 3, "label: expected shape [N, H, W]");
-  require(Face::rank(keypoints) == 4, "keypoints: expected shape [N, M, P, 2]");
+  require_rank<Face>(target, "target", 5, "[N, P, h, w, 2]");
+  require_rank<Face>(label, "label", 3, "[N, H, W]");
+  require_rank<Face>(keypoints, "keypoints", 4, "[N, M, P, 2]");
   const int64_t n = Face::extent(target, 0), p = Face::extent(target, 1), h = Face::extent(target, 2),
                 w = Face::extent(target, 3);
   const int64_t m = Face::extent(keypoints, 1), height = Face::extent(label, 1), width = Face::extent(label, 2);
-  require_range("keypoints", p, 1, max_keypoints);
-  const Shape shape = make_shape(n, max_classes, h, w, stride, height, width);
+  require_keypoints("target", p);
+  const Shape shape = make_shape(n, max_classes, h, w, stride, height, width, {"target", "label"});
   Params params{};
-  params.max_instances = checked("max_instances", m, 1, 65535);
-  params.max_distance2 = float(double(p) * (max_distance * max_distance));
+  params.max_instances = checked("keypoints", m, 1, 65535);
+  params.max_distance2 = greatest_distance2(max_distance, p);
   const Point* targets = contiguous<Face, Point>(target, "target", Type::float32, {n, p, h, w, 2});
   const Point* points = contiguous<Face, Point>(keypoints, "keypoints", Type::float32, {n, m, p, 2});
   const int32_t* node_labels = indices<Face>(node_label, "node_label", {n, h, w}, -1, max_classes - 1);
@@ -257,25 +261,26 @@ std::tuple<A, A, A, A> merge(const Face& face, const A& label, const A& instance
                              const A& node_instance, const A& node_distance, const A& keypoints, const A& count,
                              const Ints& things, int64_t num_classes, double radius, double fit_area,
                              bool majority_all) {
-  require(Face::rank(label) == 3, "label: expected shape [N, H, W]");
-  require(Face::rank(node_label) == 3, "node_label: expected shape [N, h, w]");
-  require(Face::rank(keypoints) == 4, "keypoints: expected shape [N, M, P, 2]");
+  require_rank<Face>(label, "label", 3, "[N, H, W]");
+  require_rank<Face>(node_label, "node_label", 3, "[N, h, w]");
+  require_rank<Face>(keypoints, "keypoints", 4, "[N, M, P, 2]");
   const int64_t n = Face::extent(label, 0), height = Face::extent(label, 1), width = Face::extent(label, 2);
   const int64_t h = Face::extent(node_label, 1), w = Face::extent(node_label, 2), m = Face::extent(keypoints, 1),
                 p = Face::extent(keypoints, 2);
-  require_range("keypoints", p, 1, max_keypoints);
-  const Shape shape = make_shape(n, num_classes, h, w, max_stride, height, width);
+  require_keypoints("keypoints", p);
+  const Shape shape = make_shape(n, num_classes, h, w, max_stride, height, width, {"node_label", "label"});
   Params params{};
   params.radius = checked("radius", radius, 1.0, 4096.0);
-  params.fit_area = float(fit_area);
+  params.fit_area = float(checked("fit_area", fit_area, 0.0, 1e6));
   params.majority_all = majority_all;
-  params.max_instances = places(m, shape);
+  params.max_instances = places("keypoints", m, shape);
   const int32_t* labels = indices<Face>(label, "label", {n, height, width}, -1, num_classes - 1);
   const int32_t* counts = indices<Face>(count, "count", {n}, 0, m);
-  const int32_t most = n == 0 ? 0 : *std::max_element(counts, counts + n);
-  const int32_t* instances = indices<Face>(instance, "instance", {n, height, width}, 0, most);
+  const int32_t* instances = indices<Face>(instance, "instance", {n, height, width}, 0, m);
   const int32_t* node_labels = indices<Face>(node_label, "node_label", {n, h, w}, -1, num_classes - 1);
-  const int32_t* node_instances = indices<Face>(node_instance, "node_instance", {n, h, w}, 0, most);
+  const int32_t* node_instances = indices<Face>(node_instance, "node_instance", {n, h, w}, 0, m);
+  require_found("instance", instances, height * width, counts, n);
+  require_found("node_instance", node_instances, h * w, counts, n);
   const float* distances = contiguous<Face, float>(node_distance, "node_distance", Type::float32, {n, h, w});
   const Point* points = contiguous<Face, Point>(keypoints, "keypoints", Type::float32, {n, m, p, 2});
   std::tuple result{Face::template make<int32_t>({n, height, width}), Face::template make<int32_t>({n, m}),

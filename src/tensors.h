@@ -21,6 +21,7 @@ struct TensorFace {
 
   static int64_t rank(const Array& tensor) { return tensor.dim(); }
   static int64_t extent(const Array& tensor, int64_t axis) { return tensor.size(axis); }
+  static void require_strides(const Array&, const char*) {}
   static int64_t stride(const Array& tensor, int64_t axis) { return tensor.stride(axis); }
   static const void* data(const Array& tensor) { return tensor.const_data_ptr(); }
 

@@ -68,10 +68,12 @@ def fuse(
         from ._numpy import fuse as fuse_arrays
 
         threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        if not isinstance(threads, int):
+            raise TypeError(f"num_threads: expected an int, got {threads!r}")
         result = fuse_arrays(*tensors, *arguments, threads)
     else:
         if num_threads is not None:
-            raise ValueError("num_threads: expected None for tensors; use torch.set_num_threads")
+            raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
         from .ops import fuse as fuse_tensors
 
         result = fuse_tensors(*(head.detach() for head in tensors), *arguments)
@@ -104,7 +106,8 @@ def class_ids(things: Iterable[int] | Any, classes: int) -> tuple[int, ...]:
     if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
         raise TypeError(f"things: expected class ids or a boolean mask [C], got {type(things).__name__}")
     values = list(values)
-    if values and all(isinstance(value, (bool, np.bool_)) for value in values):
+    mask = "bool" in str(getattr(things, "dtype", ""))
+    if (values or mask) and all(isinstance(value, (bool, np.bool_)) for value in values):
         if len(values) != classes:
             raise ValueError(f"things: expected a mask of {classes} classes, got {len(values)}")
         return tuple(c for c, thing in enumerate(values) if thing)
@@ -127,6 +130,8 @@ def image_size(heads: Heads, size: tuple[int, int] | None) -> tuple[int, int]:
         size = heads.default_size
     elif not isinstance(size, Sequence) or len(size) != 2:
         raise ValueError(f"size: expected (H, W), got {size!r}")
+    elif not all(hasattr(side, "__index__") for side in size):  # no int(): torch.compile brings symbols
+        raise TypeError(f"size: expected two integers, got {size!r}")
     elif heads.has_labels and tuple(size) != heads.default_size:
         raise ValueError(f"size: expected {heads.default_size}, that of the labels, got {tuple(size)}")
     height, width = size

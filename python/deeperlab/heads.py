@@ -6,9 +6,13 @@ This module is the only home of the keypoint order, the edge order and the shape
 
 from __future__ import annotations
 
+import operator
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from ._layout import COMPONENTS, dtype_of, kind_of, offset_channels, positions, sequence, shape_of, take
 
 MAX_KEYPOINTS = 32
 MAX_EDGES = 256
@@ -17,7 +21,13 @@ _FLOATS = ("float32", "float16", "bfloat16")
 _INTEGERS = ("uint8", "int16", "int32", "int64")
 _OFFSETS = ("short_range", "middle_range", "long_range")
 
-Array = TypeVar("Array")
+
+def _pair(edge: Any) -> tuple[int, int]:
+    try:
+        source, target = edge
+        return operator.index(source), operator.index(target)
+    except (TypeError, ValueError):
+        raise TypeError(f"edges: expected pairs of keypoint indices, got {edge!r}") from None
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,8 @@ class Graph:
     edges: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keypoints", tuple(str(name) for name in self.keypoints))
-        object.__setattr__(self, "edges", tuple((int(a), int(b)) for a, b in self.edges))
+        object.__setattr__(self, "keypoints", tuple(str(name) for name in sequence("keypoints", self.keypoints)))
+        object.__setattr__(self, "edges", tuple(_pair(edge) for edge in sequence("edges", self.edges)))
         count = len(self.keypoints)
         if not 1 <= count <= MAX_KEYPOINTS:
             raise ValueError(f"keypoints: expected 1 to {MAX_KEYPOINTS} names, got {count}")
@@ -48,6 +58,8 @@ class Graph:
             raise ValueError(f"keypoints: expected distinct names, got {self.keypoints}")
         if len(self.edges) > MAX_EDGES:
             raise ValueError(f"edges: expected at most {MAX_EDGES}, got {len(self.edges)}")
+        if len(set(self.edges)) != len(self.edges):
+            raise ValueError(f"edges: expected distinct pairs, got {self.edges}")
         for edge in self.edges:
             if not all(0 <= end < count for end in edge):
                 raise ValueError(f"edges: expected indices in [0, {count}), got {edge}")
@@ -132,40 +144,40 @@ class Heads:
 
     def _check_types(self) -> None:
         """Five tensors, or five arrays, of one floating dtype on one device; labels may be integers."""
-        kind = type(self.heatmap).__module__ == "numpy"
+        kind = kind_of("heatmap", self.heatmap)
+        if self.heatmap.ndim not in (3, 4):
+            raise ValueError(f"heatmap: expected [N, P, h, w] or [P, h, w], got shape {shape_of(self.heatmap)}")
         for name in ("heatmap", *_OFFSETS, "semantic"):
             head = getattr(self, name)
-            if not (hasattr(head, "dtype") and hasattr(head, "ndim")):
-                raise TypeError(f"{name}: expected a torch.Tensor or a numpy.ndarray, got {type(head).__name__}")
-            if (type(head).__module__ == "numpy") != kind:
-                raise TypeError(
-                    f"{name}: expected {type(self.heatmap).__name__} as heatmap is, got {type(head).__name__}"
-                )
+            if kind_of(name, head) is not kind:
+                raise TypeError(f"{name}: expected {kind.__name__} as heatmap is, got {type(head).__name__}")
+            if kind.__name__ == "Tensor" and head.layout is not sys.modules["torch"].strided:
+                raise TypeError(f"{name}: expected a strided tensor, got {head.layout}; use .to_dense()")
             if getattr(head, "device", None) != getattr(self.heatmap, "device", None):
                 raise ValueError(f"{name}: expected device {self.heatmap.device} as heatmap, got {head.device}")
             labels = name == "semantic" and head.ndim == self.heatmap.ndim - 1
-            dtype = _dtype(head)
+            dtype = dtype_of(head)
             if labels and dtype not in _INTEGERS:
                 raise TypeError(f"{name}: expected labels of dtype {', '.join(_INTEGERS)}, got {dtype}")
             if not labels and dtype not in _FLOATS:
-                remedy = ".astype(numpy.float32)" if kind else ".float()"
+                remedy = ".float()" if kind.__name__ == "Tensor" else ".astype(numpy.float32)"
                 raise TypeError(f"{name}: expected dtype {', '.join(_FLOATS)}, got {dtype}; use {remedy}")
-            if not labels and dtype != _dtype(self.heatmap):
-                raise TypeError(f"{name}: expected dtype {_dtype(self.heatmap)} as heatmap has, got {dtype}")
+            if not labels and dtype != dtype_of(self.heatmap):
+                raise TypeError(f"{name}: expected dtype {dtype_of(self.heatmap)} as heatmap has, got {dtype}")
 
     def _check_shapes(self) -> None:
-        if self.heatmap.ndim not in (3, 4):
-            raise ValueError(f"heatmap: expected [N, P, h, w] or [P, h, w], got shape {_shape(self.heatmap)}")
         *images, keypoints, h, w = self.heatmap.shape
         if h < 1 or w < 1:
-            raise ValueError(f"heatmap: expected at least 1 x 1 nodes, got shape {_shape(self.heatmap)}")
+            raise ValueError(f"heatmap: expected at least 1 x 1 nodes, got shape {shape_of(self.heatmap)}")
         points, edges = len(self.graph.keypoints), len(self.graph.edges)
         if keypoints != points:
-            raise ValueError(f"heatmap: expected {points} channels, the keypoints of graph, got {_shape(self.heatmap)}")
+            raise ValueError(
+                f"heatmap: expected {points} channels, the keypoints of graph, got {shape_of(self.heatmap)}"
+            )
         for name, channels in zip(_OFFSETS, (2 * points, 2 * edges, 2 * points), strict=True):
             expected = [*images, channels, h, w]
             if list(getattr(self, name).shape) != expected:
-                raise ValueError(f"{name}: expected shape {expected}, got {_shape(getattr(self, name))}")
+                raise ValueError(f"{name}: expected shape {expected}, got {shape_of(getattr(self, name))}")
         if self.num_classes is not None and (
             isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int)
         ):
@@ -239,53 +251,19 @@ class Heads:
         Raises:
             ValueError, TypeError: as `Heads`, or an order that does not name each keypoint or edge once.
         """
-        if components not in ("xy", "yx", "planar_yx"):
-            raise ValueError(f"components: expected 'xy', 'yx' or 'planar_yx', got {components!r}")
-        points = _positions("keypoints", graph.keypoints, graph.keypoints if keypoints is None else keypoints)
-        paths = _positions("edges", graph.edges, graph.edges if edges is None else [(a, b) for a, b in edges])
-
-        def offsets(name: str, head: Array, order: list[int]) -> Array:
-            n = len(order)
-            if components == "planar_yx":
-                channels = [c for i in order for c in (n + i, i)]
-            else:
-                x = components == "yx"
-                channels = [c for i in order for c in (2 * i + x, 2 * i + 1 - x)]
-            return _take(name, head, channels)
-
+        if components not in COMPONENTS:
+            raise ValueError(f"components: expected one of {COMPONENTS}, got {components!r}")
+        if not isinstance(graph, Graph):
+            raise TypeError(f"graph: expected a deeperlab.Graph, got {graph!r}")
+        points = positions("keypoints", graph.keypoints, keypoints)
+        offsets = offset_channels(points, components)
         return cls(
             semantic,
-            _take("heatmap", heatmap, points),
-            offsets("short_range", short_range, points),
-            offsets("middle_range", middle_range, paths),
-            offsets("long_range", long_range, points),
+            take("heatmap", heatmap, points),
+            take("short_range", short_range, offsets),
+            take("middle_range", middle_range, offset_channels(positions("edges", graph.edges, edges), components)),
+            take("long_range", long_range, offsets),
             stride=stride,
             graph=graph,
             num_classes=num_classes,
         )
-
-
-def _dtype(array: Any) -> str:
-    return str(array.dtype).removeprefix("torch.")
-
-
-def _shape(array: Any) -> list[int]:
-    return list(array.shape)
-
-
-def _positions(name: str, own: Sequence[Any], given: Sequence[Any]) -> list[int]:
-    """Where each of our keypoints or edges stands in the given order."""
-    given = list(given)
-    if sorted(given) != sorted(own):
-        raise ValueError(f"{name}: expected each of {list(own)} once, got {given}")
-    return [given.index(item) for item in own]
-
-
-def _take(name: str, head: Array, channels: list[int]) -> Array:
-    """The channels of [..., channels, h, w] in a new order; the head itself where nothing moves."""
-    shape = _shape(head)
-    if len(shape) not in (3, 4) or shape[-3] != len(channels):
-        raise ValueError(f"{name}: expected {len(channels)} channels [..., {len(channels)}, h, w], got shape {shape}")
-    if channels == list(range(len(channels))):
-        return head
-    return head[..., channels, :, :]  # type: ignore[index, no-any-return]

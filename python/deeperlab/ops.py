@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -66,7 +67,23 @@ def _bool(like: Tensor, *shape: int) -> Tensor:
     return like.new_empty(shape, dtype=torch.bool)
 
 
-@torch.library.register_fake("deeperlab::fuse")
+def _register_fake(name: str) -> Any:
+    """register_fake, but for tensors on two devices: torch asks the fake kernel about them, and nobody else."""
+
+    def register(fake: Any) -> Any:
+        @functools.wraps(fake)
+        def checked(*args: Any, **options: Any) -> Any:
+            devices = {str(a.device) for a in (*args, *options.values()) if isinstance(a, Tensor)}
+            if len(devices) > 1:
+                raise ValueError(f"{name}: expected tensors on one device, got {' and '.join(sorted(devices))}")
+            return fake(*args, **options)
+
+        return torch.library.register_fake(f"deeperlab::{name}", checked)
+
+    return register
+
+
+@_register_fake("fuse")
 def _fuse(
     semantic: Tensor,
     heatmap: Tensor,
@@ -100,19 +117,19 @@ _SCHEMA = torch.ops.deeperlab.fuse.default._schema
 _MAX_INSTANCES = [a.name for a in _SCHEMA.arguments].index("max_instances") - 11
 
 
-@torch.library.register_fake("deeperlab::argmax")
+@_register_fake("argmax")
 def _argmax(semantic: Tensor, *, num_classes: int, stride: int, nodes: Size, size: Size) -> tuple[Tensor, Tensor]:
     n = semantic.shape[0]
     return _int(semantic, n, *nodes), _int(semantic, n, *size)
 
 
-@torch.library.register_fake("deeperlab::refine")
+@_register_fake("refine")
 def _refine(long_range: Tensor, short_range: Tensor, *, stride: int, long_steps: int, long_short_steps: int) -> Tensor:
     n, channels, h, w = long_range.shape
     return _float(long_range, n, channels // 2, h, w, 2)
 
 
-@torch.library.register_fake("deeperlab::vote")
+@_register_fake("vote")
 def _vote(
     heatmap: Tensor,
     short_range: Tensor,
@@ -132,7 +149,7 @@ def _vote(
     return heatmap.new_empty((*heatmap.shape[:2], rows, columns), dtype=torch.int64)
 
 
-@torch.library.register_fake("deeperlab::peaks")
+@_register_fake("peaks")
 def _peaks(
     votes: Tensor, *, stride: int, nodes: Size, vote_cell: int, radius: float, threshold: float, max_candidates: int
 ) -> tuple[Tensor, ...]:
@@ -140,7 +157,7 @@ def _peaks(
     return _int(votes, n, k, 3), _float(votes, n, k, 2), _int(votes, n), _bool(votes, n)
 
 
-@torch.library.register_fake("deeperlab::trace")
+@_register_fake("trace")
 def _trace(
     position: Tensor,
     candidate: Tensor,
@@ -157,7 +174,7 @@ def _trace(
     return _float(short_range, n, k, short_range.shape[1] // 2, 2)
 
 
-@torch.library.register_fake("deeperlab::rescore")
+@_register_fake("rescore")
 def _rescore(
     keypoints: Tensor,
     count: Tensor,
@@ -174,7 +191,7 @@ def _rescore(
     return _float(heatmap, n, k, p), _float(heatmap, n, k)
 
 
-@torch.library.register_fake("deeperlab::select")
+@_register_fake("select")
 def _select(
     candidate: Tensor,
     count: Tensor,
@@ -194,7 +211,7 @@ def _select(
     return _float(score, n, m, p, 2), _float(score, n, m), _int(score, n), _bool(score, n)
 
 
-@torch.library.register_fake("deeperlab::assign")
+@_register_fake("assign")
 def _assign(
     target: Tensor,
     node_label: Tensor,
@@ -209,7 +226,7 @@ def _assign(
     return _int(target, *node_label.shape), _float(target, *node_label.shape), _int(target, *label.shape)
 
 
-@torch.library.register_fake("deeperlab::merge")
+@_register_fake("merge")
 def _merge(
     label: Tensor,
     instance: Tensor,

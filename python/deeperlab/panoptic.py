@@ -125,7 +125,7 @@ class Panoptic:
             present = (self.class_area > 0).cumsum(-1)  # rank of each class among those that need an id
             if self.batched:
                 table = present + self.count[:, None]
-                flat = self.semantic.reshape(len(self), -1) * ~void.reshape(len(self), -1)
+                flat = (self.semantic * ~void).reshape(len(self), self.size[0] * self.size[1])
                 rank = _gather(table, flat).reshape(self.semantic.shape)
             else:
                 rank = (present + self.count)[self.semantic * ~void]
@@ -145,6 +145,8 @@ class Panoptic:
         if self.batched:
             return [image.to_coco(category_ids) for image in self.numpy()]
         host = self.numpy()
+        if category_ids is not None and (missing := {s.category for s in host.segments} - set(category_ids)):
+            raise ValueError(f"category_ids: expected an id for each class present, got none for {sorted(missing)}")
         boxes = _mask_boxes(host.to_ids())
         out = []
         for segment in host.segments:

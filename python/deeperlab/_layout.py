@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of a tensor or an array before anything is known of it, and channels in another order."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+Array = TypeVar("Array")
+
+COMPONENTS = ("xy", "yx", "planar_yx")
+
+
+def kind_of(name: str, head: Any) -> type:
+    """torch.Tensor or numpy.ndarray, whichever a head is; torch is not imported to find out."""
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if tensor is not None and isinstance(head, tensor):
+        return tensor  # type: ignore[no-any-return]
+    if isinstance(head, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got {type(head).__name__}; use .filled()")
+    if isinstance(head, np.ndarray):
+        return np.ndarray
+    raise TypeError(f"{name}: expected a torch.Tensor or a numpy.ndarray, got {type(head).__name__}")
+
+
+def dtype_of(array: Any) -> str:
+    """The same word for torch.float32 and numpy.float32."""
+    return str(array.dtype).removeprefix("torch.")
+
+
+def shape_of(array: Any) -> list[int]:
+    """As people write it."""
+    return list(array.shape)
+
+
+def sequence(name: str, values: Any) -> Iterable[Any]:
+    """The values, if they are any."""
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name}: expected a sequence, got {type(values).__name__} {values!r}")
+    return values
+
+
+def positions(name: str, own: Sequence[Any], given: Sequence[Any] | None) -> list[int]:
+    """Where each of our keypoints or edges stands in the given order; None: the same order."""
+    if given is None:
+        return list(range(len(own)))
+    given = [tuple(item) if isinstance(item, list) else item for item in sequence(name, given)]
+    if len(given) != len(own) or set(given) != set(own):
+        raise ValueError(f"{name}: expected each of {list(own)} once, got {given}")
+    return [given.index(item) for item in own]
+
+
+def offset_channels(order: list[int], components: str) -> list[int]:
+    """Which given channels hold x and y of each offset."""
+    if components == "planar_yx":
+        return [c for i in order for c in (len(order) + i, i)]
+    x = components == "yx"
+    return [c for i in order for c in (2 * i + x, 2 * i + 1 - x)]
+
+
+def take(name: str, head: Array, channels: list[int]) -> Array:
+    """The channels of [..., channels, h, w] in a new order; the head itself where nothing moves."""
+    kind_of(name, head)
+    shape = shape_of(head)
+    if len(shape) not in (3, 4) or shape[-3] != len(channels):
+        raise ValueError(f"{name}: expected {len(channels)} channels [..., {len(channels)}, h, w], got shape {shape}")
+    if channels == list(range(len(channels))):
+        return head
+    return head[..., channels, :, :]  # type: ignore[index, no-any-return]

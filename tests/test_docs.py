@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents say is so: their examples run, their links lead somewhere, their commands exist."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deeperlab
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+
+
+def examples(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_the_readme_example_runs(make_heads: Any, as_tensors: Any, capsys: Any) -> None:
+    heads = as_tensors(make_heads(seed=1, n=2, classes=19, h=33, w=33))
+    (code,) = examples(ROOT / "README.md")
+    scope: dict[str, Any] = {name: getattr(heads, name) for name in NAMES}
+    exec(code, scope)
+    assert capsys.readouterr().out.count("\n") == len(scope["panoptic"][0].segments)
+
+
+def test_the_onnx_example_runs(
+    make_heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a stand-in for ONNX Runtime that checks what it is given and answers with heads."""
+    from PIL import Image
+
+    class Session:
+        def __init__(self, path: str) -> None:
+            assert path == "deeperlab.onnx"
+
+        def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            image = inputs["image"]
+            assert image.dtype == np.float32
+            assert image.shape == (1, 3, 113, 161)
+            heads = make_heads(seed=1, classes=19, h=29, w=41)
+            return [getattr(heads, name) for name in names]
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((100, 150, 3), np.uint8)).save("street.jpg")
+    (code,) = examples(ROOT / "docs" / "onnx.md")
+    exec(code, {})
+    assert np.load("street.npy").shape == (100, 150)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_commands_exist(page: Path) -> None:
+    from deeperlab.cli import app
+
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    for name in re.findall(r"`deeperlab (\w+)", page.read_text()):
+        assert name in commands
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name in re.findall(r"`make ([\w-]+)", page.read_text()):
+        assert name in targets
+
+
+def test_the_documented_defaults_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "definition.md").read_text()
+    params = deeperlab.FuseParams()
+    for said in (
+        f"`long_steps` ({params.long_steps})",
+        f"`long_short_steps` ({params.long_short_steps})",
+        f"`middle_steps` ({params.middle_steps})",
+        f"c = max(s, {params.vote_cell})",
+        f"{params.peak_threshold}, R = {params.radius:g} px",
+        f"`max_candidates` ({params.max_candidates})",
+        f"κ = {params.kappa}",
+        f"`instance_threshold` ({params.instance_threshold})",
+        f"{params.nms_relative}²·a",
+        f"> {params.box_iou} · union",
+        f"({params.max_instances})",
+    ):
+        assert said in text, said

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._lookup import number
 from .fields import Field
-from .png import MAX_ID, FormatError, read_ids, replace, write_ids
+from .files import FormatError, inside, replace, stays_inside
+from .png import MAX_ID, read_ids, write_ids
 
 __all__ = [
     "MAX_ID",
@@ -72,6 +74,8 @@ class Annotation:
     image_file_name: str | None = None
     height: int | None = None
     width: int | None = None
+    stated_areas: tuple[float | None, ...] = field(default=(), compare=False)
+    """What the file gives as the area of each segment: to be compared with the PNG, never to be relied on."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +86,25 @@ class Dataset:
     directory: Path
     categories: tuple[Category, ...]
     annotations: tuple[Annotation, ...]
+    max_pixels: int | None = None
+    """Of a PNG; None is Pillow's limit."""
 
     def ids(self, annotation: Annotation) -> NDArray[np.int32]:
         """Segment ids [H, W] of one image, agreeing with its annotation.
 
         Raises:
-            FormatError: the PNG is damaged, has another size than the JSON says, or its ids and the listed differ.
+            FormatError: the PNG is damaged, has another size than the JSON says, or its ids and the listed differ;
+                or a symbolic link leads out of the folder.
             OSError: it cannot be read.
         """
-        path = self.directory / annotation.file_name
-        ids: NDArray[np.int32] = read_ids(path)
+        from .._numpy import overlap  # np.unique takes forty times as long
+
+        path = inside(self.directory, annotation.file_name)
+        ids: NDArray[np.int32] = read_ids(path, max_pixels=self.max_pixels)
         for name, said, is_ in (("height", annotation.height, ids.shape[0]), ("width", annotation.width, ids.shape[1])):
             if said is not None and said != is_:
                 raise FormatError(path, f"{name} is {is_} px, but {self.path.name} says {said}")
-        present, listed = set(np.unique(ids).tolist()), {segment.id for segment in annotation.segments}
+        present, listed = set(overlap(ids)[0].tolist()), {segment.id for segment in annotation.segments}
         if unlisted := sorted(present - listed - {0}):
             raise FormatError(path, f"{_some('id', unlisted)} not in segments_info of {self.path.name}")
         if absent := sorted(listed - present):
@@ -108,6 +117,7 @@ def read(
     directory: str | os.PathLike[str],
     *,
     categories: Sequence[Category] | None = None,
+    max_pixels: int | None = None,
 ) -> Dataset:
     """Read the JSON of a panoptic data set or of panoptic results.
 
@@ -115,6 +125,7 @@ def read(
         path: the JSON file.
         directory: the folder of its PNGs; they are read by `Dataset.ids`.
         categories: stand in for those of the file, which may then lack `categories` and `images`.
+        max_pixels: of a PNG; None is Pillow's limit of 89 478 485.
 
     Raises:
         FormatError: not JSON, a key is missing or of the wrong type, an id is repeated or unknown.
@@ -137,8 +148,10 @@ def read(
         if image is None:
             raise item.fault(f"image_id {image_id!r} is not in images")
         segments: dict[int, SegmentInfo] = {}
+        areas: list[float | None] = []
         for entry in item.each("segments_info"):
             segment = _segment(entry)
+            areas.append(entry.get("area", int, float, default=None))
             if segment.category_id not in known:
                 raise entry.fault(f"category_id {segment.category_id} is not in categories")
             entry.put(segments, segment.id, segment)
@@ -149,9 +162,10 @@ def read(
             image.get("file_name", str, default=None),
             image.get("height", int, default=None),
             image.get("width", int, default=None),
+            tuple(areas),
         )
         item.put(annotations, image_id, annotation)
-    return Dataset(Path(path), Path(directory), tuple(categories), tuple(annotations.values()))
+    return Dataset(Path(path), Path(directory), tuple(categories), tuple(annotations.values()), max_pixels)
 
 
 def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
@@ -168,13 +182,9 @@ def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
 
 def describe(ids: NDArray[Any], category: Mapping[int, int]) -> tuple[SegmentInfo, ...]:
     """Area and box of every segment of an id map [H, W], ids ascending, 0 left out; `category`: id → category id."""
-    values, inverse, area = np.unique(ids, return_inverse=True, return_counts=True)
-    low = np.full((2, len(values)), max(ids.shape))
-    high = np.zeros((2, len(values)), np.int64)
-    for axis, coordinate in enumerate(np.indices(ids.shape)[::-1]):
-        np.minimum.at(low[axis], inverse.reshape(-1), coordinate.reshape(-1))
-        np.maximum.at(high[axis], inverse.reshape(-1), coordinate.reshape(-1))
-    box = np.concatenate((low, high - low + 1)).T.tolist()
+    index, values = number(ids)
+    area = np.bincount(index.reshape(-1), minlength=len(values))
+    box = np.concatenate([_extent(index, len(values), axis) for axis in (1, 0)])[[0, 2, 1, 3]].T.tolist()
     return tuple(
         SegmentInfo(value, category[value], area=size, bbox=(x, y, width, height))
         for value, size, (x, y, width, height) in zip(values.tolist(), area.tolist(), box, strict=True)
@@ -192,17 +202,25 @@ def write(
 ) -> None:
     """Write annotations with their id maps [H, W]: every file whole or not at all, the JSON last.
 
+    What is written keeps the rules of panopticapi: the ids of a map are those of its segments and never 0, which is
+    void; categories are known, images and files distinct.
+
     Raises:
-        ValueError: an id map does not fit its annotation, or 24 bits.
+        ValueError: these rules are broken, or an id does not fit 24 bits.
         OSError: a file cannot be written; what was there before stays.
     """
     images, annotations = [], []
+    known = {category.id for category in categories}
+    seen: set[ImageId | Path] = set()
     Path(directory).mkdir(parents=True, exist_ok=True)
     for annotation, ids in entries:
-        listed = {segment.id for segment in annotation.segments}
-        if not set(np.unique(ids).tolist()) <= listed | {0}:
-            raise ValueError(f"entries: expected every id of image {annotation.image_id!r} in its segments")
-        write_ids(Path(directory) / _inside(annotation.file_name, Field(Path(path), "", None)), ids)
+        _check(annotation, ids, known)
+        if not seen.isdisjoint(names := {annotation.image_id, Path(annotation.file_name)}):
+            raise ValueError(f"entries: expected distinct images and files, got {annotation.image_id!r} twice")
+        seen |= names
+        file_name = inside(directory, annotation.file_name)
+        file_name.parent.mkdir(parents=True, exist_ok=True)
+        write_ids(file_name, ids)
         name = annotation.image_file_name or annotation.file_name
         images.append({"id": annotation.image_id, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]})
         segments = [_without_none(asdict(s)) | {"iscrowd": int(s.iscrowd)} for s in annotation.segments]
@@ -215,6 +233,28 @@ def write(
     replace(path, lambda file: file.write(text))
 
 
+def _extent(index: NDArray[np.int32], count: int, axis: int) -> NDArray[np.int64]:
+    """First place and length along an axis, [2, count], of the pixels of every index."""
+    size = index.shape[axis]
+    there = np.zeros((count, size), bool)
+    there[index, np.arange(size).reshape((1, -1) if axis else (-1, 1))] = True
+    first = there.argmax(axis=1) if size else np.zeros(count, np.int64)
+    return np.stack([first, size - (there[:, ::-1].argmax(axis=1) if size else 0) - first])
+
+
+def _check(annotation: Annotation, ids: NDArray[Any], known: set[int]) -> None:
+    """The rules of panopticapi for one image."""
+    listed = [segment.id for segment in annotation.segments]
+    unknown = sorted({segment.category_id for segment in annotation.segments} - known)
+    image = f"image {annotation.image_id!r}"
+    if 0 in listed or len(set(listed)) < len(listed):
+        raise ValueError(f"entries: expected distinct segment ids above 0 in {image}, got {sorted(listed)}")
+    if set(np.unique(ids).tolist()) - {0} != set(listed):
+        raise ValueError(f"entries: expected the ids of {image} and of its segments to be the same")
+    if unknown:
+        raise ValueError(f"entries: expected categories of the list in {image}, got {_some('id', unknown)}")
+
+
 def _segment(entry: Field) -> SegmentInfo:
     segment_id = entry.get("id", int)
     if not 0 <= segment_id <= MAX_ID:
@@ -225,14 +265,14 @@ def _segment(entry: Field) -> SegmentInfo:
 def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
     table: dict[int, Category] = {}
     for entry in entries:
-        color = entry.get("color", list, default=None)
-        if color is not None and not (len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)):
-            raise entry.fault(f"color: expected three integers of 0 to 255, got {color}")
+        category_id = entry.get("id", int)
+        if not -(1 << 31) <= category_id < 1 << 31:
+            raise entry.fault(f"id: expected 32 bits, got {category_id}")
         category = Category(
-            entry.get("id", int),
+            category_id,
             entry.get("name", str),
             entry.flag("isthing"),
-            None if color is None else (color[0], color[1], color[2]),
+            entry.colour("color"),
         )
         entry.put(table, category.id, category)
     if not table:
@@ -242,7 +282,7 @@ def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
 
 def _inside(name: str, item: Field) -> str:
     """A file name that stays inside its folder."""
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+    if not stays_inside(name):
         raise item.fault(f"file_name: expected a name inside the folder, got {name!r}")
     return name
 

@@ -1,44 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading JSON that someone else wrote: every fault names the file and the spot."""
+"""Reading JSON or TOML that someone else wrote: every fault names the file and the spot."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .png import FormatError
+from .files import FormatError, open_file
 
 _REQUIRED = object()
-_NOUN = {int: "an integer", float: "a number", str: "a string", list: "a list", dict: "an object", type(None): "null"}
+_NOUN = {
+    bool: "a bool",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+MAX_BYTES = 1 << 31
+"""Of an annotation file; the largest of COCO, Cityscapes and Vistas have some hundred MB."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A value of a JSON file and where it stands, e.g. `annotations[3]`."""
+    """A value of a JSON or TOML file and where it stands, e.g. `annotations[3]`."""
 
     path: Path
     spot: str
     value: Any
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Field:
-        """The whole file.
+    def load(cls, path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Field:
+        """The whole file: TOML where its name ends so, else JSON.
 
         Raises:
-            FormatError: not JSON, or not UTF-8.
+            FormatError: neither, not UTF-8, or more than `max_bytes`.
             OSError: it cannot be read.
         """
-        data = Path(path).read_bytes()
+        kind = "TOML" if Path(path).suffix.lower() == ".toml" else "JSON"
+        if kind == "TOML" and sys.version_info < (3, 11):
+            raise FormatError(path, "TOML needs Python 3.11 or later; JSON does not")
         try:
-            return cls(Path(path), "", json.loads(data))
+            with open_file(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > max_bytes:
+                    raise FormatError(path, f"too large: {size:,} bytes of {kind}, the most is {max_bytes:,}")
+                data = file.read()
+            return cls(Path(path), "", _toml(data) if kind == "TOML" else json.loads(data))
+        except FormatError:
+            raise
         except RecursionError as fault:
-            raise FormatError(path, "not JSON: nested too deeply") from fault
+            raise FormatError(path, f"not {kind}: nested too deeply") from fault
+        except MemoryError as fault:
+            raise FormatError(path, f"{kind} too large for the memory") from fault
         except ValueError as fault:
-            raise FormatError(path, f"not JSON: {fault}") from fault
+            raise FormatError(path, f"not {kind}: {fault}") from fault
 
     def fault(self, text: str) -> FormatError:
         """The error that says `text` of this spot."""
@@ -47,7 +69,7 @@ class Field:
     def get(self, key: str, *kinds: type, default: Any = _REQUIRED) -> Any:
         """The value of a key, of one of the types wanted (a bool is no int); absent and null give the default."""
         if not isinstance(self.value, Mapping):
-            raise self.fault(f"expected an object, got {_NOUN.get(type(self.value), 'a bool')}")
+            raise self.fault(f"expected an object, got {_noun(self.value)}")
         value = self.value.get(key)
         if value is None and default is not _REQUIRED:
             return default
@@ -55,7 +77,7 @@ class Field:
             raise self.fault(f"no key {key!r}")
         if not isinstance(value, kinds) or isinstance(value, bool):
             wanted = " or ".join(_NOUN[kind] for kind in kinds)
-            raise self.fault(f"{key}: expected {wanted}, got {_NOUN.get(type(value), 'a bool')}")
+            raise self.fault(f"{key}: expected {wanted}, got {_noun(value)}")
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
             raise self.fault(f"{key}: expected valid Unicode, got {value!r}")
         return value
@@ -69,6 +91,15 @@ class Field:
             raise self.fault(f"{key}: expected 0 or 1, got {value}")
         return bool(value)
 
+    def colour(self, key: str) -> tuple[int, int, int] | None:
+        """RGB of 0 to 255, or None where there is none."""
+        value = self.get(key, list, default=None)
+        if value is None:
+            return None
+        if len(value) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in value):
+            raise self.fault(f"{key}: expected three integers of 0 to 255, got {value}")
+        return value[0], value[1], value[2]
+
     def each(self, key: str) -> list[Field]:
         """The entries of the list under `key`."""
         prefix = f"{self.spot}.{key}" if self.spot else key
@@ -79,3 +110,15 @@ class Field:
         if key in table:
             raise self.fault(f"id {key!r} is there twice")
         table[key] = value
+
+
+def _noun(value: Any) -> str:
+    return _NOUN.get(type(value), type(value).__name__)
+
+
+def _toml(data: bytes) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        return tomllib.loads(data.decode())
+    raise NotImplementedError

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of a map replaced by a table, and numbered without gaps; no sorting where the values are below 2²⁴."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DENSE = 1 << 24
+"""Up to this many different values a table is indexed; its pages are touched only where there are values."""
+
+
+class UnknownValueError(ValueError):
+    """A map holds a value that the table lacks."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        super().__init__(str(value))
+
+
+def look_up(values: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int32]:
+    """`table[v]` for every value of an integer map; the table's values are >= −1.
+
+    Raises:
+        UnknownValueError: the first value in ascending order that has no entry.
+    """
+    if not values.size:
+        return np.zeros(values.shape, np.int32)
+    low, high = int(values.min()), int(values.max())
+    if high - low >= DENSE:
+        keys, index = np.unique(values, return_inverse=True)
+        return look_up_few(keys, table)[index.reshape(values.shape)]
+    dense = np.zeros(high - low + 1, np.int32)  # entry + 2; 0 = unknown
+    for key, value in table.items():
+        if low <= key <= high:
+            dense[key - low] = value + 2
+    found: NDArray[np.int32] = dense.take(values if low == 0 else values.astype(np.int64) - low)
+    if not found.all():
+        raise UnknownValueError(int(values[found == 0].min()))
+    found -= 2
+    return found
+
+
+def look_up_few(keys: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int32]:
+    """The same for a short list of values in ascending order."""
+    for key in keys.tolist():
+        if key not in table:
+            raise UnknownValueError(key)
+    return np.array([table[key] for key in keys.tolist()], np.int32)
+
+
+def number(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The rank 0 … N − 1 of every value of an integer array among those that occur, and these N values, ascending."""
+    if not values.size or int(values.min()) < 0 or int(values.max()) >= DENSE:
+        present, index = np.unique(values, return_inverse=True)
+        return index.reshape(values.shape).astype(np.int32), present.astype(np.int64)
+    there = np.zeros(int(values.max()) + 1, np.int32)
+    there[values] = 1
+    present = np.flatnonzero(there)
+    there[present] = np.arange(len(present))
+    return there.take(values), present  # half the time of there[values]

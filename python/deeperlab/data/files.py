@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that someone else made, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+
+class FormatError(ValueError):
+    """A file that is not what it should be: `path: fault`, in one line."""
+
+    def __init__(self, path: str | os.PathLike[str], fault: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {' '.join(fault.split())}")
+
+
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a regular file for reading; a pipe or a device, which may never end, is refused.
+
+    Raises:
+        FormatError: not a regular file.
+        OSError: it cannot be opened.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # a folder has an error of its own
+        raise FormatError(path, "not a regular file")
+    return path.open("rb")
+
+
+def inside(directory: str | os.PathLike[str], name: str) -> Path:
+    """`directory / name`, once it is sure that neither name nor symbolic links lead out of the directory.
+
+    The directory itself may be reached through links.
+
+    Raises:
+        FormatError: they lead out of it.
+        OSError: the links go in circles.
+    """
+    path = Path(directory) / name
+    if not stays_inside(name):
+        raise FormatError(directory, f"expected a name inside the folder, got {name!r}")
+    try:
+        real = path.resolve()
+    except RuntimeError as fault:  # links in circles, before Python 3.13
+        raise FormatError(path, "a symbolic link that leads to itself") from fault
+    if not real.is_relative_to(Path(directory).resolve()):
+        raise FormatError(path, f"a symbolic link that leaves the folder {os.fspath(directory)}")
+    return path
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a name is relative and does not go up."""
+    return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def listing(directory: str | os.PathLike[str], pattern: str, expected: str) -> list[Path]:
+    """The files of a folder that match a pattern, sorted; at least one.
+
+    Args:
+        directory: the folder.
+        pattern: of `Path.glob`.
+        expected: what should be there, for the error.
+
+    Raises:
+        FormatError: no file matches, or one leaves the folder through a symbolic link.
+        OSError: there is no such folder.
+    """
+    directory = Path(directory)
+    names = next(os.walk(directory, onerror=_fail), None)  # an OSError where it is no folder that can be read
+    found = sorted(path for path in directory.glob(pattern) if not path.name.startswith(".")) if names else []
+    if not found:
+        raise FormatError(directory, f"no file {pattern}; expected {expected}")
+    for path in found:
+        inside(directory, os.fspath(path.relative_to(directory)))
+    return found
+
+
+def replace(path: str | os.PathLike[str], save: Callable[[IO[bytes]], Any]) -> None:
+    """Let `save` fill a temporary file beside `path`, then put it in the place of `path` in one step.
+
+    A symbolic link at `path` is replaced, not followed.
+
+    Raises:
+        OSError: of `path`; what was there before stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            save(file)
+        temporary.replace(path)
+    except OSError as fault:
+        raise OSError(fault.errno, fault.strerror, str(path)) from fault
+    finally:
+        with contextlib.suppress(OSError):  # a folder that cannot be written
+            temporary.unlink(missing_ok=True)
+
+
+def _fail(fault: OSError) -> None:
+    raise fault

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label sets: what the classes of a data set are called, which are things, and how its ids become 0, 1, 2, ….
+
+Presets: `coco` (133 classes), `cityscapes` (19), `vistas` (65, v1.2) and `voc` (21). One's own are a file of the same
+form, JSON or (Python 3.11) TOML:
+
+    name = "farm"
+    [[classes]]
+    name = "cow"
+    thing = true
+    color = [120, 166, 157]
+    [[classes]]
+    name = "meadow"
+    thing = false
+
+A class may have an `id`, that of the data set; without, the first class has 1, because 0 is void in most formats. A
+`color` is by default PASCAL VOC's for the id. `void` is a list of ids that are no class (`[0]`), `ignore` the value of
+void in maps of class numbers (255).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._lookup import UnknownValueError, look_up
+from .coco import Category
+from .fields import Field
+
+RGB = tuple[int, int, int]
+
+PRESETS = ("coco", "cityscapes", "vistas", "voc")
+MAX_BYTES = 1 << 24
+"""Of a file of labels; the largest preset has 10 kB."""
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Classes 0 … C − 1 and the ids that a data set gives them.
+
+    Raises:
+        ValueError: lists of different length, no class, a name or an id that is there twice, an id beyond 32 bits, a
+            colour that is not three bytes, an `ignore` that is a class.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    isthing: tuple[bool, ...]
+    colours: tuple[RGB, ...]
+    """RGB, 0 to 255."""
+    ids: tuple[int, ...]
+    """The data set's category id of every class: those of its panoptic JSON."""
+    void_ids: tuple[int, ...] = (0,)
+    """Ids that are no class; the first is written for void."""
+    ignore: int = 255
+    """Void in maps of class numbers, e.g. Cityscapes' labelTrainIds."""
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        for field in ("isthing", "colours", "ids"):
+            if len(getattr(self, field)) != count:
+                raise ValueError(f"{field}: expected {count}, one per name, got {len(getattr(self, field))}")
+        if not count:
+            raise ValueError("names: expected at least one class")
+        for field, values in (("names", self.names), ("ids", (*self.ids, *self.void_ids))):
+            value, times = Counter[Any](values).most_common(1)[0]
+            if times > 1:
+                raise ValueError(f"{field}: expected each once, got {value!r} {times} times")
+        if wide := [i for i in (*self.ids, *self.void_ids, self.ignore) if not -(1 << 31) <= i < 1 << 31]:
+            raise ValueError(f"ids: expected 32 bits, got {wide[0]}")
+        for colour in self.colours:
+            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+                raise ValueError(f"colours: expected three integers of 0 to 255, got {colour}")
+        if 0 <= self.ignore < count:
+            raise ValueError(f"ignore: expected a number that is no class (0 to {count - 1}), got {self.ignore}")
+
+    def __len__(self) -> int:
+        """C, the number of classes."""
+        return len(self.names)
+
+    @cached_property
+    def things(self) -> tuple[int, ...]:
+        """The thing classes, ascending: what `deeperlab.fuse` takes."""
+        return tuple(c for c, thing in enumerate(self.isthing) if thing)
+
+    @cached_property
+    def class_of(self) -> dict[int, int]:
+        """The data set's id → class; void ids → −1."""
+        return dict.fromkeys(self.void_ids, -1) | {i: c for c, i in enumerate(self.ids)}
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes as `coco.write` takes them, with the data set's ids."""
+        return tuple(map(Category, self.ids, self.names, self.isthing, self.colours))
+
+    def to_classes(self, ids: NDArray[Any]) -> NDArray[np.int32]:
+        """Classes of a map of the data set's ids; void is −1.
+
+        Raises:
+            ValueError: an id that is neither a class nor void.
+        """
+        try:
+            return look_up(ids, self.class_of)
+        except UnknownValueError as fault:
+            raise ValueError(f"expected category ids of {self.name}, got {fault}") from fault
+
+    def to_ids(self, classes: NDArray[Any]) -> NDArray[np.int32]:
+        """The data set's ids of a map of classes; −1 becomes the first of `void_ids`.
+
+        Raises:
+            ValueError: a class that is not 0 … C − 1, or void where there is no id for it.
+        """
+        void = {-1: self.void_ids[0]} if self.void_ids else {}
+        table = np.array([void.get(-1, 0), *self.ids], np.int32)
+        if classes.size and not (0 if not void else -1) <= int(classes.min()) <= int(classes.max()) < len(self):
+            raise ValueError(f"expected classes 0 to {len(self) - 1}{' or −1' if void else ''} of {self.name}")
+        return table[classes.astype(np.int64) + 1]
+
+    def from_numbers(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
+        """Classes of a map of class numbers such as labelTrainIds: `ignore` becomes −1.
+
+        Raises:
+            ValueError: a number that is neither.
+        """
+        try:
+            return look_up(numbers, {self.ignore: -1} | {c: c for c in range(len(self))})
+        except UnknownValueError as fault:
+            raise ValueError(f"expected 0 to {len(self) - 1} or {self.ignore} of {self.name}, got {fault}") from fault
+
+
+def preset(name: str) -> LabelSet:
+    """`coco`, `cityscapes`, `vistas` or `voc`.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"name: expected one of {', '.join(PRESETS)}, got {name!r}")
+    return read(Path(__file__).with_name("presets") / f"{name}.json")
+
+
+def find(name: str | os.PathLike[str]) -> LabelSet:
+    """A preset by its name, else a file: what a command line gives."""
+    return preset(os.fspath(name)) if os.fspath(name) in PRESETS else read(name)
+
+
+def read(path: str | os.PathLike[str]) -> LabelSet:
+    """Read a file of labels; its form is that of this module's text.
+
+    Raises:
+        FormatError: not JSON or TOML, a key is missing or of the wrong type, or as `LabelSet`.
+        OSError: the file cannot be read.
+    """
+    root = Field.load(path, max_bytes=MAX_BYTES)
+    names, isthing, colours, ids = [], [], [], []
+    for i, entry in enumerate(root.each("classes")):
+        names.append(entry.get("name", str))
+        isthing.append(entry.flag("thing"))
+        ids.append(entry.get("id", int, default=i + 1))
+        colours.append(entry.colour("color") or bit_colour(ids[-1]))
+    void = root.get("void", list, default=[0] if 0 not in ids else [])
+    if not all(type(i) is int for i in void):
+        raise root.fault(f"void: expected a list of integers, got {void}")
+    try:
+        return LabelSet(
+            root.get("name", str, default=Path(path).stem),
+            tuple(names),
+            tuple(isthing),
+            tuple(colours),
+            tuple(ids),
+            tuple(void),
+            root.get("ignore", int, default=255 if len(names) < 256 else -1),
+        )
+    except ValueError as fault:
+        raise root.fault(str(fault)) from fault
+
+
+def from_categories(name: str, categories: Iterable[Category]) -> LabelSet:
+    """The classes of a COCO panoptic file, in its order; id 0 is void unless it is a category."""
+    listed = tuple(categories)
+    ids = tuple(category.id for category in listed)
+    return LabelSet(
+        name,
+        tuple(category.name for category in listed),
+        tuple(category.isthing for category in listed),
+        tuple(category.color or bit_colour(category.id) for category in listed),
+        ids,
+        () if 0 in ids else (0,),
+        255 if len(listed) < 256 else -1,
+    )
+
+
+def bit_colour(value: int) -> RGB:
+    """PASCAL VOC's colour of a label: its bits, three by three, are the high bits of red, green and blue.
+
+    0 is black, 1 is (128, 0, 0), 255 is (224, 224, 192); bits beyond the 24th are lost.
+    """
+    channels = [sum((value >> (3 * i + c) & 1) << (7 - i) for i in range(8)) for c in range(3)]
+    return channels[0], channels[1], channels[2]

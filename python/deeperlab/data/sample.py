@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One form for every annotation format: a map of classes, a map of instances, and what is crowd.
+
+A reader of a format gives `Samples`, a sequence that reads an image's annotation when it is asked for. It can be
+pickled, so that workers of a data loader may share it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._lookup import number
+from .coco import ImageId, SegmentInfo, describe
+from .files import FormatError, inside
+from .labels import LabelSet
+from .png import read_image
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """What a file says: pixels of equal value form a region [N], before instances are numbered."""
+
+    index: NDArray[np.int32]
+    """[H, W]: the region of every pixel, 0 … N − 1."""
+    category: NDArray[np.int32]
+    """[N]: class 0 … C − 1; −1 is void."""
+    identity: NDArray[np.int64]
+    """[N]: tells the instances of a thing class apart; −1 where nobody did. Of no meaning on stuff."""
+    crowd: NDArray[np.bool_] | None = None
+    """[N]: where the file says so itself, beside things without identity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The annotation of one image.
+
+    Crowd is a region of several things that nobody told apart: its pixels have their class and no instance. So thing
+    pixels of instance 0 are crowd, as `deeperlab.metrics` counts them in a ground truth, and no target of training.
+    A map without instances (labelTrainIds) has all its things as crowd.
+    """
+
+    image_id: ImageId
+    image_path: Path | None
+    """None where there are no images beside the annotations."""
+    category: NDArray[np.int32]
+    """[H, W]: class 0 … C − 1, −1 = void."""
+    instance: NDArray[np.int32]
+    """[H, W]: 1 … N on things, 0 = none. Numbers are those of the image, not of the class."""
+    crowd: NDArray[np.bool_]
+    """[H, W]."""
+    categories: NDArray[np.int32]
+    """[N]: the class of instance 1, 2, …."""
+
+    @property
+    def maps(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(category, instance): the pair that `deeperlab.metrics` and `deeperlab.visualize` take."""
+        return self.category, self.instance
+
+    def image(self, *, max_pixels: int | None = None) -> NDArray[np.uint8]:
+        """The photograph, RGB [H, W, 3].
+
+        Raises:
+            FormatError: it is damaged, neither PNG nor JPEG, of another size than the annotation, or too large.
+            OSError: it cannot be read, or there is none.
+        """
+        if self.image_path is None:
+            raise FileNotFoundError(f"image {self.image_id!r} has no file")
+        pixels = read_image(self.image_path, max_pixels=max_pixels)
+        if pixels.shape[:2] != self.category.shape:
+            (h, w), (height, width) = self.category.shape, pixels.shape[:2]
+            raise FormatError(self.image_path, f"expected {h} × {w} px as annotated, got {height} × {width}")
+        return pixels
+
+    def to_coco(self, labels: LabelSet) -> tuple[NDArray[np.int32], tuple[SegmentInfo, ...]]:
+        """Segment ids [H, W], 0 = void, and their list as `coco.write` takes them.
+
+        Instances keep their number; classes without instances follow, then the crowd of each class.
+        """
+        count, classes = len(self.categories), len(labels)
+        rest = (self.category >= 0) & (self.instance == 0)
+        ids = self.instance.copy()
+        ranks, keys = number(self.category[rest].astype(np.int64) + classes * self.crowd[rest])
+        ids[rest] = ranks + (count + 1)
+        category_of = [*self.categories.tolist(), *(keys % classes).tolist()]
+        table = {i: labels.ids[c] for i, c in enumerate(category_of, start=1)}
+        crowd = {count + rank for rank, key in enumerate(keys.tolist(), start=1) if key >= classes}
+        return ids, tuple(replace(s, iscrowd=s.id in crowd) for s in describe(ids, table))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an image and its annotation are."""
+
+    image_id: ImageId
+    image_path: Path | None
+    path: Path
+    """The annotation."""
+    load: Callable[[], Regions]
+    """Reads it; a partial of a module's function, so that it can be pickled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Sequence[Sample]):
+    """The annotations of a data set, read one by one.
+
+    Indexing raises `FormatError` for a file that is not what it should be, and `OSError` for one that cannot be read.
+    """
+
+    labels: LabelSet
+    entries: tuple[Entry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Samples: ...
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        if isinstance(index, slice):
+            return Samples(self.labels, self.entries[index])
+        return _build(self.entries[index], self.labels)
+
+
+def look(path: Path, translate: Callable[[NDArray[Any]], NDArray[np.int32]], ids: NDArray[Any]) -> NDArray[np.int32]:
+    """Classes of the ids of a file, whose name goes before a fault."""
+    try:
+        return translate(ids)
+    except ValueError as fault:
+        raise FormatError(path, str(fault)) from fault
+
+
+def image_beside(directory: Path, name: str) -> Path | None:
+    """The image of an annotation; None where the whole folder of images is absent.
+
+    Raises:
+        FileNotFoundError: the folder is there and the image is not.
+        FormatError: a symbolic link leads out of the folder.
+    """
+    if not directory.is_dir():
+        return None
+    path = inside(directory, name)
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+    return path
+
+
+def flat_folder(
+    found: Sequence[Path],
+    labels: LabelSet,
+    images: str | os.PathLike[str] | None,
+    load: Callable[[Path], Callable[[], Regions]],
+) -> Samples:
+    """One annotation per file, each named as its image but for the ending (`.jpg`)."""
+    entries = []
+    for path in found:
+        image = None if images is None else image_beside(Path(images), f"{path.stem}.jpg")
+        entries.append(Entry(path.stem, image, path, load(path)))
+    return Samples(labels, tuple(entries))
+
+
+def of_maps(
+    category: NDArray[Any],
+    instance: NDArray[Any],
+    labels: LabelSet,
+    *,
+    image_id: ImageId = 0,
+    image_path: Path | None = None,
+) -> Sample:
+    """A sample from one's own maps [H, W]: classes, −1 = void; instances, any numbers above 0 on things, 0 = crowd.
+
+    Raises:
+        ValueError: maps of two shapes, a class that is not −1 … C − 1, an instance below 0 or beyond 32 bits.
+    """
+    if category.ndim != 2 or category.shape != instance.shape:
+        raise ValueError(f"instance: expected two maps [H, W], got {category.shape} and {instance.shape}")
+    for name, values, low, high in (("category", category, -1, len(labels)), ("instance", instance, 0, 1 << 32)):
+        if values.size and not low <= int(values.min()) <= int(values.max()) < high:
+            raise ValueError(f"{name}: expected {low} to {high - 1}, got {values.min()} to {values.max()}")
+    index, keys = number((category.astype(np.int64) + 1 << 32) + instance.astype(np.int64))
+    regions = Regions(index, (keys >> 32).astype(np.int32) - 1, (keys & 0xFFFFFFFF) - 1)
+    return _build(Entry(image_id, image_path, image_path or Path(), lambda: regions), labels)
+
+
+def _build(entry: Entry, labels: LabelSet) -> Sample:
+    """Number the instances 1 … N in order of class and identity."""
+    regions = entry.load()
+    index, category = regions.index, regions.category
+    thing = np.array([*labels.isthing, False])[category]  # the last is void, −1
+    group = thing & (regions.identity < 0)
+    if regions.crowd is not None:
+        group |= regions.crowd & (category >= 0)
+    told = thing & ~group
+    pairs, ranks = np.unique(np.stack([category[told], regions.identity[told]]), axis=1, return_inverse=True)
+    instance = np.zeros(len(category), np.int32)
+    instance[told] = ranks.reshape(-1) + 1
+    return Sample(
+        entry.image_id,
+        entry.image_path,
+        category.take(index),
+        instance.take(index),
+        group.take(index),
+        pairs[0].astype(np.int32),
+    )

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are broken or made to harm: one line with the name of the file, never another error, never a wait."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeperlab.data import cityscapes, coco, label_map, labels, png, segments, two_channel, vistas, voc
+from deeperlab.data.files import FormatError, inside, listing, replace
+from deeperlab.data.labels import LabelSet
+
+SMALL = LabelSet("small", ("road", "car"), (False, True), ((0, 0, 0),) * 2, (7, 26), (0,))
+CLASSES = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
+
+
+def _save(path: Path, values: np.ndarray, mode: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(values, mode)
+    if mode == "P":
+        picture.putpalette(list(range(256)) * 3)
+    picture.save(path)
+    return path
+
+
+def instance_ids(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    path = root / "gtFine" / "val" / "a" / "a_0_0_gtFine_instanceIds.png"
+    _save(path, np.array([[7, 24001], [26, 26000]], np.uint16))
+    return [path], lambda: cityscapes.samples(root, "val")
+
+
+def train_ids(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    path = _save(root / "gtFine" / "val" / "a" / "a_0_0_gtFine_labelTrainIds.png", CLASSES)
+    return [path], lambda: cityscapes.samples(root, "val", source="labelTrainIds")
+
+
+def vistas_instances(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    path = _save(root / "training" / "v1.2" / "instances" / "a.png", CLASSES.astype(np.uint16) * 256)
+    config = root / "config_v1.2.json"
+    entry = '{"name": "a", "readable": "a%d", "color": [1, 2, 3], "instances": true, "evaluate": true}'
+    config.write_text('{"labels": [' + ",".join(entry % i for i in range(2)) + "]}")
+    return [path, config], lambda: vistas.samples(root, "training")
+
+
+def vistas_labels(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    path = _save(root / "training" / "v1.2" / "labels" / "a.png", CLASSES, "P")
+    return [path], lambda: vistas.samples(root, "training", source="labels")
+
+
+def voc_objects(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    names = root / "ImageSets" / "Segmentation" / "val.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("a\n")
+    paths = [_save(root / f"Segmentation{kind}" / "a.png", CLASSES, "P") for kind in ("Class", "Object")]
+    return [*paths, names], lambda: voc.samples(root, "val")
+
+
+def two_channels(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    path = _save(root / "two" / "a.png", np.stack([CLASSES * 26, CLASSES, CLASSES * 0], axis=-1))
+    return [path], lambda: two_channel.samples(root / "two", SMALL)
+
+
+def label_maps(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    (root / "maps").mkdir(parents=True)
+    np.save(root / "maps" / "a.npy", CLASSES.astype(np.int32) * 256)
+    return [root / "maps" / "a.npy"], lambda: label_map.samples(root / "maps", SMALL, divisor=256, shift=0)
+
+
+def panoptic(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    annotation = coco.Annotation(1, "a.png", (coco.SegmentInfo(1, 26),))
+    coco.write(root / "x.json", root / "x", [(annotation, CLASSES)], SMALL.categories)
+    return [root / "x.json", root / "x" / "a.png"], lambda: segments.samples(root / "x.json", root / "x", labels=SMALL)
+
+
+def label_file(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    path = root / "x.json"
+    path.write_text(
+        '{"name": "x", "void": [0], "classes": [{"id": 1, "name": "a", "thing": true, "color": [1, 2, 3]}]}'
+    )
+    return [path], lambda: [labels.read(path)]
+
+
+def photo(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    rng = np.random.default_rng(0)
+    paths = [_save(root / f"a.{kind}", rng.integers(0, 256, (9, 8, 3), np.uint8)) for kind in ("jpg", "png")]
+    return paths, lambda: [png.read_image(path) for path in paths]
+
+
+READERS = (
+    instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
+    label_file, photo,
+)  # fmt: skip
+every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
+
+
+@every_reader
+def test_no_damage_of_bytes_raises_anything_else(make: Callable[..., object], tmp_path: Path) -> None:
+    paths, read = make(tmp_path)  # type: ignore[misc]
+    assert list(read())
+    rng = np.random.default_rng(0)
+    faults = 0
+    for path in paths:
+        whole = path.read_bytes()
+        for _ in range(300):
+            damaged = bytearray(whole)
+            for _ in range(rng.integers(1, 4)):
+                damaged[rng.integers(len(damaged))] = rng.integers(256)
+            path.write_bytes(damaged)
+            try:
+                list(read())
+            except FormatError as fault:
+                faults += 1
+                assert str(tmp_path) in str(fault)  # noqa: PT017
+                assert "\n" not in str(fault)  # noqa: PT017
+            except FileNotFoundError:  # a name in a list has changed
+                assert path.suffix in (".txt", ".json")
+        path.write_bytes(whole)
+    assert faults > 50
+
+
+@every_reader
+def test_a_file_cut_short_anywhere_is_named(make: Callable[..., object], tmp_path: Path) -> None:
+    paths, read = make(tmp_path)  # type: ignore[misc]
+    for path in paths:
+        if path.suffix in (".txt", ".jpg"):  # a JPEG may lack its last bytes
+            continue
+        whole = path.read_bytes()
+        end = 24 if path.suffix == ".png" else 2  # the checksums and IEND: without them all pixels are there
+        for length in range(0, len(whole) - end, 7):
+            path.write_bytes(whole[:length])
+            with pytest.raises(FormatError, match=str(path)):
+                list(read())
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("make", READERS[:-2], ids=lambda make: make.__name__)  # of the rest the caller names the file
+def test_a_symbolic_link_out_of_the_folder_is_not_followed(make: Callable[..., object], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    paths, read = make(tmp_path / "in")  # type: ignore[misc]
+    path = paths[-1] if make is panoptic else paths[0]
+    path.rename(tmp_path / "secret")
+    path.symlink_to(tmp_path / "secret")
+    with pytest.raises(FormatError, match="a symbolic link that leaves the folder"):
+        list(read())
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises((FormatError, OSError)):
+        list(read())
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    instance_ids(tmp_path / "real")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "gtFine").symlink_to(tmp_path / "real" / "gtFine")
+    assert len(cityscapes.samples(tmp_path / "root", "val")[0].categories) == 2
+
+
+def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
+    for name in ("../x", "/etc/passwd", "", "a/../../x", "a\0b"):
+        with pytest.raises(FormatError, match="expected a name inside the folder"):
+            inside(tmp_path, name)
+    (tmp_path / "out").symlink_to("/")
+    with pytest.raises(FormatError, match="leaves the folder"):
+        inside(tmp_path, "out/etc/hostname")
+    (tmp_path / "here").symlink_to(".")
+    assert inside(tmp_path, "here/x").name == "x"
+    annotation = coco.Annotation(1, "out/tmp/x.png", ())
+    with pytest.raises(FormatError, match="leaves the folder"):  # nor are files written there
+        coco.write(tmp_path / "x.json", tmp_path, [(annotation, CLASSES * 0)], SMALL.categories)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(width: int, height: int, colour: int = 2, depth: int = 8, *extra: bytes) -> bytes:
+    """A PNG that claims a size, with hardly any data."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + b"".join(extra) + _chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1 << 31 - 1, 1 << 31 - 1), (100_000, 100_000), (9460, 9460)])
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(bomb(width, height))
+    for read in (png.read_ids, png.read_image):
+        with pytest.raises(FormatError, match=f"too many pixels: {width} × {height}, the most is 89478485"):
+            read(path)
+
+
+def test_max_pixels_goes_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.png"
+    coco.write_ids(path, np.ones((4, 5), int))
+    with pytest.raises(FormatError, match="too many pixels: 5 × 4, the most is 19"):
+        png.read_ids(path, max_pixels=19)
+    with pytest.raises(FormatError, match="too many pixels"):
+        png.read_image(path, max_pixels=19)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)  # Pillow itself would refuse
+    assert png.read_ids(path, max_pixels=20).shape == (4, 5)
+    assert png.read_image(path, max_pixels=20).shape == (4, 5, 3)
+    Image.new("RGB", (5, 4)).save(tmp_path / "x.jpg")
+    with pytest.raises(FormatError, match="too many pixels: 5 × 4, the most is 3"):
+        png.read_image(tmp_path / "x.jpg")
+
+
+def test_every_reader_has_max_pixels(tmp_path: Path) -> None:
+    for make in (instance_ids, vistas_instances, voc_objects, two_channels, label_maps, panoptic):
+        make(tmp_path / make.__name__)
+    root = tmp_path
+    for samples in (
+        cityscapes.samples(root / "instance_ids", "val", max_pixels=1),
+        vistas.samples(root / "vistas_instances", "training", max_pixels=1),
+        voc.samples(root / "voc_objects", "val", max_pixels=1),
+        two_channel.samples(root / "two_channels" / "two", SMALL, max_pixels=1),
+        label_map.samples(root / "label_maps" / "maps", SMALL, divisor=256, shift=0, max_pixels=1),
+        segments.samples(root / "panoptic" / "x.json", root / "panoptic" / "x", max_pixels=1),
+    ):
+        with pytest.raises(FormatError, match="too many pixels"):
+            samples[0]
+
+
+def test_text_that_unpacks_to_a_bomb_is_refused(tmp_path: Path) -> None:
+    text = b"a\0\0" + zlib.compress(b"\0" * (1 << 27))
+    path = tmp_path / "x.png"
+    path.write_bytes(bomb(3, 3, 2, 8, _chunk(b"zTXt", text)))
+    with pytest.raises(FormatError, match="damaged PNG"):
+        png.read_ids(path)
+
+
+@pytest.mark.parametrize(("colour", "depth"), [(0, 8), (0, 1), (2, 16), (3, 8), (4, 8), (6, 8), (5, 8), (0, 16)])
+def test_another_mode_is_refused_before_it_is_decoded(tmp_path: Path, colour: int, depth: int) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(bomb(3, 3, colour, depth))
+    with pytest.raises(FormatError, match=f"expected a PNG of 24-bit RGB, got mode .*, {depth} bits"):
+        png.read_ids(path)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "WEBP", "ICO", "EPS", "PDF"])
+def test_formats_that_are_not_on_the_list_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.png"
+    Image.new("RGB", (16, 16)).save(path, format=kind)
+    with pytest.raises(FormatError, match="neither PNG nor JPEG"):
+        png.read_image(path)
+    with pytest.raises(FormatError, match="not a PNG"):
+        png.read_ids(path)
+
+
+def test_photographs_of_any_mode_become_rgb(tmp_path: Path) -> None:
+    for mode in ("L", "P", "1", "LA", "RGBA", "RGB"):
+        Image.new(mode, (3, 2)).save(tmp_path / "x.png")
+        assert png.read_image(tmp_path / "x.png").shape == (2, 3, 3)
+    for mode in ("L", "CMYK", "RGB"):
+        Image.new(mode, (3, 2)).save(tmp_path / "x.jpg")
+        assert png.read_image(tmp_path / "x.jpg").shape == (2, 3, 3)
+    for colour in (0, 2, 6):
+        (tmp_path / "x.png").write_bytes(bomb(3, 2, colour, 16))
+        with pytest.raises(FormatError, match="8 bits, got 16"):
+            png.read_image(tmp_path / "x.png")
+
+
+def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(bomb(0, 3))
+    with pytest.raises(FormatError, match="no pixels: 0 × 3"):
+        png.read_ids(path)
+    with pytest.raises(ValueError, match="expected at least one pixel"):
+        png.write_ids(path, np.zeros((0, 3), int))
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    for read in (labels.read, coco.read_categories, png.read_ids, png.read_image):
+        with pytest.raises(FormatError, match="not a regular file"):
+            read(tmp_path / "x.json")
+    with pytest.raises(FormatError, match="not a regular file"):
+        coco.read("/dev/zero", tmp_path)
+    with pytest.raises(IsADirectoryError):
+        labels.read(tmp_path)
+
+
+def test_json_beyond_its_limit_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with path.open("wb") as file:
+        file.truncate((1 << 31) + 1)  # sparse
+    with pytest.raises(FormatError, match="too large: 2,147,483,649 bytes of JSON, the most is 2,147,483,648"):
+        coco.read(path, tmp_path)
+    path.write_text('{"images": [], "annotations": [], "categories": [{"id": ' + "9" * 5000)
+    with pytest.raises(FormatError, match="not JSON"):
+        coco.read(path, tmp_path)
+    path.write_text('{"images": [], "annotations": [], "categories": [{"id": 4294967296, "name": "a", "isthing": 0}]}')
+    with pytest.raises(FormatError, match=r"categories\[0\]: id: expected 32 bits"):
+        coco.read(path, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here first")
+    annotation = coco.Annotation(1, "a.png", (coco.SegmentInfo(1, 26),))
+    with pytest.raises(OSError, match="file"):
+        coco.write(tmp_path / "x.json", tmp_path / "file" / "x", [(annotation, CLASSES)], SMALL.categories)
+    with pytest.raises(NotADirectoryError) as fault:
+        replace(tmp_path / "file" / "x.json", lambda file: file.write(b"x"))
+    assert fault.value.filename == str(tmp_path / "file" / "x.json")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(PermissionError) as fault:
+        png.write_ids(tmp_path / "x.png", CLASSES)
+    assert fault.value.filename == str(tmp_path / "x.png")
+
+
+def test_a_write_that_fails_half_way_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def save(file: io.IOBase) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as fault:
+        replace(path, save)  # type: ignore[arg-type]
+    assert fault.value.filename == str(path)
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"precious")
+    (tmp_path / "x").symlink_to(tmp_path / "target")
+    replace(tmp_path / "x", lambda file: file.write(b"new"))
+    assert (tmp_path / "target").read_bytes() == b"precious"
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_listings_are_sorted_and_name_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"no file \*\.png; expected pictures"):
+        listing(tmp_path, "*.png", "pictures")
+    for name in ("b.png", "a.png", ".a.png.12.tmp", ".hidden.png", "c.txt"):
+        (tmp_path / name).touch()
+    assert [p.name for p in listing(tmp_path, "*.png", "pictures")] == ["a.png", "b.png"]
+    with pytest.raises(FileNotFoundError, match="none"):
+        listing(tmp_path / "none", "*.png", "pictures")
+    with pytest.raises(NotADirectoryError, match=r"a\.png"):
+        listing(tmp_path / "a.png", "*.png", "pictures")

@@ -56,6 +56,24 @@ def test_the_onnx_example_runs(
     assert np.load("street.npy").shape == (100, 150)
 
 
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_the_recipe_for_half_pixel_heads_is_right(stride: int) -> None:
+    """On offsets to one keypoint, which are linear in the pixel, it is exact but for the extrapolated border."""
+    import torch
+
+    scope: dict[str, Any] = {}
+    (code,) = examples(ROOT / "docs" / "definition.md")
+    exec(code, scope)
+    h, w, keypoint = 9, 12, torch.tensor([31.0, 17.0])
+
+    def offsets(first: float) -> torch.Tensor:
+        y, x = torch.meshgrid(stride * torch.arange(h) + first, stride * torch.arange(w) + first, indexing="ij")
+        return torch.stack((keypoint[0] - x, keypoint[1] - y))[None]
+
+    moved = scope["to_nodes"](offsets((stride - 1) / 2), stride)
+    torch.testing.assert_close(moved[..., 1:, 1:], offsets(0.0)[..., 1:, 1:], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

@@ -100,9 +100,8 @@ class Heads:
     """Raw outputs of the five heads on a grid of h × w nodes; a leading batch dimension N is optional.
 
     Node (i, j) sits at pixel (y, x) = (stride·i, stride·j): align-corners, as all of the paper's sizes 4n + 1.
-    Heads resized with `align_corners=False` (half-pixel centres) are not supported; resample them first, e.g.
-    `torch.nn.functional.interpolate(head, size=(h, w), mode="bilinear", align_corners=True)` from features that
-    were computed on an align-corners grid, or train with one.
+    Heads on a half-pixel grid (`align_corners=False`: node (i, j) at stride·i + (stride − 1)/2) are not supported;
+    docs/definition.md has the few lines that resample them with `torch.nn.functional.grid_sample`.
 
     All offsets are in image pixels whatever the stride, x first: channel 2k is horizontal, 2k + 1 vertical.
 

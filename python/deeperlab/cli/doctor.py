@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deeperlab doctor`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+from pathlib import Path
+
+import typer
+
+
+def doctor() -> None:
+    """What is installed here and what works: versions, compiled parts, SIMD, CUDA; one line each.
+
+    Ends with code 1 where a compiled part does not load. Put the output into a bug report.
+    """
+    lines, sound = examine()
+    for name, text in lines:
+        typer.echo(f"{name:<10} {text}")
+    if not sound:
+        raise typer.Exit(1)
+
+
+def examine() -> tuple[list[tuple[str, str]], bool]:
+    """The lines (name, text), and whether all compiled parts load."""
+    python = f"{platform.python_version()} ({platform.python_implementation()}, {sys.platform} {platform.machine()})"
+    lines = [("deeperlab", _version("deeperlab")), ("Python", python)]
+    lines += [(name, _version(name)) for name in ("numpy", "torch", "Pillow", "typer", "rich")]
+    sound = True
+    for part, what in (("_numpy", "NumPy arrays"), ("ops", "torch operators, _C")):
+        try:
+            importlib.import_module(f"deeperlab.{part}")
+            lines.append((part, f"{what}: loads"))
+        except Exception as fault:
+            sound = False
+            lines.append((part, f"{what}: does not load: {' '.join(str(fault).split())}"))
+    lines.append(("SIMD", _simd()))
+    lines.append(("threads", _threads()))
+    lines.append(("CUDA", _cuda()))
+    return lines, sound
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _simd() -> str:
+    flags: set[str] = set()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        flags = {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
+    has = [name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags]
+    return f"compiled for the baseline of {platform.machine()}; this processor has {' and '.join(has) or 'no AVX2'}"
+
+
+def _threads() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "torch is not installed"
+    return f"torch uses {torch.get_num_threads()}; torch.set_num_threads changes it"
+
+
+def _cuda() -> str:
+    own = "this version of deeperlab has no CUDA kernels"
+    try:
+        import torch
+    except ImportError:
+        return f"{own}; torch is not installed"
+    if torch.version.cuda is None:
+        return f"{own}; torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return f"{own}; torch is built for CUDA {torch.version.cuda}, but sees no device or driver"
+    return f"{own}; torch sees {torch.cuda.get_device_name()} with CUDA {torch.version.cuda}"

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deeperlab fuse`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import new_console, new_table, one_line, size_of
+
+
+def _class_ids(text: str) -> list[int]:
+    """Ids and ranges, both ends included: "0-36,40"."""
+    ids: list[int] = []
+    for part in text.split(","):
+        low, dash, high = part.partition("-")
+        try:
+            first, last = int(low), int(high) if dash else int(low)
+        except ValueError:
+            raise typer.BadParameter(f"expected class ids and ranges as in 0-36,40, got {text!r}") from None
+        if not 0 <= first <= last < 2**15:
+            raise typer.BadParameter(f"expected ranges within 0 to {2**15 - 1}, got {part!r}")
+        ids.extend(range(first, last + 1))
+    return ids
+
+
+def fuse(
+    heads: Annotated[Path, typer.Argument(metavar="HEADS.npz", help="Raw heads; the keys are the fields of Heads.")],
+    things: Annotated[str, typer.Option(help="The classes that have instances: ids and ranges, as in 0-36,40.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")],
+    size: Annotated[
+        str | None, typer.Option(help="Of the image in pixels, HEIGHTxWIDTH; by default where the last nodes lie.")
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The literal parameters of the paper, for comparison.")
+    ] = False,
+) -> None:
+    """Turn raw heads, saved by any framework with numpy.savez, into panoptic maps.
+
+    HEADS.npz holds semantic [N, C, h, w], heatmap, short_range, middle_range and long_range (float32 or float16; N is
+    optional), and may hold stride (4), num_classes (for integer labels), keypoints and edges. The folder then
+    holds N PNGs with panoptic.json, in COCO's panoptic format (category id = class + 1), and panoptic.npz: semantic,
+    instance, keypoints, score, category, area, class_area and count.
+    """
+    from ..params import FuseParams
+    from ..results import fuse_file
+
+    console = new_console()
+    params = FuseParams.paper() if paper else FuseParams()
+    with one_line(ValueError, TypeError, OSError):
+        images = fuse_file(heads, _class_ids(things), out, size=None if size is None else size_of(size), params=params)
+    table = new_table("image", "*instances", "*classes", "*ms", "")
+    for image in images:
+        note = "truncated: raise max_candidates or max_instances" if image.truncated else ""
+        table.add_row(image.name, str(image.instances), str(image.classes), f"{image.milliseconds:.1f}", note)
+    console.print(table)
+    console.print(f"wrote {len(images)} PNGs, panoptic.json and panoptic.npz in {out}", soft_wrap=True)

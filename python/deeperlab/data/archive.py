@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heads in a file: NumPy's NPZ, one array per field of `Heads`. No pickle is ever loaded."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..heads import STAR, Graph, Heads
+from .files import FormatError, replace
+
+HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+OPTIONAL = ("stride", "num_classes", "keypoints", "edges")
+MAX_BYTES = 2**34
+"""Least size of what an NPZ claims to unpack to that is refused; a batch of full-resolution heads stays below."""
+
+
+def save(path: str | os.PathLike[str], heads: Heads) -> None:
+    """Write heads (NumPy arrays) to an NPZ: the five heads, `stride`, `num_classes`, `keypoints` and `edges`.
+
+    The file is whole or not there.
+
+    Raises:
+        TypeError: tensors; use `.cpu().numpy()` (bfloat16 has no NumPy type: `.float()` first).
+        OSError: the file cannot be written.
+    """
+    arrays: dict[str, Any] = {name: getattr(heads, name) for name in HEADS}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}; use .cpu().numpy()")
+    arrays["stride"] = np.int64(heads.stride)
+    if heads.num_classes is not None:
+        arrays["num_classes"] = np.int64(heads.num_classes)
+    arrays["keypoints"] = np.array(heads.graph.keypoints)
+    arrays["edges"] = np.array(heads.graph.edges, np.int64).reshape(-1, 2)
+    replace(path, partial(_write, arrays))
+
+
+def load(path: str | os.PathLike[str]) -> Heads:
+    """Read heads from an NPZ. Needed are the five heads; absent are stride 4 and the star graph.
+
+    Args:
+        path: the file; keys are the fields of `Heads`, with the graph as `keypoints` (names [P]) and `edges` [E, 2].
+
+    Raises:
+        FormatError: not an NPZ, damaged, a key is missing or unknown, an array that does not fit; one line, with the
+            file.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+        if claimed > MAX_BYTES:
+            raise FormatError(path, f"unpacks to {claimed} bytes, more than {MAX_BYTES}")
+        with np.load(path, allow_pickle=False) as file:
+            names = set(file.files)
+            if missing := [name for name in HEADS if name not in names]:
+                raise FormatError(path, f"expected the arrays {', '.join(HEADS)}; missing {', '.join(missing)}")
+            if unknown := sorted(names - {*HEADS, *OPTIONAL}):
+                raise FormatError(path, f"unknown arrays {', '.join(unknown)}; known are {', '.join(HEADS + OPTIONAL)}")
+            arrays = {name: file[name] for name in names}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as fault:
+        raise FormatError(path, f"damaged, or not an NPZ: {fault}") from fault
+    except MemoryError as fault:
+        raise FormatError(path, f"needs more memory than there is: {fault}") from fault
+    except (ValueError, SyntaxError) as fault:
+        if isinstance(fault, FormatError):
+            raise
+        raise FormatError(path, f"damaged: {fault}") from fault
+    try:
+        heads: dict[str, Any] = {name: arrays[name] for name in HEADS}
+        return Heads(
+            **heads,
+            stride=_integer(arrays.get("stride", np.int64(4)), "stride"),
+            graph=_graph(arrays),
+            num_classes=_integer(arrays["num_classes"], "num_classes") if "num_classes" in arrays else None,
+        )
+    except (ValueError, TypeError) as fault:
+        raise FormatError(path, str(fault)) from fault
+
+
+def _write(arrays: dict[str, Any], file: Any) -> None:
+    np.savez(file, **arrays)
+
+
+def _integer(array: Any, name: str) -> int:
+    if array.size != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected one integer, got dtype {array.dtype} of shape {array.shape}")
+    return int(array.reshape(()))
+
+
+def _graph(arrays: dict[str, Any]) -> Graph:
+    if "keypoints" not in arrays and "edges" not in arrays:
+        return STAR
+    names, edges = arrays.get("keypoints", np.array(STAR.keypoints)), arrays.get("edges")
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError(f"keypoints: expected names [P], got dtype {names.dtype} of shape {names.shape}")
+    if edges is None or edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in "iu":
+        raise ValueError("edges: expected integer pairs [E, 2] beside keypoints")
+    return Graph(tuple(names.tolist()), tuple((a, b) for a, b in edges.tolist()))

@@ -2,6 +2,7 @@
 // deeperlab._numpy: the fusion and each of its stages for NumPy arrays, without torch. Arguments as in ops.cpp.
 #include "arrays.h"
 #include "fuse.h"
+#include "numpy.h"
 #include "stages.h"
 
 namespace deeperlab::binding {
@@ -45,6 +46,7 @@ PYBIND11_MODULE(_numpy, m) {
   m.doc() = "The fusion for NumPy arrays; deeperlab.fuse is its public face.";
   m.def("fuse", &Threaded<&fuse<ArrayFace>>::call, "All arguments as torch.ops.deeperlab.fuse, then num_threads.");
   register_stages(m);
+  register_metrics(m);
 }
 
 }  // namespace deeperlab::binding

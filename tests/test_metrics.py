@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panoptic quality: hand-counted cases, a literal slow count, the field's published figure and torchmetrics."""
+"""Panoptic quality: hand-counted cases, a literal slow count, the references' own figures and torchmetrics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+import deeperlab
 from deeperlab.data import coco
-from deeperlab.metrics import PanopticQuality
+from deeperlab.metrics import AreaWarning, Evaluation, PanopticQuality, match, panoptic_quality
 
 CATEGORIES = {1: True, 2: True, 3: False}
 """Two things and one stuff."""
@@ -123,9 +127,17 @@ def test_a_target_id_that_is_not_listed_is_neither_segment_nor_void() -> None:
     assert result["All"]["pq"] == 5 / 8
 
 
-def test_areas_come_from_the_maps() -> None:
-    stale = {"id": 1, "category_id": 1, "iscrowd": 0, "area": 800}
-    assert quality((row((1, 8)), [stale]), (row((1, 8)), [stale]))["All"]["pq"] == 1
+def test_areas_come_from_the_maps_and_a_stale_one_is_a_warning() -> None:
+    ids, segments = row((1, 8), (2, 3)), [{**segment(1, 1), "area": 800}, {**segment(2, 3), "area": 3}]
+    for metric in (PanopticQuality(CATEGORIES), Evaluation(CATEGORIES)):
+        with pytest.warns(AreaWarning, match="^target: the area of id 1 is 8 px, not 800 as listed$") as record:
+            metric.update((ids, [segment(1, 1), segment(2, 3)]), (ids, segments))
+        assert [Path(warning.filename) for warning in record] == [Path(__file__)]
+        pq = metric.compute().all.pq if isinstance(metric, PanopticQuality) else metric.compute().pq.all.pq
+        assert pq == 1
+    both = [{**s, "area": 5.5} for s in segments]
+    with pytest.warns(AreaWarning, match=r"^prediction: .* id 1 .* \(and of 1 more segments\)$"):
+        assert panoptic_quality((ids, both), (ids, [segment(1, 1), segment(2, 3)]), CATEGORIES).all.pq == 1
 
 
 def test_categories_and_instances_are_an_equal_form() -> None:
@@ -157,7 +169,7 @@ def test_thing_pixels_without_instance_are_crowd_in_a_target_and_a_segment_in_a_
         ((np.zeros(4, int), []), (row((0, 4)), []), "expected a map"),
         ((row((5, 4)), row((0, 4))), (row((1, 4)), []), "prediction: .* got 5"),
         ((row((1, 4)), row((0, 3))), (row((1, 4)), []), "instance map of shape"),
-        ((row((1, 4)), row((-1, 4))), (row((1, 4)), []), "instances in"),
+        ((row((1, 4)), row((-1, 4))), (row((1, 4)), []), "instances of at least 0"),
     ],
 )
 def test_bad_input_is_named_and_nothing_is_counted(
@@ -167,6 +179,56 @@ def test_bad_input_is_named_and_nothing_is_counted(
     with pytest.raises(ValueError, match=words):
         metric.update(prediction, target)
     assert metric.compute().all.n == 0
+
+
+def test_faults_of_segments_are_named() -> None:
+    whole = row((1, 4))
+    for bad in ({"id": 2}, {"id": 2.0, "category_id": 1}, {"id": "2", "category_id": 1}, 2):
+        with pytest.raises(ValueError, match=r"^target: expected an integer id and category_id of segment 1, got .*2"):
+            quality((whole, [segment(1, 1)]), (whole, [segment(1, 1), bad]))  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"prediction: expected ids below 2\^63, got 9223372036854775808"):
+        quality((np.full((1, 4), 2**63, np.uint64), [segment(1, 1)]), (whole, [segment(1, 1)]))
+
+
+def test_segments_may_be_objects() -> None:
+    ids = row((1, 4), (2, 4))
+    infos = [coco.SegmentInfo(1, 1), coco.SegmentInfo(2, 3)]
+    assert quality((ids, infos), (ids, [segment(1, 1), segment(2, 3)]))["All"]["pq"] == 1
+    one = deeperlab.Segment(1, 1, True, None, 4, None, None), deeperlab.Segment(2, 3, False, None, 4, None, None)
+    assert quality((ids, list(one)), (ids, infos))["All"]["pq"] == 1
+
+
+def test_a_listed_target_without_pixels_is_missed() -> None:
+    """As panopticapi has it."""
+    assert counts(quality((row((1, 4)), [segment(1, 1)]), (row((1, 4)), [segment(1, 1), segment(2, 1)])), 1) == (
+        1,
+        0,
+        1,
+    )
+
+
+@given(
+    hnp.arrays(np.int8, (6, 7), elements=st.integers(0, 5)),
+    hnp.arrays(np.int8, (6, 7), elements=st.integers(0, 5)),
+    st.lists(st.sampled_from([1, 2, 3]), min_size=5, max_size=5),
+    st.lists(st.booleans(), min_size=5, max_size=5),
+)
+def test_no_input_exceeds_one(
+    prediction: NDArray[Any], target: NDArray[Any], categories: list[int], crowd: list[bool]
+) -> None:
+    def listing(ids: NDArray[Any], crowded: bool) -> list[Segment]:
+        return [segment(i, categories[i - 1], int(crowded and crowd[i - 1])) for i in set(np.unique(ids)) - {0}]
+
+    metric = Evaluation(CATEGORIES)
+    matching = metric.update((prediction, listing(prediction, False)), (target, listing(target, True)))
+    result = metric.compute()
+    assert all(0.5 < m.iou <= 1 for m in matching.matches)
+    assert len({m.target for m in matching.matches}) == len({m.prediction for m in matching.matches})
+    for q in (result.pq.all, *result.pq.per_class.values()):
+        assert q.pq <= q.sq <= 1 or math.isnan(q.pq)
+    for covering in (result.pc.normalised, result.pc.pixel):
+        assert all(0 <= v <= 1 or math.isnan(v) for v in (covering.all.pc, *covering.per_class.values()))
+    assert 0 <= result.iou.miou <= 1 or math.isnan(result.iou.miou)
 
 
 def test_maps_must_be_integers_and_pairs() -> None:
@@ -276,6 +338,102 @@ def test_agrees_with_torchmetrics_where_the_definitions_agree() -> None:
         pair = [torch.from_numpy(np.stack(m, -1))[None] for m in (moved, [category, instance])]
         theirs.update(*pair)
     assert mine.compute().all.pq == pytest.approx(float(theirs.compute()), abs=1e-6)
+
+
+def beside(prediction: list[tuple[int, int]], target: list[tuple[int, int]]) -> tuple[Any, Any]:
+    """Maps of one row from runs, followed by eight pixels of id 9."""
+    return row(*prediction, (9, 8)), row(*target, (9, 8))
+
+
+REFERENCES = {
+    "crowd of another class": (
+        beside([(5, 4), (6, 4)], [(5, 4), (7, 4)]),
+        [segment(5, 1), segment(6, 1)],
+        [segment(5, 1), segment(7, 2, 1)],
+        (0.8333, 1),
+    ),
+    "two crowds of one class": (
+        beside([(5, 4), (6, 5)], [(5, 4), (7, 4), (8, 1)]),
+        [segment(5, 1), segment(6, 1)],
+        [segment(5, 1), segment(7, 1, 1), segment(8, 1, 1)],
+        (0.8333, 1),
+    ),
+    "crowd stays in the union": (
+        beside([(5, 8), (0, 2)], [(5, 6), (7, 4)]),
+        [segment(5, 1)],
+        [segment(5, 1), segment(7, 1, 1)],
+        (0.875, 1),
+    ),
+    "predicted void": (beside([(5, 5), (0, 3)], [(5, 8)]), [segment(5, 1)], [segment(5, 1)], (0.8125, 1)),
+    "predicted void, missed": (beside([(0, 8)], [(5, 8)]), [], [segment(5, 1)], (0.5, 1)),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_where_torchmetrics_differs_panopticapi_is_followed(case: str) -> None:
+    """All-PQ of both; torchmetrics knows no crowd (void stands for it) and takes predicted void out of unions."""
+    torch = pytest.importorskip("torch")
+    detection = pytest.importorskip("torchmetrics.detection")
+    (prediction, target), predicted, true, (ours, theirs) = REFERENCES[case]
+    predicted, true = [*predicted, segment(9, 3)], [*true, segment(9, 3)]
+    assert quality((prediction, predicted), (target, true))["All"]["pq"] == pytest.approx(ours, abs=5e-5)
+
+    def stacked(ids: NDArray[Any], segments: list[Segment]) -> Any:
+        category = {s["id"]: 0 if s["iscrowd"] else s["category_id"] for s in segments} | {0: 0}
+        known = [[[category[i], i] for i in ids[0].tolist()]]
+        return torch.tensor([known])
+
+    metric = detection.PanopticQuality(things={1, 2}, stuffs={3}, allow_unknown_preds_category=True)
+    metric.update(stacked(prediction, predicted), stacked(target, true))
+    assert float(metric.compute()) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_torchmetrics_counts_two_segments_of_stuff_as_one() -> None:
+    target = row((5, 4), (6, 4), (9, 8)), [segment(5, 3), segment(6, 3), segment(9, 1)]
+    prediction = row((5, 8), (9, 8)), [segment(5, 3), segment(9, 1)]
+    assert quality(prediction, target)["All"]["pq"] == 0.5
+
+
+TORCHMETRICS_EXAMPLE = (
+    [[60, 0, 60, 60], [0, 0, 60, 1], [0, 0, 60, 1], [0, 70, 60, 10], [0, 70, 70, 70]],
+    [[60, 1, 60, 1], [1, 1, 60, 1], [1, 1, 60, 10], [1, 70, 10, 10], [1, 70, 70, 70]],
+)
+"""The prediction and the target of its documentation, as 10·category + instance; things 0 and 1, stuff 6 and 7."""
+
+
+def test_the_example_in_the_documentation_of_torchmetrics_gives_its_figures() -> None:
+    prediction, target = (np.divmod(np.array(m), 10) for m in TORCHMETRICS_EXAMPLE)
+    things = {0: True, 1: True, 6: False, 7: False}
+    shifted = [(category, np.where(category < 6, instance + 1, 0)) for category, instance in (prediction, target)]
+    result = panoptic_quality(shifted[0], shifted[1], things)  # its instance 0 is one of many, ours would be crowd
+    assert [round(v, 4) for v in (result.all.pq, result.all.sq, result.all.rq)] == [0.5463, 0.6111, 0.6667]
+    assert [round(q.pq, 4) for q in result.per_class.values()] == [0.5185, 0, 0.6667, 1]
+
+
+def test_the_merge_test_of_tf_models_gives_its_figures() -> None:
+    target = np.ones((6, 6), int)
+    target[2:4, 1:5] = 2
+    good, bad = np.ones((6, 6), int), np.ones((6, 6), int)
+    good[2, 1:5] = good[3, 1:3] = 2
+    bad[2:4, 3:5] = bad[4, 4] = 2
+    segments = [segment(1, 1), segment(2, 1)]
+    parts = [PanopticQuality({1: True}), PanopticQuality({1: True})]
+    for i, prediction in enumerate((good, good, bad, bad)):
+        parts[i % 2].update((prediction, segments), (target, segments))
+    parts[0].merge(parts[1])
+    q = parts[0].compute().per_class[1]
+    assert (q.tp, q.fn, q.fp) == (6, 2, 2)
+    assert q.iou == pytest.approx(2 * (28 / 30 + 6 / 8) + 2 * 27 / 32)
+    assert q.pq == pytest.approx(0.63177083, abs=5e-9)
+
+
+def test_match_names_segments_by_their_position() -> None:
+    target = row((5, 4), (6, 4), (9, 8)), [segment(9, 3), segment(6, 2), segment(5, 1)]
+    prediction = row((1, 4), (2, 4), (3, 8)), [segment(1, 1), segment(2, 1), segment(3, 3)]
+    matching = match(prediction, target, CATEGORIES)
+    assert set(matching.matches) == {(2, 0, 1, 1.0), (0, 2, 3, 1.0)}
+    assert matching.missed == ((1, 2),)
+    assert matching.spurious == ((1, 1),)
 
 
 def test_the_published_example_of_tf_models_gives_its_figure(realdata: Path) -> None:

@@ -13,7 +13,7 @@ except ImportError as missing:
     name = (missing.name or "more").partition(".")[0]
     raise SystemExit(f"deeperlab: the command line needs {name}: pip install 'deeperlab[cli]'") from None
 
-from . import demo, oracle
+from . import demo, doctor, eval, fuse, oracle
 
 app = typer.Typer(
     add_completion=False,
@@ -26,6 +26,11 @@ app.command(epilog="Example: deeperlab demo --size 1441 --things 50 --noise 3")(
 app.command(epilog="Example: deeperlab oracle panoptic_val2017.json --gt-dir panoptic_val2017 --json ceiling.json")(
     oracle.oracle
 )
+app.command(
+    epilog="Example: deeperlab eval panoptic_val2017.json results.json --gt-dir panoptic_val2017 --pred-dir results"
+)(eval.eval)
+app.command(epilog="Example: deeperlab fuse heads.npz --things 0-36 --out results")(fuse.fuse)
+app.command()(doctor.doctor)
 
 
 def main() -> None:

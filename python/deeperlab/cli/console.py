@@ -42,6 +42,15 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """(H, W) from HEIGHTxWIDTH, or from one side."""
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise typer.BadParameter(f"expected a side in pixels or HEIGHTxWIDTH, got {text!r}") from None
+
+
 def plain(text: object) -> str:
     """What a file says, without the control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// overlap: how many pixels each combination of ids has in maps laid over one another (counts for the metrics).
+#pragma once
+
+#include <cstdint>
+
+namespace deeperlab {
+
+constexpr int max_maps = 4;  // (category, instance) of a prediction and of a ground truth
+
+// An integer map [H, W] of any type; strides in bytes, of any sign, and memory need not be aligned.
+struct IdMap {
+  const char* data;
+  int bytes;  // of one id: 1, 2, 4 or 8
+  bool is_signed;
+  int64_t row, column;
+};
+
+// The slot of a combination of ids in a table of 2^(64 − shift). `odd` is chosen per process, so that no file can be
+// made whose ids all collide; its powers, one per map, are multiplied side by side, and all bits reach the highest.
+template <int maps>
+uint64_t slot_of(const int64_t* ids, uint64_t odd, int shift) {
+  uint64_t hash = 0, power = odd;
+  for (int m = 0; m < maps; ++m) {
+    hash += uint64_t(ids[m]) * power;
+    power *= odd;
+  }
+  return hash >> shift;
+}
+
+namespace cpu {
+
+int64_t overlap_scratch_bytes(int64_t width, int64_t capacity);
+
+// maps: 1 to max_maps of one size -> ids [capacity, maps], the distinct combinations in the order of their first pixels
+// (rows from the top, each from the left), and pixels [capacity]; returns how many there are, or -1 if more than
+// `capacity` (2^30 at most; the number of pixels always suffices). Ids are widened to 64 bits, uint64 keeps its bits.
+// `odd` is any odd number; no result depends on it.
+int64_t overlap(const IdMap* maps, int count, int64_t height, int64_t width, int64_t capacity, uint64_t odd,
+                int64_t* ids, int64_t* pixels, void* scratch);
+
+}  // namespace cpu
+}  // namespace deeperlab

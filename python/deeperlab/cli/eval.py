@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deeperlab eval`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .console import ROWS, new_console, new_table, one_line, percent, plain, progress_bar
+
+
+def eval(
+    annotations: Annotated[Path, typer.Argument(metavar="GT.json", help="Annotations in COCO's panoptic format.")],
+    predictions: Annotated[Path, typer.Argument(metavar="PRED.json", help="Predictions in the same format.")],
+    gt_dir: Annotated[Path, typer.Option(help="The folder of the PNGs of the annotations.")],
+    pred_dir: Annotated[Path, typer.Option(help="The folder of the PNGs of the predictions.")],
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write all figures to a file.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads; by default as many as there are processors.")
+    ] = None,
+    categories: Annotated[
+        Path | None,
+        typer.Option(help="A JSON list of categories, for annotations that have none; 'images' may then lack too."),
+    ] = None,
+) -> None:
+    """How good are your predictions? Panoptic quality (PQ), parsing covering (PC) and mean IoU.
+
+    PQ is counted as panopticapi counts it, PC as the paper's authors do: normalised by the size of each image, and
+    by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the
+    predictions may lack 'categories' and 'images'. Areas are counted from the PNGs.
+    """
+    from ..data import coco
+    from ..data.files import replace
+    from ..evaluate import FolderEvaluation
+
+    with one_line(ValueError, OSError):
+        if json_out is not None:
+            _require_writable(json_out)
+        given = None if categories is None else coco.read_categories(categories)
+        target = coco.read(annotations, gt_dir, categories=given)
+        prediction = coco.read(predictions, pred_dir, categories=target.categories)
+        threads = len(os.sched_getaffinity(0)) if workers is None else workers
+        evaluation = FolderEvaluation(target, prediction, workers=threads)
+        with progress_bar() as progress:
+            for _ in progress.track(evaluation, total=len(evaluation)):
+                pass
+        result = evaluation.total.compute()
+        report = result.to_dict()
+        if json_out is not None:
+            text = json.dumps(report, indent=1, allow_nan=False).encode()
+            replace(json_out, lambda file: file.write(text))
+    for line in evaluation.warnings[:ROWS]:
+        typer.echo(f"deeperlab: warning: {plain(line)}", err=True)
+    if len(evaluation.warnings) > ROWS:
+        typer.echo(f"deeperlab: warning: areas of {len(evaluation.warnings)} PNGs in all", err=True)
+    console = new_console()
+    left_out = f"; {evaluation.left_out} predictions for other images left out" if evaluation.left_out else ""
+    console.print(f"{len(evaluation)} images{left_out}")
+    iou = {str(category): value for category, value in result.iou.to_dict()["per_class"].items()}
+    _print_report(console, report, iou, {str(c.id): c.name for c in target.categories})
+
+
+def _require_writable(path: Path) -> None:
+    """Before the work, not after it."""
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(21, "is a directory", str(path))
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise PermissionError(13, "permission denied", str(path))
+
+
+def _print_report(
+    console: Console, report: dict[str, Any], iou: dict[str, float | None], names: dict[str, str]
+) -> None:
+    pq, normalised, pixel = report["pq"], report["pc"]["normalised"], report["pc"]["pixel"]
+    table = new_table("%", "*PQ", "*SQ", "*RQ", "*classes", "*PC", "*PC by px", "*classes", "*mIoU")
+    for group in ("All", "Things", "Stuff"):
+        q, c = pq[group], normalised[group]
+        miou = percent(report["miou"]) if group == "All" else ""
+        pcs = percent(c["pc"]), percent(pixel[group]["pc"]), str(c["n"])
+        table.add_row(group, *map(percent, (q["pq"], q["sq"], q["rq"])), str(q["n"]), *pcs, miou)
+    console.print(table)
+
+    table = new_table("class", "*PQ %", "*SQ", "*RQ", "*TP", "*FP", "*FN", "*PC", "*IoU")
+    counted = [c for c in names if pq["per_class"][c]["pq"] is not None or iou[c] is not None]
+    for c in counted:
+        q = pq["per_class"][c]
+        counts = (str(q["tp"]), str(q["fp"]), str(q["fn"]))
+        values = (normalised["per_class"][c], iou[c])
+        table.add_row(plain(names[c]), *map(percent, (q["pq"], q["sq"], q["rq"])), *counts, *map(percent, values))
+    console.print(table)
+    absent = len(names) - len(counted)
+    if absent:
+        console.print(f"{absent} classes are neither annotated nor predicted; – is undefined")

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A prediction laid over a ground truth: their segments and the pixels that each two of them share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+Segmentation = tuple[Any, Any]
+"""`(ids, segments)` or `(category, instance)`, see `deeperlab.metrics`."""
+
+
+class AreaWarning(UserWarning):
+    """An area that a list of segments gives is not that of the map; the map counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """The segments of one map as rows: the listed ones in their order, then void and ids that nothing lists.
+
+    Attributes:
+        area: px; all fields are [rows].
+        category: its place in the mapping of categories, -1 for void and for what is not listed.
+        crowd: of a ground truth; always False in a prediction.
+    """
+
+    area: Integers
+    category: Integers
+    listed: Booleans
+    crowd: Booleans
+    void: Booleans
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """All pairs of a ground-truth row and a predicted row that share pixels.
+
+    Attributes:
+        categories: category id → is it a thing?
+        g, p: [pairs], rows of `target` and of `prediction`; pairs of listed segments are distinct.
+        overlap: [pairs] px.
+        pixels: of the whole image.
+        stale: what to say of areas that disagree with their map.
+    """
+
+    categories: Mapping[int, bool]
+    target: Segments
+    prediction: Segments
+    g: Integers
+    p: Integers
+    overlap: Integers
+    pixels: int
+    stale: tuple[str, ...]
+
+
+def lay_over(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> Pairs:
+    """Lay one segmentation over the other; every metric takes the result in place of the two (`add`).
+
+    Raises:
+        ValueError: maps of different shape, a category that is not in `categories`, a predicted id that is not listed
+            or a listed one that is not in the map, a ground truth that lists id 0, an id listed twice.
+        TypeError: maps that are not integers.
+    """
+    from .._numpy import overlap
+
+    predicted, predicted_list = _parts(prediction, "prediction")
+    true, true_list = _parts(target, "target")
+    if predicted[0].shape != true[0].shape:
+        raise ValueError(f"prediction: expected the target's shape {true[0].shape}, got {predicted[0].shape}")
+    *columns, pixels = overlap(*predicted, *true)
+    place = {category: row for row, category in enumerate(categories)}
+    stale: list[str] = []
+    sides = []
+    for name, parts, listing in (
+        ("prediction", columns[: len(predicted)], predicted_list),
+        ("target", columns[len(predicted) :], true_list),
+    ):
+        if listing is not None:
+            sides.append(_from_segments(_int64(parts[0], name), pixels, listing, place, name, stale))
+        else:
+            things = np.array(list(categories.values()), bool)
+            category, instance = (_int64(part, name) for part in parts)
+            sides.append(_from_maps(category, instance, pixels, place, things, name))
+    (p, predicted_segments), (g, true_segments) = sides
+    return Pairs(categories, true_segments, predicted_segments, g, p, pixels, int(true[0].size), tuple(stale))
+
+
+class Metric:
+    """Sums over images, a row per category; the base of all metrics here.
+
+    Args:
+        categories: category id → is it a thing?
+    """
+
+    _columns: int
+
+    def __init__(self, categories: Mapping[int, bool]) -> None:
+        self.categories = {int(category): bool(thing) for category, thing in categories.items()}
+        self._sums: NDArray[np.float64] = np.zeros((len(self.categories), self._columns))
+
+    def merge(self, other: Metric) -> None:
+        """Add what another of the kind counted, e.g. in another process.
+
+        Raises:
+            ValueError: another kind, or the categories differ.
+        """
+        if type(other) is not type(self) or other.categories != self.categories:
+            raise ValueError(f"other: expected a {type(self).__name__} of the same categories")
+        place = {category: row for row, category in enumerate(other.categories)}
+        self._sums += other._sums[[place[category] for category in self.categories]]
+
+    def _lay_over(self, prediction: Segmentation, target: Segmentation) -> Pairs:
+        """Pairs of one image; areas that disagree are warned of, on behalf of the caller of `update`."""
+        pairs = lay_over(prediction, target, self.categories)
+        for text in pairs.stale:
+            warnings.warn(text, AreaWarning, stacklevel=3)
+        return pairs
+
+    def _check(self, pairs: Pairs) -> None:
+        if list(pairs.categories.items()) != list(self.categories.items()):
+            raise ValueError("pairs: expected the categories of the metric, in their order")
+
+    def _groups(self) -> tuple[list[int], list[int], list[int]]:
+        """Rows of all categories, of things and of stuff."""
+        things = list(self.categories.values())
+        rows = range(len(things))
+        return list(rows), [r for r in rows if things[r]], [r for r in rows if not things[r]]
+
+
+def sum_rows(rows: Integers | list[int], weights: Any, count: int) -> NDArray[np.float64]:
+    """The sum of weights (None: 1 each) in each of `count` rows; exact for pixels, of which no image has 2^53."""
+    return np.asarray(np.bincount(np.asarray(rows, np.int64), weights, count), np.float64)
+
+
+def or_none(value: float) -> float | None:
+    """NaN becomes None, for JSON."""
+    return None if value != value else value
+
+
+def _parts(pair: Segmentation, name: str) -> tuple[list[NDArray[Any]], Sequence[Any] | None]:
+    """The maps, and the list of segments where there is one."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise TypeError(f"{name}: expected a pair (ids, segments) or (category, instance), got {type(pair).__name__}")
+    first = _map(pair[0], name)
+    if isinstance(pair[1], Sequence):
+        return [first], pair[1]
+    second = _map(pair[1], name)
+    if second.shape != first.shape:
+        raise ValueError(f"{name}: expected an instance map of shape {first.shape}, got {second.shape}")
+    return [first, second], None
+
+
+def _map(values: Any, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise ValueError(f"{name}: expected a map [H, W], got shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected an integer map, got {array.dtype}")
+    return array
+
+
+def _int64(ids: NDArray[Any], name: str) -> Integers:
+    if ids.dtype != np.int64 and ids.size and int(ids.max()) >= 1 << 63:  # only uint64 can
+        raise ValueError(f"{name}: expected ids below 2^63, got {int(ids.max())}")
+    return ids.astype(np.int64, copy=False)
+
+
+def _from_segments(
+    ids: Integers, pixels: Integers, segments: Sequence[Any], place: Mapping[int, int], name: str, stale: list[str]
+) -> tuple[Integers, Segments]:
+    """The row of each id, and the rows; `segments` come first."""
+    target = name == "target"
+    fields = [_fields(segment, i, name) for i, segment in enumerate(segments)]
+    row = {segment[0]: r for r, segment in enumerate(fields)}
+    if len(row) != len(fields):
+        raise ValueError(f"{name}: expected distinct segment ids, got {sorted(segment[0] for segment in fields)}")
+    if target and 0 in row:
+        raise ValueError("target: expected segment ids >= 1, got 0, which is void")
+    values, inverse = np.unique(ids, return_inverse=True)
+    present = values.tolist()
+    rest = [value for value in present if value not in row]
+    if not target and (unknown := [value for value in rest if value != 0]):
+        raise ValueError(f"prediction: expected every id of the map to be listed, got {unknown[0]}")
+    if not target and len(row) + len(rest) > len(present):
+        absent = min(set(row) - set(present))
+        raise ValueError(f"prediction: expected every listed id in the map, got {absent}")
+    row.update((value, len(fields) + r) for r, value in enumerate(rest))
+    rows = np.array([row[value] for value in present], np.int64)[inverse.reshape(-1)]
+    area = sum_rows(rows, pixels, len(row)).astype(np.int64)
+    category, listed = np.full(len(row), -1, np.int64), np.arange(len(row)) < len(fields)
+    category[: len(fields)] = [_place(segment[1], place, name) for segment in fields]
+    crowd, void = np.zeros(len(row), bool), np.zeros(len(row), bool)
+    crowd[: len(fields)] = [target and bool(segment[2]) for segment in fields]
+    void[len(fields) :] = [value == 0 for value in rest]
+    wrong = [(s[0], s[3], a) for s, a in zip(fields, area.tolist(), strict=False) if s[3] is not None and s[3] != a]
+    if wrong:
+        more = f" (and of {len(wrong) - 1} more segments)" if len(wrong) > 1 else ""
+        stale.append(f"{name}: the area of id {wrong[0][0]} is {wrong[0][2]} px, not {wrong[0][1]} as listed{more}")
+    return rows, Segments(area, category, listed, crowd, void)
+
+
+def _fields(segment: Any, number: int, name: str) -> tuple[int, int, Any, Any]:
+    """id, category id, iscrowd, area."""
+    try:
+        if type(segment) is dict or isinstance(segment, Mapping):  # the first is the rule, and quick
+            get = segment.get
+            return index(segment["id"]), index(segment["category_id"]), get("iscrowd", False), get("area")
+        category = segment.category_id if hasattr(segment, "category_id") else segment.category
+        return index(segment.id), index(category), getattr(segment, "iscrowd", False), getattr(segment, "area", None)
+    except (KeyError, AttributeError, TypeError) as fault:
+        what = f"an integer id and category_id of segment {number}"
+        raise ValueError(f"{name}: expected {what}, got {segment!r}") from fault
+
+
+def _from_maps(
+    category: Integers, instance: Integers, pixels: Integers, place: Mapping[int, int], things: Booleans, name: str
+) -> tuple[Integers, Segments]:
+    """The row of each (category, instance), and the rows, ascending; void comes last."""
+    void = category < 0
+    if (instance[~void] < 0).any():
+        raise ValueError(f"{name}: expected instances of at least 0, got {int(instance[~void].min())}")
+    category, instance = np.where(void, -1, category), np.where(void, 0, instance)
+    order = np.lexsort((instance, category, void))
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(category[order]) != 0) | (np.diff(instance[order]) != 0)
+    rows = np.empty(len(order), np.int64)
+    rows[order] = np.cumsum(new) - 1
+    first = order[new]
+    listed = ~void[first]
+    where = np.array([_place(c, place, name) if c >= 0 else -1 for c in category[first].tolist()], np.int64)
+    crowd = listed & (instance[first] == 0) & (name == "target")
+    crowd[crowd] = things[where[crowd]]
+    area = sum_rows(rows, pixels, len(first)).astype(np.int64)
+    return rows, Segments(area, where, listed, crowd, ~listed)
+
+
+def _place(category: int, place: Mapping[int, int], name: str) -> int:
+    if category not in place:
+        raise ValueError(f"{name}: expected a category of {sorted(place)[:8]}…, got {category}")
+    return place[category]

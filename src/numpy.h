@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of _numpy that have files of their own; numpy.cpp puts them together.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace deeperlab::binding {
+
+void register_metrics(pybind11::module_& m);
+
+}  // namespace deeperlab::binding

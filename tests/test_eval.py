@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deeperlab eval`, as a user meets it: the figures, the JSON, and one line for every fault of a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from deeperlab.cli import app
+from deeperlab.data import coco
+from deeperlab.evaluate import FolderEvaluation
+from deeperlab.metrics import Evaluation
+
+CATEGORIES = (coco.Category(1, "person", True), coco.Category(5, "car", True), coco.Category(92, "grass", False))
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["eval", *(str(a) for a in arguments)])
+
+
+class Case:
+    """Annotations and predictions of three images in a folder, and how to call the command with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gt, self.pred = folder / "gt.json", folder / "pred.json"
+        self.gt_dir, self.pred_dir = folder / "gt", folder / "pred"
+        self.out = folder / "out.json"
+        for path, directory, shift in ((self.gt, self.gt_dir, 0), (self.pred, self.pred_dir, 2)):
+            coco.write(path, directory, [self.image(i, shift) for i in (3, 4, 5)], CATEGORIES)
+
+    @staticmethod
+    def image(number: int, shift: int) -> tuple[coco.Annotation, np.ndarray]:
+        ids = np.full((40 + number, 60), 7, np.int32)
+        ids[5:25, 10 + shift : 30 + shift] = 1
+        ids[20:39, 35 + shift : 55 + shift] = 10 + number
+        ids[:2] = 0
+        segments = coco.describe(ids, {7: 92, 1: 1, 10 + number: 1})
+        return coco.Annotation(number, f"{number}.png", segments), ids
+
+    def arguments(self) -> tuple[object, ...]:
+        return self.gt, self.pred, "--gt-dir", self.gt_dir, "--pred-dir", self.pred_dir, "--json", self.out
+
+    def report(self, *more: object) -> dict[str, Any]:
+        result = run(*self.arguments(), *more)
+        assert result.exit_code == 0, result.output
+        report: dict[str, Any] = json.loads(self.out.read_text())
+        return report
+
+    def fault(self, *more: object) -> str:
+        """The one line on stderr of a call that must end with code 2 and write nothing."""
+        before = {path for path in self.folder.rglob("*") if "pytest" not in path.name}
+        result = run(*self.arguments(), *more)
+        assert result.exit_code == 2, result.output
+        assert isinstance(result.exception, SystemExit)
+        assert result.stdout == ""
+        assert result.stderr.startswith("deeperlab: ")
+        assert result.stderr.count("\n") == 1
+        assert {path for path in self.folder.rglob("*") if "pytest" not in path.name} == before
+        line: str = result.stderr[len("deeperlab: ") : -1]
+        return line
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path)
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    root = json.loads(path.read_text())
+    change(root)
+    path.write_text(json.dumps(root))
+
+
+def test_help_teaches() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "Example: deeperlab eval" in result.stdout
+
+
+def test_it_prints_tables_and_writes_all_figures(case: Case) -> None:
+    result = run(*case.arguments())
+    assert result.exit_code == 0, result.output
+    for words in ("3 images", "Things", "PQ", "PC", "mIoU", "person", "grass", "1 classes are neither annotated nor"):
+        assert words in result.stdout
+    assert "\ncar" not in result.stdout
+    assert result.stderr == ""
+    report = json.loads(case.out.read_text())
+    assert list(report) == ["pq", "pc", "miou"]
+    assert set(report["pq"]) == {"All", "Things", "Stuff", "per_class"}
+    assert set(report["pq"]["All"]) == {"pq", "sq", "rq", "n"}
+    assert set(report["pq"]["per_class"]) == {"1", "5", "92"}
+    assert set(report["pq"]["per_class"]["1"]) == {"iou", "tp", "fp", "fn", "pq", "sq", "rq"}
+    assert report["pq"]["per_class"]["5"]["pq"] is None
+    for name in ("normalised", "pixel"):
+        assert set(report["pc"][name]) == {"All", "Things", "Stuff", "per_class"}
+        assert set(report["pc"][name]["All"]) == {"pc", "n"}
+        assert report["pc"][name]["per_class"]["5"] is None
+    metric = Evaluation({c.id: c.isthing for c in CATEGORIES})
+    for number in (3, 4, 5):
+        (a, truth), (b, predicted) = case.image(number, 0), case.image(number, 2)
+        metric.update((predicted, b.segments), (truth, a.segments))
+    assert report == metric.compute().to_dict()
+    assert report["pq"]["per_class"]["1"]["tp"] == 6
+    assert 0 < report["miou"] < 1
+
+
+def test_the_published_example_gives_its_figures(realdata: Path, tmp_path: Path) -> None:
+    folder, out = realdata / "tf_models_deeplab_eval", tmp_path / "out.json"
+    arguments = folder / "coco_gt.json", folder / "coco_pred.json", "--gt-dir", folder / "coco_gt"
+    result = run(*arguments, "--pred-dir", folder / "coco_pred", "--json", out)
+    assert result.exit_code == 0, result.output
+    report = json.loads(out.read_text())
+    assert report["pc"]["pixel"]["All"] == {"pc": pytest.approx(0.68210561, abs=1e-8), "n": 6}
+    assert report["pc"]["normalised"]["All"] == {"pc": pytest.approx(0.68214908840, abs=5e-11), "n": 6}
+    assert report["pq"]["All"]["pq"] == pytest.approx(0.6740486629, abs=5e-11)
+
+
+def test_any_number_of_workers_gives_the_same_file(case: Case) -> None:
+    case.report("--workers", 1)
+    one = case.out.read_bytes()
+    for workers in (2, 3, 16):
+        case.report("--workers", workers)
+        assert case.out.read_bytes() == one
+    assert run(*case.arguments(), "--workers", 0).exit_code == 2
+    with pytest.raises(ValueError, match="workers: expected at least 1, got 0"):
+        FolderEvaluation(coco.read(case.gt, case.gt_dir), coco.read(case.pred, case.pred_dir), workers=0)
+
+
+def test_predictions_need_neither_categories_nor_images_and_may_be_too_many(case: Case) -> None:
+    expected = case.report()
+    edit(case.pred, lambda root: [root.pop(key) for key in ("categories", "images", "info")])
+    for annotation in (bare := json.loads(case.pred.read_text()))["annotations"]:
+        annotation["segments_info"] = [{k: s[k] for k in ("id", "category_id")} for s in annotation["segments_info"]]
+    bare["annotations"].append({"image_id": 99, "file_name": "99.png", "segments_info": []})
+    case.pred.write_text(json.dumps(bare))
+    assert case.report() == expected
+    assert "3 images; 1 predictions for other images left out" in run(*case.arguments()).stdout
+
+
+def test_categories_may_come_from_a_file(case: Case) -> None:
+    expected = case.report()
+    listing = case.folder / "categories.json"
+    listing.write_text(json.dumps(json.loads(case.gt.read_text())["categories"]))
+    edit(case.gt, lambda root: [root.pop(key) for key in ("categories", "images")])
+    case.out.unlink()
+    assert case.fault() == f"{case.gt}: no key 'categories'"
+    assert case.report("--categories", listing) == expected
+
+
+def test_no_images_are_undefined_not_zero(case: Case) -> None:
+    edit(case.gt, lambda root: root.update(annotations=[]))
+    report = case.report()
+    assert report["pq"]["All"] == {"pq": None, "sq": None, "rq": None, "n": 0}
+    assert report["pc"]["pixel"]["All"] == {"pc": None, "n": 0}
+    assert report["miou"] is None
+
+
+def test_stale_areas_are_warned_of_and_do_not_count(case: Case) -> None:
+    expected = case.report()
+    edit(case.gt, lambda root: root["annotations"][1]["segments_info"][0].update(area=1))
+    edit(case.pred, lambda root: [s.update(area=0.5) for s in root["annotations"][2]["segments_info"]])
+    result = run(*case.arguments())
+    assert result.exit_code == 0
+    assert json.loads(case.out.read_text()) == expected
+    assert result.stderr.splitlines() == [
+        f"deeperlab: warning: {case.gt_dir / '4.png'}: the area of id 1 is 400 px, not 1 as listed in gt.json",
+        f"deeperlab: warning: {case.pred_dir / '5.png'}: the area of id 1 is 400 px, not 0.5 as listed "
+        "(and of 2 more segments) in pred.json",
+    ]
+
+
+def test_names_from_a_file_are_no_markup(case: Case) -> None:
+    edit(case.gt, lambda root: root["categories"][0].update(name="[/red]:car:\x1b[31m"))
+    result = run(*case.arguments())
+    assert "[/red]:car:" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(path: Path) -> None:
+    """60000 × 60000 pixels in some bytes."""
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+PNG_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut": (lambda p: p.write_bytes(p.read_bytes()[:80]), "damaged PNG"),
+    "no PNG": (lambda p: p.write_bytes(b"GIF89a"), "not a PNG"),
+    "empty": (lambda p: p.write_bytes(b""), "not a PNG"),
+    "a bomb": (bomb, "too many pixels: 60000 × 60000"),
+    "grey": (lambda p: Image.new("L", (60, 44)).save(p), "expected a PNG of 24-bit RGB, got mode L"),
+    "absent": (lambda p: p.unlink(), "no such file or directory"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), "is a directory"),
+    "a pipe": (lambda p: (p.unlink(), os.mkfifo(p)), "not a regular file"),
+    "a link to itself": (lambda p: (p.unlink(), p.symlink_to(p)), "symbolic link"),
+    "a link to nothing": (lambda p: (p.unlink(), p.symlink_to(p.parent / "none")), "no such file or directory"),
+    "a link out of the folder": (lambda p: (p.unlink(), p.symlink_to("/etc/passwd")), "a symbolic link that leaves"),
+    "of another size": (lambda p: coco.write_ids(p, np.ones((9, 9), int)), "height is 9 px, but"),
+    "an id too many": (lambda p: coco.write_ids(p, np.full((44, 60), 8)), "id 8 not in segments_info of"),
+    "an id too few": (lambda p: coco.write_ids(p, np.full((44, 60), 7)), "no pixel of ids 1, 14, listed in"),
+}
+
+
+@pytest.mark.parametrize("kind", PNG_FAULTS)
+@pytest.mark.parametrize("side", ["gt", "pred"])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_bad_png_is_one_line_that_names_it(case: Case, kind: str, side: str, workers: int) -> None:
+    spoil, words = PNG_FAULTS[kind]
+    path = case.folder / side / "4.png"
+    spoil(path)
+    line = case.fault("--workers", workers)
+    assert line.startswith(f"{path}: "), line
+    assert words in line.lower() if words == "symbolic link" else words in line
+
+
+def test_of_several_bad_pngs_the_first_is_named(case: Case) -> None:
+    for number in (5, 4):
+        (case.gt_dir / f"{number}.png").unlink()
+        assert str(case.gt_dir / f"{number}.png") in case.fault("--workers", 4)
+
+
+def test_maps_of_different_size_name_both(case: Case) -> None:
+    edit(case.pred, lambda root: root.pop("images"))
+    coco.write_ids(case.pred_dir / "4.png", case.image(5, 2)[1])
+    edit(case.pred, lambda root: root["annotations"][1].update(segments_info=root["annotations"][2]["segments_info"]))
+    expected = f"{case.pred_dir / '4.png'}: is 60 × 45 px, but its ground truth 4.png 60 × 44 px"
+    assert case.fault() == expected
+
+
+JSON_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no annotations": (lambda r: r.pop("annotations"), "no key 'annotations'"),
+    "annotations of a wrong type": (lambda r: r.update(annotations={}), "annotations: expected a list, got an object"),
+    "unknown category": (
+        lambda r: r["annotations"][1]["segments_info"][0].update(category_id=77),
+        "annotations[1].segments_info[0]: category_id 77 is not in categories",
+    ),
+    "an id as text": (
+        lambda r: r["annotations"][1]["segments_info"][0].update(id="1"),
+        "annotations[1].segments_info[0]: id: expected an integer, got a string",
+    ),
+    "an id twice": (
+        lambda r: r["annotations"][1]["segments_info"][0].update(id=7),
+        "annotations[1].segments_info[1]: id 7 is there twice",
+    ),
+    "an image twice": (lambda r: r["annotations"].append(r["annotations"][0]), "annotations[3]: id 3 is there twice"),
+    "a file outside": (
+        lambda r: r["annotations"][0].update(file_name="../gt/3.png"),
+        "annotations[0]: file_name: expected a name inside the folder, got '../gt/3.png'",
+    ),
+    "an area as text": (
+        lambda r: r["annotations"][0]["segments_info"][0].update(area="big"),
+        "annotations[0].segments_info[0]: area: expected an integer or a number, got a string",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", JSON_FAULTS)
+@pytest.mark.parametrize("side", ["gt", "pred"])
+def test_a_bad_json_is_one_line_that_names_it_and_the_spot(case: Case, kind: str, side: str) -> None:
+    change, words = JSON_FAULTS[kind]
+    path = case.folder / f"{side}.json"
+    edit(path, change)
+    assert case.fault() == f"{path}: {words}"
+
+
+@pytest.mark.parametrize("side", ["gt", "pred"])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{", "not JSON: "), ("[" * 100_000, "not JSON: "), ("[]", "expected an object"), ("\x80", "not JSON: ")],
+    ids=["cut", "deep", "a list", "not UTF-8"],
+)
+def test_what_is_no_json_is_one_line(case: Case, side: str, text: str, words: str) -> None:
+    path = case.folder / f"{side}.json"
+    path.write_bytes(text.encode("latin-1"))
+    assert case.fault().startswith(f"{path}: {words}")
+    path.unlink()
+    assert case.fault() == f"{path}: no such file or directory"
+    os.mkfifo(path)
+    assert case.fault() == f"{path}: not a regular file"
+
+
+def test_an_image_without_prediction_is_a_fault_before_any_png_is_read(case: Case) -> None:
+    (case.gt_dir / "3.png").unlink()
+    edit(case.pred, lambda root: root["annotations"].pop())
+    assert case.fault() == f"{case.pred}: no prediction for image 5"
+    edit(case.pred, lambda root: root.update(annotations=[]))
+    assert case.fault() == f"{case.pred}: no prediction for image 3 and 2 more images"
+
+
+def test_id_0_is_a_segment_in_a_prediction_only(case: Case) -> None:
+    _, ids = case.image(4, 2)
+    ids[ids == 0] = 9
+    ids[ids == 1] = 0
+    coco.write_ids(case.pred_dir / "4.png", ids)
+    segments = [{"id": i, "category_id": c} for i, c in ((0, 1), (14, 1), (7, 92), (9, 5))]
+    edit(case.pred, lambda root: root["annotations"][1].update(segments_info=segments))
+    assert case.report()["pq"]["per_class"]["1"]["tp"] == 6
+    case.out.unlink()
+    edit(case.gt, lambda root: root["annotations"][1]["segments_info"][0].update(id=0))
+    assert case.fault() == f"{case.gt}: id 0, which is void, is a segment of image 4"
+
+
+def test_a_place_that_cannot_be_written_is_a_fault_before_the_work(case: Case) -> None:
+    (case.gt_dir / "3.png").unlink()  # would be the next fault
+    for out, words in (
+        (case.folder / "none" / "out.json", f"{case.folder / 'none'}: no such folder"),
+        (case.gt / "out.json", f"{case.gt}: no such folder"),
+        (case.gt_dir, f"{case.gt_dir}: is a directory"),
+    ):
+        case.out = out
+        assert case.fault() == words
+    if os.geteuid() != 0:
+        locked = case.folder / "locked"
+        locked.mkdir(mode=0o500)
+        case.out = locked / "out.json"
+        assert case.fault() == f"{case.out}: permission denied"
+
+
+def test_a_file_that_is_there_stays_when_there_is_a_fault_and_a_link_is_not_followed(case: Case) -> None:
+    case.out.write_text("before")
+    (case.pred_dir / "5.png").write_bytes(b"")
+    case.fault()
+    assert case.out.read_text() == "before"
+    coco.write_ids(case.pred_dir / "5.png", case.image(5, 2)[1])
+    elsewhere = case.folder / "elsewhere"
+    elsewhere.write_text("mine")
+    case.out.unlink()
+    case.out.symlink_to(elsewhere)
+    case.report()
+    assert elsewhere.read_text() == "mine"
+    assert not case.out.is_symlink()
+
+
+def test_a_memory_error_names_the_file(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("deeperlab.evaluate.lay_over", exhausted)
+    assert case.fault() == f"{case.pred_dir / '3.png'}: too large for the memory, it or its ground truth"

@@ -57,7 +57,8 @@ def _simd() -> str:
         lines = cpuinfo.read_text().splitlines()
         flags = {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
     has = [name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags]
-    return f"compiled for the baseline of {platform.machine()}; this processor has {' and '.join(has) or 'no AVX2'}"
+    own = f"compiled for the baseline of {platform.machine()}, wider registers only where chosen at run time"
+    return f"{own}; this processor has {' and '.join(has) or 'no AVX2'}"
 
 
 def _threads() -> str:

@@ -47,6 +47,7 @@ PYBIND11_MODULE(_numpy, m) {
   m.def("fuse", &Threaded<&fuse<ArrayFace>>::call, "All arguments as torch.ops.deeperlab.fuse, then num_threads.");
   register_stages(m);
   register_metrics(m);
+  register_draw(m);
 }
 
 }  // namespace deeperlab::binding

@@ -103,10 +103,12 @@ def test_the_demo_writes_a_result_that_its_own_readers_read(tmp_path: Path) -> N
     data = coco.read(out / "panoptic.json", out)
     ids = data.ids(data.annotations[0])
     assert ids.shape == (97, 129)
-    assert sorted(path.name for path in out.iterdir()) == ["image.png", "overlay.png", "panoptic.json", "panoptic.png"]
-    image, overlay = (np.asarray(Image.open(out / name)) for name in ("image.png", "overlay.png"))
-    assert image.shape == overlay.shape == (97, 129, 3)
-    assert (image != overlay).any()
+    files = ["image.png", "instances.png", "overlay.png", "panoptic.json", "panoptic.png"]
+    assert sorted(path.name for path in out.iterdir()) == files
+    image, *views = (np.asarray(Image.open(out / name)) for name in ("image.png", "overlay.png", "instances.png"))
+    for view in views:
+        assert image.shape == view.shape == (97, 129, 3)
+        assert (image != view).any()
     assert run("oracle", out / "panoptic.json", "--gt-dir", out).exit_code == 0
 
 

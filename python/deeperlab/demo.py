@@ -19,9 +19,9 @@ from .data.noise import perturb
 from .fuse import fuse
 from .metrics import PanopticQuality
 from .targets import encode_heads
-from .visualize import overlay
+from .visualize import instances, overlay
 
-FILES = ("image.png", "overlay.png", "panoptic.png", "panoptic.json")
+FILES = ("image.png", "overlay.png", "instances.png", "panoptic.png", "panoptic.json")
 MARK = "deeperlab demo"
 CALLS = 5
 
@@ -134,10 +134,14 @@ def _write(
     from PIL import Image
 
     out.mkdir(parents=True, exist_ok=True)
-    image_name, overlay_name, ids_name, json_name = FILES
+    image_name, overlay_name, instances_name, ids_name, json_name = FILES
     categories = [coco.Category(c + 1, name, c in scene.things) for c, name in enumerate(scene.names)]
     annotation = coco.Annotation(1, ids_name, infos, image_name)
     coco.write(out / json_name, out, [(annotation, ids)], categories, info={"description": MARK})
-    pictures = {image_name: scene.image, overlay_name: overlay(scene.image, panoptic, names=scene.names)}
+    pictures = {
+        image_name: scene.image,
+        overlay_name: overlay(scene.image, panoptic, scene.names),
+        instances_name: instances(scene.image, panoptic, scene.names),
+    }
     for name, picture in pictures.items():
         coco.replace(out / name, partial(Image.fromarray(picture).save, format="PNG"))

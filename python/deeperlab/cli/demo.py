@@ -8,15 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .console import new_console, new_table, one_line, percent
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise typer.BadParameter(f"expected a side in pixels or HEIGHTxWIDTH, got {text!r}") from None
+from .console import new_console, new_table, one_line, percent, size_of
 
 
 def demo(
@@ -38,14 +30,15 @@ def demo(
 ) -> None:
     """Draw a scene, make noisy heads of it as a network would emit, fuse them, and show what came out.
 
-    Nothing is downloaded. The folder then holds image.png, overlay.png (the result over the image) and panoptic.png
-    with panoptic.json (the result in COCO's panoptic format, which `deeperlab oracle` reads).
+    Nothing is downloaded. The folder then holds image.png, overlay.png (the result over the image), instances.png (its
+    keypoints and boxes), and panoptic.png with panoptic.json (the result in COCO's panoptic format, which `deeperlab
+    oracle` reads).
     """
     from ..demo import run
 
     console = new_console()
     with one_line(ValueError, OSError):
-        result = run(out, seed=seed, size=_size(size), things=things, stride=stride, noise=noise)
+        result = run(out, seed=seed, size=size_of(size), things=things, stride=stride, noise=noise)
     table = new_table("segment", "class", "*score", "*px", "*x", "*y", "*width", "*height")
     for row in result.segments:
         score = "" if row.score is None else f"{row.score:.3f}"

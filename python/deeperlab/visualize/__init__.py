@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Panoptic maps as pictures: segments with their names, and instances with their keypoints."""
+
+from __future__ import annotations
+
+from .colours import palette
+from .detections import to_supervision
+from .instances import instances
+from .segments import overlay
+
+__all__ = ["instances", "overlay", "palette", "to_supervision"]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The view of instances: keypoints, the graph's edges between them, boxes, scores and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._keypoints import locate
+from ..heads import STAR, Graph
+from . import inputs
+from .colours import RGB, SHADES, Picture, palette
+from .lettering import Box, write_tag
+from .segments import paint
+from .strokes import grey, strokes
+
+DIM = 115
+"""Weight of the night that falls on all but instances, in 256ths."""
+NIGHT: RGB = (18, 22, 34)
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One instance: its number in the map from 1, and keypoints [P, 2] as (x, y) in px; a ground truth has no score."""
+
+    number: int
+    category: int
+    score: float | None
+    keypoints: NDArray[np.float64]
+
+
+def instances(
+    image: Any,
+    panoptic: Any,
+    labels: Any = None,
+    *,
+    graph: Graph = STAR,
+    opacity: float = 0.45,
+    text: bool = True,
+    num_threads: int | None = None,
+) -> Picture:
+    """Draw the instances of a panoptic map: what the heads of keypoints and offsets have found.
+
+    Each has a colour of its own, in which its pixels are tinted and its keypoints, the graph's edges between them and
+    the corners of their box are drawn; above it stand its name and score. All else is darkened. Needs Pillow.
+
+    Args:
+        image: RGB of 8 bits, [H, W, 3] array or tensor, or Pillow image; None draws on grey.
+        panoptic: a `Panoptic` of one image; or (category, instance) maps [H, W], whose keypoints are those of a
+            ground truth: the extreme pixels and the mass centre.
+        labels: names of categories as of `overlay`.
+        graph: the keypoints and edges of the heads.
+        opacity: of the tint, 0 to 1, in steps of 1/256.
+        text: write names and scores.
+        num_threads: by default as many as there are processors that the process may use.
+
+    Returns:
+        RGB [H, W, 3].
+
+    Raises:
+        ValueError: shapes that differ, an opacity out of range, a graph of other keypoints.
+        TypeError: maps that are not integers, an image that is not of 8 bits.
+        ImportError: without Pillow.
+    """
+    known = inputs.Labels(labels)
+    category, instance = inputs.maps(panoptic)
+    base = inputs.picture(image, category.shape)
+    if hasattr(panoptic, "keypoints"):
+        found, numbers = _of_result(panoptic, graph), instance
+    else:
+        found, numbers = _of_maps(category, instance, graph)
+    colours = palette(SHADES)
+    drawn = paint(
+        grey(base),
+        np.zeros_like(numbers),
+        numbers,
+        np.concatenate((np.array([NIGHT], np.uint8), colours))[None],
+        stuff=DIM,
+        thing=inputs.weight(opacity),
+        num_threads=num_threads,
+    )
+    if not drawn.size:
+        return drawn
+    edges = tuple(sorted({(min(edge), max(edge)) for edge in graph.edges}))
+    centre = graph.keypoints.index("centre") if "centre" in graph.keypoints else None
+    inks: list[RGB] = [tuple(colour) for colour in colours.tolist()]
+    for one in reversed(found):  # the first are drawn last, over the others
+        strokes(drawn, one.keypoints, edges, centre, inks[(one.number - 1) % SHADES])
+    taken: list[Box] = []
+    for one in found if text else ():
+        score = "" if one.score is None else f" {one.score:.2f}"
+        write_tag(drawn, known.name(one.category) + score, one.keypoints, inks[(one.number - 1) % SHADES], taken)
+    return drawn
+
+
+def _of_result(panoptic: Any, graph: Graph) -> list[Instance]:
+    """Those that have pixels, best first."""
+    count = int(panoptic.count)
+    keypoints, score, category = (inputs.array(getattr(panoptic, n)) for n in ("keypoints", "score", "category"))
+    if keypoints.shape[-2] != len(graph.keypoints):
+        raise ValueError(f"graph: expected {keypoints.shape[-2]} keypoints, as the result has, got {graph.keypoints}")
+    height, width = panoptic.semantic.shape
+    points = np.nan_to_num(keypoints.astype(np.float64)).clip((-width, -height), (2 * width, 2 * height))
+    return [Instance(j + 1, int(category[j]), float(score[j]), points[j]) for j in range(count) if category[j] >= 0]
+
+
+def _of_maps(category: inputs.Map, instance: inputs.Map, graph: Graph) -> tuple[list[Instance], inputs.Map]:
+    """Smallest boxes first, and the map of their numbers."""
+    if not category.size:
+        return [], instance
+    thing = (category >= 0) & (instance != 0)
+    keys = np.where(thing, (category.astype(np.int64) << 32) + (instance.astype(np.int64) & 0xFFFFFFFF), 0)
+    ids, points, numbers = locate(keys, graph)
+    found = [
+        Instance(j, int(key >> 32), None, xy.astype(np.float64))
+        for j, (key, xy) in enumerate(zip(ids, points, strict=True), start=1)
+    ]
+    return sorted(found, key=lambda one: np.prod(np.ptp(one.keypoints, axis=0))), numbers

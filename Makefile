@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The wheel of torch that every figure in this repository was measured with; users may have any torch >= 2.11.
-TORCH := torch==2.13.0
+# The torch that every figure in this repository was measured with; users may have any torch >= 2.11. Its CPU build
+# suffices: where pip would take another, give its index, as in TORCH='torch==2.13.0 --index-url URL'.
+TORCH ?= torch==2.13.0
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
@@ -15,7 +16,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in demo/
-	$(BIN)/deeperlab demo --out demo
+	$(BIN)/deeperlab demo --out demo --seed 4 --size 641
 
 test: $(INSTALLED) ## all tests, and every benchmark once, untimed
 	$(BIN)/python -m pytest tests benchmarks
@@ -51,11 +52,11 @@ wheel: $(INSTALLED) ## a wheel in dist/
 clean: ## everything that was built; not the virtual environment
 	rm -rf build dist demo
 
-$(VENV)/bin/python:
+$(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first and by itself: asked for through the project, the newest CUDA build would be taken instead.
-$(VENV)/.torch: | $(VENV)/bin/python
+# torch comes first and by itself: asked for through the project, the newest build would be taken instead.
+$(VENV)/.torch: | $(BIN)/pip
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q numpy pybind11 scikit-build-core cmake ninja

@@ -17,7 +17,7 @@ from deeperlab.data import noise, scenes
 
 THINGS = tuple(range(37))
 CLASSES = 66
-PAPER_MS = {321: 8, 513: 19, 721: 45, 1441: 145}
+PAPER_MS = {721: 45, 1441: 145}
 """Table 1 of the paper: "merge" on a Xeon E5-1650 v3, scope not stated."""
 
 

@@ -25,6 +25,7 @@ inline void run_on_threads(const cpu::Parallel& self, int64_t n, int64_t grain, 
                            void* closure) {
   const int64_t shares = std::max<int64_t>(1, std::min<int64_t>(self.threads, n / std::max<int64_t>(grain, 1)));
   std::vector<std::thread> threads;
+  threads.reserve(size_t(shares - 1));  // or running out of memory would find threads that nobody joins
   int64_t done = 0;
   for (int64_t i = 1; i < shares; ++i) {
     const int64_t end = n * i / shares;

@@ -108,12 +108,14 @@ const int32_t* indices(const ArrayOf<Face>& array, const char* name, Sizes sizes
   return data;
 }
 
-// All votes for a keypoint add up to little more than 2^42 (vote.h); beyond that their moments would leave 64 bits.
+// All votes for a keypoint add up to at most 66 * 2^36: 2^24 nodes, 2^6 + 2 each, two weights of 2^11. Their moments,
+// times positions up to 2^20 + 2^16 px, stay within 64 bits up to this bound and not much beyond.
 inline void require_votes(const int64_t* votes, int64_t planes, int64_t cells) {
   for (int64_t plane = 0; plane < planes; ++plane) {
-    int64_t rest = int64_t(1) << 43;
+    int64_t rest = int64_t(9) << 39;
     for (int64_t i = plane * cells; i < (plane + 1) * cells; ++i) {
-      require(votes[i] >= 0 && votes[i] <= rest, "votes: expected a sum of 0 to 2^43 for a keypoint, got ", votes[i]);
+      require(votes[i] >= 0 && votes[i] <= rest, "votes: expected a sum of 0 to 9 * 2^39 for a keypoint, got ",
+              votes[i]);
       rest -= votes[i];
     }
   }

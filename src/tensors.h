@@ -21,7 +21,14 @@ struct TensorFace {
 
   static int64_t rank(const Array& tensor) { return tensor.dim(); }
   static int64_t extent(const Array& tensor, int64_t axis) { return tensor.size(axis); }
-  static void require_strides(const Array&, const char*) {}
+  // torch counts strides in elements, but torch.frombuffer gives memory that is not aligned.
+  static void require_strides(const Array& tensor, const char* name) {
+    const int64_t width = int64_t(tensor.element_size());
+    const int64_t past = int64_t(reinterpret_cast<uintptr_t>(data(tensor)) % size_t(width));
+    require(past == 0, name, ": expected aligned memory, got ", past, " bytes past an element of ", width,
+            "; pass a clone");
+  }
+
   static int64_t stride(const Array& tensor, int64_t axis) { return tensor.stride(axis); }
   static const void* data(const Array& tensor) { return tensor.const_data_ptr(); }
 

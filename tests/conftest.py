@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ if os.environ.get("DEEPERLAB_INSTALLED"):  # another build is under test (make a
 
 import deeperlab
 from deeperlab import RECTANGLE, STAR, Graph, Heads
+
+if folder := os.environ.get("DEEPERLAB_INSTALLED"):  # or the other build would be tested without a word
+    import deeperlab._numpy
+
+    for loaded in (deeperlab.__file__, deeperlab._numpy.__file__, find_spec("deeperlab._C").origin):
+        assert Path(loaded).is_relative_to(Path(folder).resolve()), loaded
 
 ROOT = Path(__file__).resolve().parents[1]
 

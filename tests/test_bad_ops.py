@@ -435,6 +435,19 @@ def test_votes_whose_moments_would_leave_64_bits(calls: Calls) -> None:
         call(calls, "peaks", votes=votes, nodes=[1, 16], stride=2**16)
 
 
+def test_votes_far_from_the_origin_keep_their_moments(calls: Calls) -> None:
+    """The greatest sum that is let through, at the greatest position that an image has."""
+    most, columns = 9 << 39, 2**18 + 1
+    votes = torch.zeros((1, 1, 2, columns), dtype=torch.int64)
+    votes[0, 0, 0, -1] = most
+    grid = {"stride": 4, "nodes": [1, columns - 1], "vote_cell": 4, "threshold": 1.0, "max_candidates": 2}
+    _, position, count, _ = call(calls, "peaks", votes=votes, **grid)
+    assert int(count[0]) == 1
+    assert np.asarray(position)[0, 0].tolist() == [2.0**20, 0.0]
+    with refused("votes"):
+        call(calls, "peaks", votes=votes + (votes > 0), **grid)
+
+
 @pytest.mark.parametrize(
     "shape", [(N, P, 1, 7), (N, P, 6, 1), (N, P, 0, 0), (N, P, 2**20, 2), (N, 33, 6, 7), (N, 0, 6, 7)]
 )

@@ -98,7 +98,7 @@ def test_the_demo_writes_a_result_that_its_own_readers_read(tmp_path: Path) -> N
     out = tmp_path / "new" / "folder"
     result = run("demo", "--out", out, *SMALL)
     assert result.exit_code == 0, result.output
-    for words in ("instances found of 3 drawn", "% of the pixels right", "ms for 129 x 97 px", "score"):
+    for words in ("instances found of 3 drawn", "% of the pixels right", "ms for 97 x 129 px", "score"):
         assert words in result.stdout
     data = coco.read(out / "panoptic.json", out)
     ids = data.ids(data.annotations[0])
@@ -124,7 +124,7 @@ def test_the_demo_is_repeatable_and_overwrites_its_own_files_only(tmp_path: Path
     assert contents()["image.png"] != first["image.png"]
     (tmp_path / "panoptic.json").write_text('{"info": {}}')
     before = contents()
-    assert "is there already and not of the demo" in fault("demo", "--out", tmp_path, *SMALL)
+    assert "is there already and not of deeperlab demo" in fault("demo", "--out", tmp_path, *SMALL)
     assert contents() == before
 
 

@@ -27,6 +27,7 @@ def test_the_readme_example_runs(make_heads: Any, as_tensors: Any, capsys: Any) 
     heads = as_tensors(make_heads(seed=1, n=2, classes=19, h=33, w=33))
     (code,) = examples(ROOT / "README.md")
     scope: dict[str, Any] = {name: getattr(heads, name) for name in NAMES}
+    scope.update(height=130, width=131)
     exec(code, scope)
     assert capsys.readouterr().out.count("\n") == len(scope["panoptic"][0].segments)
 

@@ -36,8 +36,7 @@ def test_exp_errs_by_less_than_one_ulp() -> None:
     value = exp(x)
     assert value.dtype == np.float32
     error = ulps(value, np.exp(x.astype(np.float64)))
-    assert error.max() < 1.0
-    assert (error >= 1).sum() < 35
+    assert error.max() < 0.95
 
 
 def test_exp_is_exactly_one_at_zero() -> None:

@@ -57,7 +57,7 @@ def test_fuse_writes_what_fuse_returns(saved: Path, tmp_path: Path, assert_same:
         for name in ("semantic", "instance", "keypoints", "score", "category", "area", "class_area", "count"):
             assert_same(file[name], getattr(want, name), name)
     data = coco.read(tmp_path / "out" / "panoptic.json", tmp_path / "out")
-    assert [annotation.file_name for annotation in data.annotations] == ["heads_0000.png", "heads_0001.png"]
+    assert [annotation.file_name for annotation in data.annotations] == ["000000000000.png", "000000000001.png"]
     for i, annotation in enumerate(data.annotations):
         assert_same(data.ids(annotation), want[i].to_ids())
         assert [s.category_id for s in annotation.segments] == [s.category + 1 for s in want[i].segments]
@@ -70,7 +70,7 @@ def test_one_image_has_no_batch(tmp_path: Path, make_heads: Any) -> None:
     assert run("fuse", tmp_path / "one.npz", "--things", "0", "--out", tmp_path, "--size", "60x70").exit_code == 0
     with np.load(tmp_path / "panoptic.npz") as file:
         assert file["semantic"].shape == (60, 70)
-    assert (tmp_path / "one.png").is_file()
+    assert (tmp_path / "000000000000.png").is_file()
 
 
 def test_paper_parameters_are_an_option(saved: Path, tmp_path: Path, assert_same: Any) -> None:
@@ -171,6 +171,30 @@ def test_labels_need_no_logits(tmp_path: Path, make_heads: Any) -> None:
     assert run("fuse", tmp_path / "heads.npz", "--things", "1", "--out", tmp_path / "out").exit_code == 0
 
 
+def test_the_heads_themselves_are_never_overwritten(tmp_path: Path, make_heads: Any) -> None:
+    archive.save(tmp_path / "panoptic.npz", make_heads(seed=5))
+    before = (tmp_path / "panoptic.npz").read_bytes()
+    result = run("fuse", tmp_path / "panoptic.npz", "--things", "1", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "are the heads themselves" in result.stderr
+    assert (tmp_path / "panoptic.npz").read_bytes() == before
+
+
+def test_few_bytes_cannot_ask_for_a_vast_map(tmp_path: Path, make_heads: Any) -> None:
+    np.savez(tmp_path / "heads.npz", **arrays(make_heads(seed=5)), stride=3000)
+    result = run("fuse", tmp_path / "heads.npz", "--things", "1", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "too many pixels: 54001 × 48001" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_limits_are_options(saved: Path, tmp_path: Path) -> None:
+    tight = run("fuse", saved, "--things", "1-4", "--out", tmp_path / "out", "--max-candidates", "2")
+    assert tight.exit_code == 0
+    with np.load(tmp_path / "out" / "panoptic.npz") as file:
+        assert file["count"].max() <= 2
+
+
 def test_doctor_says_one_line_each() -> None:
     result = run("doctor")
     assert result.exit_code == 0
@@ -188,3 +212,57 @@ def test_doctor_reports_a_part_that_does_not_load(monkeypatch: Any) -> None:
     result = run("doctor")
     assert result.exit_code == 1
     assert "torch operators, _C: does not load" in result.output
+
+
+def test_what_fuse_writes_eval_reads(tmp_path: Path) -> None:
+    """From drawn ground truth to figures with two commands: the label set's ids and the images' own names."""
+    from deeperlab import targets
+    from deeperlab.data import labels, sample, scenes
+
+    classes = [{"name": "thing", "thing": True, "id": 7}, {"name": "stuff", "thing": False, "id": 3}]
+    (tmp_path / "labels.json").write_text(json.dumps({"name": "mine", "classes": classes}))
+    mine = labels.find(str(tmp_path / "labels.json"))
+    entries, heads = [], []
+    for seed in (0, 1):
+        scene = scenes.draw(seed, (65, 97), instances=3, num_classes=2, num_things=1, least_area=60)
+        made = sample.of_maps(scene.category, scene.instance, mine)
+        ids, segments = made.to_coco(mine)
+        entries.append((coco.Annotation(f"scene{seed}", f"scene{seed}.png", segments), ids))
+        heads.append(targets.encode_heads(scene.category, scene.instance, 2))
+    coco.write(tmp_path / "gt.json", tmp_path / "gt", entries, mine.categories)
+    batch = {name: np.stack([getattr(one, name) for one in heads]) for name in HEADS}
+    np.savez(tmp_path / "heads.npz", **batch, image_ids=np.array(["scene0", "scene1"]))
+    out = tmp_path / "out"
+    assert run("fuse", tmp_path / "heads.npz", "--labels", tmp_path / "labels.json", "--out", out).exit_code == 0
+    args = ("--gt-dir", tmp_path / "gt", "--pred-dir", out, "--json", tmp_path / "figures.json")
+    result = run("eval", tmp_path / "gt.json", out / "panoptic.json", *args)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "figures.json").read_text())["pq"]["All"]["pq"] > 0.8
+    over = run("eval", tmp_path / "gt.json", out / "panoptic.json", *args[:-1], tmp_path / "gt.json")
+    assert over.exit_code == 2
+    assert "is an input" in over.stderr
+
+
+def test_a_listing_of_somebody_else_is_not_overwritten(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "panoptic.json").write_text("{}")
+    result = run("fuse", saved, "--things", "1", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "is there already and not of deeperlab fuse" in result.stderr
+    assert (tmp_path / "panoptic.json").read_text() == "{}"
+
+
+def test_things_or_labels_are_needed(saved: Path, tmp_path: Path) -> None:
+    result = run("fuse", saved, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "things: expected class ids where there are no labels" in result.stderr
+    wrong = run("fuse", saved, "--labels", "cityscapes", "--out", tmp_path / "out")
+    assert wrong.exit_code == 2
+    assert "labels: expected 6 classes as the heads have, got 19 of cityscapes" in wrong.stderr
+
+
+@pytest.mark.parametrize("ids", [np.array(["a", "a"]), np.array([1]), np.array(["../x", "y"]), np.zeros(2)])
+def test_image_ids_that_name_no_images(ids: np.ndarray, tmp_path: Path, make_heads: Any) -> None:
+    np.savez(tmp_path / "heads.npz", **arrays(make_heads(n=2)), image_ids=ids)
+    result = run("fuse", tmp_path / "heads.npz", "--things", "1", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "image_ids: expected" in result.stderr

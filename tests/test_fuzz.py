@@ -266,7 +266,7 @@ def stage_inputs(rng: np.random.Generator, stage: str) -> tuple[list[np.ndarray]
         options = {"things": things, "stride": stride, "max_distance": distance}
         return [target, node_label, label, keypoints, count], options
     limit = count[:, None, None] + 1
-    instance = (rng.integers(0, limit, label.shape) * np.isin(label, things)).astype(np.int32)
+    instance = rng.integers(0, limit, label.shape).astype(np.int32)  # on stuff and void too: a stage may be given it
     node_instance = rng.integers(0, limit, node_label.shape).astype(np.int32)
     distance = np.where(node_instance > 0, levels(rng, n, h, w) * 4, np.inf).astype(np.float32)
     rules = {"radius": 1.0, "fit_area": 0.5, "majority_all": bool(rng.random() < 0.3)}

@@ -261,3 +261,24 @@ def test_gradients_pass_through_a_layout(make_heads: Any, as_tensors: Any) -> No
     other.long_range[:, 0].sum().backward()
     assert given_heads["long_range"].grad[:, 1].all()
     assert not given_heads["long_range"].grad[:, 0].any()
+
+
+def test_heads_compare_by_identity_and_say_what_they_hold(make_heads: Any) -> None:
+    heads = make_heads()
+    assert heads == heads
+    assert heads != make_heads()
+    assert len({heads, heads}) == 1
+
+
+def test_numbers_of_numpy_are_numbers(make_heads: Any) -> None:
+    heads = make_heads()
+    names = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+    same = Heads(*(getattr(heads, name) for name in names), stride=np.int64(4))
+    assert type(same.stride) is int
+
+
+def test_edges_may_be_an_array(make_heads: Any) -> None:
+    heads = make_heads()
+    names = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+    same = Heads.from_layout(*(getattr(heads, name) for name in names), edges=np.array(STAR.edges))
+    assert same.middle_range is heads.middle_range

@@ -171,7 +171,7 @@ def test_box_overlap_and_nearness_are_losses_of_select(tmp_path: Path) -> None:
     lost = explained(truth, heads, near, number)
     assert lost.stage == "select"
     assert lost.reason.startswith("rejected as near an accepted instance: ")
-    full = FuseParams(max_instances=1)
+    full = FuseParams(max_instances=1, box_iou=1.0)
     kept = fuse(heads, THINGS, size=truth.size, params=full).keypoints[0]
     number = int(np.abs(truth.keypoints - kept).sum((1, 2)).argmax())
     assert explained(truth, heads, full, number).reason == "no room among max_instances = 1"

@@ -142,3 +142,13 @@ def test_the_op_takes_every_parameter_by_its_name() -> None:
         "kappa": [0.1] * 5,
         "max_distance": float("inf"),
     }
+
+
+def test_numbers_of_numpy_and_lists_are_taken() -> None:
+    params = FuseParams(vote_cell=np.int64(8), radius=np.float32(12.5), kappa=[0.1, 0.2])  # type: ignore[arg-type]
+    assert (params.vote_cell, params.radius, params.kappa) == (8, 12.5, (0.1, 0.2))
+    assert type(params.vote_cell) is int
+    assert FuseParams(kappa=np.full(5, 0.25)).kappa == (0.25,) * 5  # type: ignore[arg-type]
+    assert FuseParams().kappas(3) == (0.1, 0.1, 0.1)
+    with pytest.raises(ValueError, match=r"kappa: expected a number, or one for each keypoint, got \(\)"):
+        FuseParams(kappa=())

@@ -12,8 +12,8 @@ namespace {
 template <class T>
 void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label,
                    const Parallel& parallel) {
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int n, int y) {
-    int32_t* row = node_label + (int64_t(n) * shape.h + y) * shape.w;
+  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
+    int32_t* row = node_label + (n * shape.h + y) * shape.w;
     for (int x = 0; x < shape.w; ++x) {
       Best best = no_class();
       for (int c = 0; c < shape.classes; ++c) {
@@ -22,9 +22,9 @@ void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, 
       row[x] = best.label;
     }
   });
-  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int n, int y) {
-    const int32_t* nodes = node_label + int64_t(n) * shape.h * shape.w;
-    int32_t* row = label + (int64_t(n) * shape.height + y) * shape.width;
+  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
+    const int32_t* nodes = node_label + n * shape.h * shape.w;
+    int32_t* row = label + (n * shape.height + y) * shape.width;
     visit_cells(y, shape.width, shape.stride, shape.h, shape.w, [&](Cell first, int x, int length) {
       if (corners_agree(nodes, shape.w, first)) {  // then their label is the pixel's, by definition
         std::fill(row + x, row + x + length, nodes[int64_t(first.y) * shape.w + first.x]);
@@ -44,17 +44,17 @@ void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, 
 template <class I>
 void copy_labels(const View& labels, const Shape& shape, int32_t* node_label, int32_t* label,
                  const Parallel& parallel) {
-  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int n, int y) {
+  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
     const I* from = static_cast<const I*>(labels.data) + n * labels.image + y * labels.row;
-    int32_t* row = label + (int64_t(n) * shape.height + y) * shape.width;
+    int32_t* row = label + (n * shape.height + y) * shape.width;
     for (int x = 0; x < shape.width; ++x) {
       row[x] = valid_label(int64_t(from[x * labels.column]), shape.classes);
     }
   });
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int n, int i) {
+  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int i) {
     const int64_t y = std::min<int64_t>(int64_t(shape.stride) * i, shape.height - 1);
-    const int32_t* from = label + (int64_t(n) * shape.height + y) * shape.width;
-    int32_t* row = node_label + (int64_t(n) * shape.h + i) * shape.w;
+    const int32_t* from = label + (n * shape.height + y) * shape.width;
+    int32_t* row = node_label + (n * shape.h + i) * shape.w;
     for (int j = 0; j < shape.w; ++j) {
       row[j] = from[std::min<int64_t>(int64_t(shape.stride) * j, shape.width - 1)];
     }

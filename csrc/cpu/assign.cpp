@@ -46,14 +46,14 @@ void assign(const Point* target, const int32_t* node_label, const int32_t* label
             int32_t* node_instance, float* node_distance, int32_t* instance, const Parallel& parallel) {
   const int64_t nodes = int64_t(shape.h) * shape.w;
 
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int n, int y) {
-    const Point* found = keypoints + int64_t(n) * params.max_instances * keypoint_count;
+  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
+    const Point* found = keypoints + n * params.max_instances * keypoint_count;
     for (int x = 0; x < shape.w; x += lanes) {
       const int used = std::min(lanes, shape.w - x);
       const int64_t first = int64_t(y) * shape.w + x;
       Block predicted;
       for (int k = 0; k < keypoint_count; ++k) {
-        const Point* own = target + (int64_t(n) * keypoint_count + k) * nodes + first;
+        const Point* own = target + (n * keypoint_count + k) * nodes + first;
         for (int i = 0; i < lanes; ++i) {
           const Point point = i < used ? own[i] : Point{0.0f, 0.0f};
           predicted.x[k][i] = point.x;
@@ -71,8 +71,8 @@ void assign(const Point* target, const int32_t* node_label, const int32_t* label
     }
   });
 
-  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int n, int y) {
-    const int64_t row = (int64_t(n) * shape.height + y) * shape.width;
+  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
+    const int64_t row = (n * shape.height + y) * shape.width;
     const int32_t* labels = node_label + n * nodes;
     const int32_t* instances = node_instance + n * nodes;
     const float* distances = node_distance + n * nodes;

@@ -32,7 +32,7 @@ Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, voi
   at.node_instance = scratch.take<int32_t>(nodes);
   at.node_distance = scratch.take<float>(nodes);
   at.target = scratch.take<Point>(nodes * p);
-  at.votes = scratch.take<int64_t>(shape.images * p * vote_grid(shape, params).size());
+  at.votes = scratch.take<int64_t>(int64_t(shape.images) * p * vote_grid(shape, params).size());
   at.candidate = scratch.take<Candidate>(seeds);
   at.position = scratch.take<Point>(seeds);
   at.keypoints = scratch.take<Point>(seeds * p);

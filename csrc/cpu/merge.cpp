@@ -109,7 +109,7 @@ void merge(const int32_t* label, const int32_t* instance, const int32_t* node_la
     }
   });
 
-  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int n, int y) {
+  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
     const int64_t begin = n * pixels + int64_t(y) * shape.width;
     for (int64_t i = begin; i < begin + shape.width; ++i) {
       semantic[i] = instance[i] > 0 ? category[n * places + instance[i] - 1] : label[i];

@@ -30,10 +30,9 @@ void parallel_for(const Parallel& parallel, int64_t n, int64_t grain, const Task
 
 // parallel_for over the rows of N images: task(n, y). A grain of some 8,000 pixels outweighs the cost of a thread.
 template <class Task>
-void parallel_rows(const Parallel& parallel, int images, int height, int width, const Task& task) {
+void parallel_rows(const Parallel& parallel, int64_t images, int height, int width, const Task& task) {
   const int64_t grain = 8192 / width + 1;
-  parallel_for(parallel, int64_t(images) * height, grain,
-               [&](int64_t row) { task(int(row / height), int(row % height)); });
+  parallel_for(parallel, images * height, grain, [&](int64_t row) { task(row / height, int(row % height)); });
 }
 
 }  // namespace deeperlab::cpu

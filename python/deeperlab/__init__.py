@@ -6,28 +6,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .fuse import fuse
 from .heads import RECTANGLE, STAR, Graph, Heads
 from .panoptic import Panoptic, Segment
 from .params import FuseParams
 
+if TYPE_CHECKING:
+    from . import data, metrics, ops, oracle, reference, targets, visualize  # noqa: F401 - loaded on first use
+
+    __version__: str
+
 __all__ = ["RECTANGLE", "STAR", "FuseParams", "Graph", "Heads", "Panoptic", "Segment", "__version__", "fuse"]
 
 _SUBMODULES = ("data", "metrics", "ops", "oracle", "reference", "targets", "visualize")
 
 
-def __getattr__(name: str) -> Any:
-    import importlib
+if not TYPE_CHECKING:  # or a type checker would believe any name
 
-    if name == "__version__":
-        import importlib.metadata
+    def __getattr__(name: str) -> Any:
+        import importlib
 
-        return importlib.metadata.version("deeperlab")
-    if name in _SUBMODULES:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            import importlib.metadata
+
+            return importlib.metadata.version("deeperlab")
+        if name in _SUBMODULES:
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -47,10 +47,15 @@ def positions(name: str, own: Sequence[Any], given: Sequence[Any] | None) -> lis
     """Where each of our keypoints or edges stands in the given order; None: the same order."""
     if given is None:
         return list(range(len(own)))
-    given = [tuple(item) if isinstance(item, list) else item for item in sequence(name, given)]
+    given = [item if isinstance(item, str) else _tuple(item) for item in sequence(name, given)]
     if len(given) != len(own) or set(given) != set(own):
         raise ValueError(f"{name}: expected each of {list(own)} once, got {given}")
     return [given.index(item) for item in own]
+
+
+def _tuple(item: Any) -> Any:
+    """A pair of integers as a tuple, whatever held it."""
+    return tuple(item.tolist() if hasattr(item, "tolist") else item) if isinstance(item, Iterable) else item
 
 
 def offset_channels(order: list[int], components: str) -> list[int]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from .data import coco, scenes
 from .data.noise import perturb
 from .fuse import fuse
 from .metrics import PanopticQuality
+from .results import check_ours
 from .targets import encode_heads
 from .visualize import instances, overlay
 
@@ -66,7 +66,7 @@ def run(out: Path, *, seed: int, size: tuple[int, int], things: int, stride: int
         ValueError: an argument out of bounds, named.
         OSError: a file cannot be written.
     """
-    _check_ours(out)
+    check_ours(out, FILES, FILES[-1], MARK)
     scene = scenes.draw(seed, size, instances=things)
     heads = encode_heads(scene.category, scene.instance, scene.num_classes, stride=stride)
     heads = perturb(heads, seed, instance=scene.instance, level=noise)
@@ -113,19 +113,6 @@ def _share_right(prediction: tuple[NDArray[Any], NDArray[Any]], truth: tuple[NDA
     table = np.full(int(prediction[1].max(initial=0)) + 1, -1)
     table[list(partner)] = list(partner.values())
     return float(((prediction[0] == truth[0]) & (table[prediction[1]] == truth[1])).mean())
-
-
-def _check_ours(out: Path) -> None:
-    """Only files of an earlier demo are overwritten: its JSON says that it is one."""
-    present = [out / name for name in FILES if (out / name).exists()]
-    if not present:
-        return
-    try:
-        ours = json.loads((out / FILES[-1]).read_bytes())["info"]["description"] == MARK
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise FileExistsError(17, "is there already and not of the demo; choose another --out", str(present[0]))
 
 
 def _write(

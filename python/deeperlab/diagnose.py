@@ -111,6 +111,7 @@ class Diagnosis:
     ) -> None:
         self.truth, self.params = truth, params
         self.found, self.best = (found.semantic, found.instance), best
+        self.truncated = bool(found.truncated)
         self.kept: Float = found.keypoints[: int(found.count)]
         self.near = 2 * max(heads.stride, params.vote_cell)
         """px: two vote cells; the position of a peak is the centroid of 3 × 3 of them."""
@@ -156,7 +157,7 @@ class Diagnosis:
             return None
         owners = self._owner(self.kept)
         survived = self._is_of(s.without_nms, number)
-        if not len(self.kept) or len(self.kept) >= p.max_instances:
+        if self.truncated and len(self.kept) == p.max_instances:
             return "select", f"no room among max_instances = {p.max_instances}"
         if survived.any():
             overlap = _box_iou(s.without_nms[survived][0], self.kept)

@@ -32,8 +32,7 @@ def fuse(
     Args:
         heads: `Heads`; or a mapping with their names as keys (which may hold `stride`, `graph` and `num_classes`
             too); or the five tensors in the order of `Heads`. A batch dimension is optional.
-        things: the classes that have instances: ids in [0, C), or a boolean mask [C]. A mask on a GPU is copied to
-            the host, which synchronises; ids do not.
+        things: the classes that have instances: ids in [0, C), or a boolean mask [C].
         size: (H, W) of the image in pixels, at most (stride·h, stride·w). By default that of the labels, or
             ((h − 1)·stride + 1, (w − 1)·stride + 1).
         params: the parameters; by default `FuseParams()`.
@@ -41,7 +40,8 @@ def fuse(
             `torch.set_num_threads`.
 
     Returns:
-        A `Panoptic` of tensors on the heads' device, or of arrays; without batch dimension where the heads have none.
+        A `Panoptic` of tensors, or of arrays, as the heads are; without batch dimension where the heads have none.
+        This version has kernels for the CPU only: tensors on another device are refused.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -74,6 +74,9 @@ def fuse(
     else:
         if num_threads is not None:
             raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
+        if heads.heatmap.device.type not in ("cpu", "meta"):
+            device = heads.heatmap.device
+            raise ValueError(f"heatmap: expected device cpu, for which there are kernels, got {device}; use .cpu()")
         from .ops import fuse as fuse_tensors
 
         result = fuse_tensors(*(head.detach() for head in tensors), *arguments)
@@ -126,29 +129,34 @@ def class_ids(things: Iterable[int] | Any, classes: int) -> tuple[int, ...]:
 
 def image_size(heads: Heads, size: tuple[int, int] | None) -> tuple[int, int]:
     """(H, W) in pixels, checked against the heads."""
+    name = "size" if size is not None else "semantic" if heads.has_labels else "stride"
     if size is None:
-        size = heads.default_size
-    elif not isinstance(size, Sequence) or len(size) != 2:
-        raise ValueError(f"size: expected (H, W), got {size!r}")
-    elif not all(hasattr(side, "__index__") for side in size):  # no int(): torch.compile brings symbols
-        raise TypeError(f"size: expected two integers, got {size!r}")
-    elif heads.has_labels and tuple(size) != heads.default_size:
-        raise ValueError(f"size: expected {heads.default_size}, that of the labels, got {tuple(size)}")
-    height, width = size
+        height, width = heads.default_size
+    else:
+        height, width = _two_integers(size)
+        if heads.has_labels and (height, width) != heads.default_size:
+            raise ValueError(f"size: expected {heads.default_size}, that of the labels, got {(height, width)}")
     h, w = heads.heatmap.shape[-2:]
     if height < 1 or width < 1 or height > heads.stride * h or width > heads.stride * w:
         raise ValueError(
-            f"size: expected 1 to {heads.stride * h} by 1 to {heads.stride * w} pixels for {h} x {w} nodes at "
+            f"{name}: expected 1 to {heads.stride * h} by 1 to {heads.stride * w} pixels for {h} x {w} nodes at "
             f"stride {heads.stride}, got {height} x {width}"
         )
     return height, width
 
 
+def _two_integers(size: Any) -> tuple[int, int]:
+    size = size.tolist() if isinstance(size, np.ndarray) else size
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(f"size: expected (H, W), got {size!r}")
+    if not all(hasattr(side, "__index__") for side in size):  # no int(): torch.compile brings symbols
+        raise TypeError(f"size: expected two integers, got {size!r}")
+    height, width = (int(side) if isinstance(side, np.integer) else side for side in size)
+    return height, width
+
+
 def op_arguments(params: FuseParams, keypoints: int) -> tuple[Any, ...]:
     """The parameters in the order of the fuse op."""
-    kappa = params.kappa if isinstance(params.kappa, tuple) else (params.kappa,) * keypoints
-    if len(kappa) != keypoints:
-        raise ValueError(f"kappa: expected one value or one for each of {keypoints} keypoints, got {len(kappa)}")
     return (
         params.long_steps,
         params.long_short_steps,
@@ -160,7 +168,7 @@ def op_arguments(params: FuseParams, keypoints: int) -> tuple[Any, ...]:
         float(params.peak_threshold),
         params.max_candidates,
         params.middle_steps,
-        [float(value) for value in kappa],
+        list(params.kappas(keypoints)),
         params.oks_cell,
         float(params.instance_threshold),
         float(params.nms_radius),

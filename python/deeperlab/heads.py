@@ -95,7 +95,7 @@ RECTANGLE = Graph(
 """The paper's ablation (Table 6): four box corners in a two-way ring, clockwise edges first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Heads:
     """Raw outputs of the five heads on a grid of h × w nodes; a leading batch dimension N is optional.
 
@@ -132,6 +132,8 @@ class Heads:
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
+        if type(self.stride).__module__ == "numpy":
+            object.__setattr__(self, "stride", self.stride.tolist())  # type: ignore[attr-defined]
         if isinstance(self.stride, bool) or not isinstance(self.stride, int):
             raise TypeError(f"stride: expected an int, got {self.stride!r}")
         if self.stride < 1:

@@ -14,21 +14,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment of a panoptic map: an instance, or all pixels of one class that belong to no instance."""
+    """One segment of a panoptic map: an instance, or all pixels of one class that belong to no instance.
+
+    Attributes:
+        id: Its value in `Panoptic.to_ids()`: the instance number, then numbers that follow the last instance.
+        isthing: Also True for orphans: pixels of a thing class that no instance claimed.
+        score: Mean Expected-OKS of the keypoints; None for stuff and orphans.
+        area: Pixels.
+        box: Tight box of the keypoints (x0, y0, x1, y1) in px; None for stuff and orphans.
+        keypoints: (x, y) in px, in the order of the graph; None for stuff and orphans.
+    """
 
     id: int
-    """Its value in `Panoptic.to_ids()`: the instance number, then numbers that follow the last instance."""
     category: int
     isthing: bool
-    """Also True for orphans: pixels of a thing class that no instance claimed."""
     score: float | None
-    """Mean Expected-OKS of the keypoints; None for stuff and orphans."""
     area: int
-    """Pixels."""
     box: tuple[float, float, float, float] | None
-    """Tight box of the keypoints (x0, y0, x1, y1) in px; None for stuff and orphans."""
     keypoints: tuple[tuple[float, float], ...] | None
-    """(x, y) in px, in the order of the graph; None for stuff and orphans."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,28 +40,30 @@ class Panoptic:
 
     Fields are tensors on the device of the heads, or NumPy arrays; without the N where the heads had none. Nothing
     here waits for a GPU until `segments` or a method that says so is used.
+
+    Attributes:
+        semantic: int32 [N, H, W]: the final class of every pixel; −1 where the given labels were void.
+        instance: int32 [N, H, W]: 1 … count, best first; 0 = none.
+        keypoints: float32 [N, M, P, 2]: (x, y) in px; 0 past `count`, as `score` and `area`.
+        score: float32 [N, M].
+        category: int32 [N, M]: the class of each instance; −1 where it has no segment.
+        area: int32 [N, M]: pixels of each instance.
+        class_area: int32 [N, C]: pixels of each class that belong to no instance.
+        count: int32 [N]: instances found.
+        truncated: bool [N]: there were more peaks than `max_candidates` or more instances than `max_instances`.
+        things: The thing classes, ascending.
     """
 
     semantic: Any
-    """int32 [N, H, W]: the final class of every pixel; −1 where the given labels were void."""
     instance: Any
-    """int32 [N, H, W]: 1 … count, best first; 0 = none."""
     keypoints: Any
-    """float32 [N, M, P, 2]: (x, y) in px; 0 past `count`, as all that follows."""
     score: Any
-    """float32 [N, M]."""
     category: Any
-    """int32 [N, M]: the class of each instance; −1 where it has no segment."""
     area: Any
-    """int32 [N, M]: pixels of each instance."""
     class_area: Any
-    """int32 [N, C]: pixels of each class that belong to no instance."""
     count: Any
-    """int32 [N]: instances found."""
     truncated: Any
-    """bool [N]: there were more peaks than `max_candidates` or more instances than `max_instances`."""
     things: tuple[int, ...] = ()
-    """The thing classes, ascending."""
 
     @property
     def batched(self) -> bool:
@@ -69,6 +74,9 @@ class Panoptic:
     def size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         return int(self.semantic.shape[-2]), int(self.semantic.shape[-1])
+
+    def __bool__(self) -> bool:
+        return True  # or `if panoptic:` would ask for len(), which a single image has none of
 
     def __len__(self) -> int:
         self._require_batch("len()")
@@ -113,6 +121,7 @@ class Panoptic:
         """
         void = self.semantic < 0
         if divisor is not None:
+            divisor = divisor.tolist() if isinstance(divisor, np.integer) else divisor
             if isinstance(divisor, bool) or not isinstance(divisor, int):
                 raise TypeError(f"divisor: expected an int or None, got {divisor!r}")
             most = int(self.count.max()) if self.count.shape == () or len(self.count) else 0

@@ -14,70 +14,78 @@ class FuseParams:
     [P] marks the DeeperLab paper's word, [PL] PersonLab's, all others are ours, chosen by measurement
     (docs/tuning.md). `FuseParams.paper()` is the literal reading of the papers.
 
+    Attributes:
+        long_steps: Steps of the long-range offsets by themselves. 0: a box corner often lies off its object, where
+            they are untrained ([PL] 2).
+        long_short_steps: Steps of the long-range target by the short-range offsets [PL].
+        long_voters: Nodes that cast long-range votes: those labelled with a thing class, or all.
+        vote_cell: Least width of a vote cell; the width is max(stride, vote_cell).
+        short_weight: Weight of the short-range score map, a multiple of 1/256.
+        long_weight: Weight of the long-range score map, a multiple of 1/256.
+        radius: R, the radius of the keypoint disks [P].
+        peak_threshold: Least score of a peak, as a share of the votes of one ideal disk, π(R/stride)².
+        max_candidates: Peaks kept per image, best first; more set `truncated`.
+        middle_steps: Steps of the middle-range target by the short-range offsets [PL].
+        kappa: Keypoint fall-off as a share of the instance size; one value, or one per keypoint.
+        oks_cell: Widen the fall-off by the width of a vote cell, without which small instances score 0.
+        instance_threshold: Least instance score of a hypothesis.
+        nms_radius: Greatest distance at which a keypoint is taken for one of an accepted instance [PL].
+        nms_radius_min: Least such distance, for small instances.
+        nms_relative: Between the two the distance is this share of √(smaller box area).
+        box_iou: Boxes that overlap more than this are one instance.
+        max_instances: M, the instances that the result has room for; more set `truncated`.
+        max_distance: Greatest root-mean-square distance of a node's keypoints to its instance's; None: no cut-off
+            [P].
+        majority: Who votes on an instance's class: its thing nodes that fit it, or all its thing pixels [P].
+        fit_area: A node fits when its mean squared keypoint distance is at most max(R², fit_area·box area).
+
     Raises:
         ValueError, TypeError: a value out of bounds, named with what was expected.
     """
 
     # refine: recursive offset refinement [P]
     long_steps: int = 0
-    """Steps of the long-range offsets by themselves. 0: a box corner often lies off its object, where they are
-    untrained ([PL] 2)."""
     long_short_steps: int = 2
-    """Steps of the long-range target by the short-range offsets [PL]."""
 
     # vote: Hough voting [P]
     long_voters: Literal["thing", "all"] = "thing"
-    """Nodes that cast long-range votes: those labelled with a thing class, or all."""
     vote_cell: int = 4
-    """Least width of a vote cell; the width is max(stride, vote_cell)."""
     short_weight: float = 1.0
-    """Weight of the short-range score map, a multiple of 1/256."""
     long_weight: float = 1.0
-    """Weight of the long-range score map, a multiple of 1/256."""
 
     # peaks
     radius: float = 25.0
-    """R, the radius of the keypoint disks [P]."""
     peak_threshold: float = 0.05
-    """Least score of a peak, as a share of the votes of one ideal disk, π(R/stride)²."""
     max_candidates: int = 4096
-    """Peaks kept per image, best first; more set `truncated`."""
 
     # trace
     middle_steps: int = 2
-    """Steps of the middle-range target by the short-range offsets [PL]."""
 
     # rescore: Expected-OKS [P, PL]
     kappa: float | tuple[float, ...] = 0.1
-    """Keypoint fall-off as a share of the instance size; one value, or one per keypoint."""
     oks_cell: bool = True
-    """Widen the fall-off by the width of a vote cell, without which small instances score 0."""
     instance_threshold: float = 0.05
-    """Least instance score of a hypothesis."""
 
     # select: greedy grouping, then box NMS [P]
     nms_radius: float = 10.0
-    """Greatest distance at which a keypoint is taken for one of an accepted instance [PL]."""
     nms_radius_min: float = 2.0
-    """Least such distance, for small instances."""
     nms_relative: float = 0.35
-    """Between the two the distance is this share of √(smaller box area)."""
     box_iou: float = 0.7
-    """Boxes that overlap more than this are one instance."""
     max_instances: int = 1024
-    """M, the instances that the result has room for; more set `truncated`."""
 
     # assign
     max_distance: float | None = None
-    """Greatest root-mean-square distance of a node's keypoints to its instance's; None: no cut-off [P]."""
 
     # merge: majority vote [P]
     majority: Literal["fit", "all"] = "fit"
-    """Who votes on an instance's class: its thing nodes that fit it, or all its thing pixels [P]."""
     fit_area: float = 0.25
-    """A node fits when its mean squared keypoint distance is at most max(R², fit_area·box area)."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # NumPy's numbers, and lists of them, as Python's
+            if type(value).__module__ == "numpy":
+                object.__setattr__(self, name, value.tolist())
+        if isinstance(self.kappa, list):
+            object.__setattr__(self, "kappa", tuple(self.kappa))
         for name, low, high in _INTEGERS:
             _check_integer(name, getattr(self, name), low, high)
         for name, least, most in _REALS:
@@ -92,14 +100,26 @@ class FuseParams:
             )
         if self.max_distance is not None:
             _check_real("max_distance", self.max_distance, 0.0, 1e6)
-        kappas = self.kappa if isinstance(self.kappa, tuple) else (self.kappa,)
-        for value in kappas:
+        if self.kappa == ():
+            raise ValueError("kappa: expected a number, or one for each keypoint, got ()")
+        for value in self.kappa if isinstance(self.kappa, tuple) else (self.kappa,):
             _check_real("kappa", value, 1e-4, 1e4)
         if not isinstance(self.oks_cell, bool):
             raise TypeError(f"oks_cell: expected a bool, got {self.oks_cell!r}")
         for name, allowed in (("long_voters", ("thing", "all")), ("majority", ("fit", "all"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+
+    def kappas(self, keypoints: int) -> tuple[float, ...]:
+        """One κ for each of P keypoints.
+
+        Raises:
+            ValueError: there are some, but not as many.
+        """
+        values = self.kappa if isinstance(self.kappa, tuple) else (self.kappa,) * keypoints
+        if len(values) != keypoints:
+            raise ValueError(f"kappa: expected one value or one for each of {keypoints} keypoints, got {len(values)}")
+        return tuple(float(value) for value in values)
 
     @classmethod
     def paper(cls) -> FuseParams:

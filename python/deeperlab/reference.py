@@ -387,12 +387,13 @@ def merge(label: Array, instance: Array, node_label: Array, node_instance: Array
         fit = (node_instance[n] > 0) & _is_thing(node_label[n], things)
         fit &= node_distance[n] <= reach[n, node_instance[n] - 1]
         taken = instance[n] > 0
+        voting = taken & _is_thing(label[n], things)
         by_node, by_pixel = np.zeros((2, instances, num_classes), np.int64)
         np.add.at(by_node, (node_instance[n][fit] - 1, node_label[n][fit]), 1)
-        np.add.at(by_pixel, (instance[n][taken] - 1, label[n][taken]), 1)
+        np.add.at(by_pixel, (instance[n][voting] - 1, label[n][voting]), 1)
         ballots = np.where(by_node.any(axis=1, keepdims=True) & (not majority_all), by_node, by_pixel)
-        area[n] = by_pixel.sum(axis=1)
-        category[n] = np.where(area[n] > 0, ballots.argmax(axis=1), -1)
+        area[n] = np.bincount(instance[n][taken] - 1, minlength=instances)
+        category[n] = np.where((area[n] > 0) & ballots.any(axis=1), ballots.argmax(axis=1), -1)
         semantic[n][taken] = category[n, instance[n][taken] - 1]
         rest = label[n][~taken & (label[n] >= 0)]
         class_area[n] = np.bincount(rest, minlength=num_classes)
@@ -407,7 +408,6 @@ def fuse(semantic: Array, heatmap: Array, short_range: Array, middle_range: Arra
     count int32 [N]; truncated (by `peaks` or by `select`) bool [N].
     """
     p, (kinds, h, w) = params, heatmap.shape[1:]
-    kappa = p.kappa if isinstance(p.kappa, tuple) else (p.kappa,) * kinds
     node_label, label = argmax(semantic, num_classes=num_classes, stride=stride, nodes=(h, w), size=size)
     target = refine(long_range, short_range, stride=stride, long_steps=p.long_steps,
                     long_short_steps=p.long_short_steps)  # fmt: skip
@@ -420,7 +420,7 @@ def fuse(semantic: Array, heatmap: Array, short_range: Array, middle_range: Arra
     traced = trace(position, candidate, found, middle_range, short_range, edges=edges, stride=stride, size=size,
                    middle_steps=p.middle_steps)  # fmt: skip
     keypoint_score, instance_score = rescore(
-        traced, found, votes, heatmap, stride=stride, vote_cell=p.vote_cell, radius=p.radius, kappa=kappa,
+        traced, found, votes, heatmap, stride=stride, vote_cell=p.vote_cell, radius=p.radius, kappa=p.kappas(kinds),
         oks_cell=p.oks_cell)  # fmt: skip
     keypoints, score, count, truncated = select(
         candidate, found, traced, keypoint_score, instance_score, instance_threshold=p.instance_threshold,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,10 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from .data import archive, coco
-from .fuse import fuse
+from .data import archive, coco, predictions
+from .data.files import FormatError, replace
+from .data.labels import LabelSet
+from .data.png import check_pixels
+from .fuse import fuse, image_size
+from .heads import Heads
 from .panoptic import Panoptic
 from .params import FuseParams
+
+ARRAYS, LISTING = "panoptic.npz", "panoptic.json"
+MARK = "deeperlab fuse"
 
 
 @dataclass(frozen=True)
@@ -30,44 +39,96 @@ class ImageResult:
 
 
 def fuse_file(
-    path: Path, things: Sequence[int], out: Path, *, size: tuple[int, int] | None, params: FuseParams
+    path: Path,
+    things: Sequence[int] | None,
+    out: Path,
+    *,
+    size: tuple[int, int] | None,
+    params: FuseParams,
+    labels: LabelSet | None = None,
 ) -> list[ImageResult]:
-    """Fuse the heads of an NPZ and write PNGs, panoptic.json and panoptic.npz to a folder.
+    """Fuse the heads of an NPZ and write panoptic.npz, PNGs and, last of all, panoptic.json to a folder.
 
-    Images are fused one by one, so that memory does not grow with the batch.
+    Args:
+        path: see `data.archive.load`; `image_ids` in it name the images and their PNGs, else they are numbered.
+        things: the thing classes; None: those of `labels`.
+        out: made if absent.
+        size: (H, W) of the images.
+        params: of the fusion.
+        labels: gives classes their names and ids; None: category id = class + 1.
 
     Raises:
-        FormatError, ValueError, TypeError: heads or an argument that do not fit; nothing is written then.
+        FormatError, ValueError, TypeError: heads or an argument that do not fit, or more pixels than Pillow would read
+            (`PIL.Image.MAX_IMAGE_PIXELS`); nothing is written then.
+        FileExistsError: the heads themselves, or a listing of somebody else's, would be overwritten.
         OSError: a file cannot be read or written.
     """
+    if (out / ARRAYS).resolve() == path.resolve():
+        raise FileExistsError(errno.EEXIST, "are the heads themselves; choose another --out", str(path))
+    check_ours(out, (LISTING,), LISTING, MARK)
     heads = archive.load(path)
-    count = heads.heatmap.shape[0] if heads.batched else 1
+    images = heads.heatmap.shape[0] if heads.batched else 1
+    names = archive.image_ids(path, images)
+    if labels is not None and len(labels) != heads.classes:
+        raise ValueError(
+            f"labels: expected {heads.classes} classes as the heads have, got {len(labels)} of {labels.name}"
+        )
+    if things is None:
+        if labels is None:
+            raise ValueError("things: expected class ids where there are no labels, got none")
+        things = labels.things
+    try:
+        height, width = image_size(heads, size)
+        check_pixels(path, width, height, None)
+        return _fuse_all(heads, names, things, out, (height, width), params, labels)
+    except MemoryError as fault:
+        raise FormatError(path, "too large for the memory") from fault
+
+
+def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:
+    """Only files of an earlier run of the same command are overwritten: their JSON says whose they are.
+
+    Raises:
+        FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`.
+    """
+    present = [out / name for name in names if (out / name).exists()]
+    if not present:
+        return
+    try:
+        ours = json.loads((out / listing).read_bytes())["info"]["description"] == mark
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        fault = f"is there already and not of {mark}; choose another --out"
+        raise FileExistsError(errno.EEXIST, fault, str(present[0]))
+
+
+def _fuse_all(
+    heads: Heads,
+    image_ids: Sequence[coco.ImageId],
+    things: Sequence[int],
+    out: Path,
+    size: tuple[int, int],
+    params: FuseParams,
+    labels: LabelSet | None,
+) -> list[ImageResult]:
     parts = {field.name: getattr(heads, field.name) for field in fields(heads)}
-    stem = path.stem
     results, panoptics, entries = [], [], []
-    for i in range(count):
+    for i, image_id in enumerate(image_ids):
         part = {k: v[i] if heads.batched and isinstance(v, np.ndarray) else v for k, v in parts.items()}
         start = time.perf_counter()
         panoptic = fuse(part, things, size=size, params=params)
         seconds = time.perf_counter() - start
-        name = f"{stem}.png" if count == 1 else f"{stem}_{i:04d}.png"
+        name = f"{image_id}.png" if isinstance(image_id, str) else f"{image_id:012d}.png"
         present = {segment.category for segment in panoptic.segments}
         results.append(ImageResult(name, int(panoptic.count), len(present), 1000 * seconds, bool(panoptic.truncated)))
         panoptics.append(panoptic)
-        entries.append((_annotation(i, name, panoptic), panoptic.to_ids()))
-    categories = [coco.Category(c + 1, f"class {c}", c in set(things)) for c in range(heads.classes)]
+        entries.append(predictions.entry(panoptic, image_id, name, labels=labels))
+    categories = predictions.categories(heads.classes, tuple(things), labels)
     out.mkdir(parents=True, exist_ok=True)
-    coco.write(out / "panoptic.json", out, entries, categories, info={"description": "deeperlab fuse"})
-    coco.replace(out / "panoptic.npz", partial(_write_arrays, panoptics, heads.batched))
+    replace(out / ARRAYS, partial(_write_arrays, panoptics, heads.batched))
+    coco.write(out / LISTING, out, entries, categories, info={"description": MARK})
     return results
-
-
-def _annotation(image_id: int, name: str, panoptic: Panoptic) -> coco.Annotation:
-    segments = tuple(
-        coco.SegmentInfo(info["id"], info["category_id"], area=info["area"], bbox=tuple(info["bbox"]))
-        for info in panoptic.to_coco({c: c + 1 for c in range(panoptic.class_area.shape[-1])})
-    )
-    return coco.Annotation(image_id, name, segments)
 
 
 def _write_arrays(panoptics: Sequence[Panoptic], batched: bool, file: Any) -> None:

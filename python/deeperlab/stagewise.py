@@ -76,7 +76,6 @@ def stages(heads: Heads, things: Sequence[int], size: tuple[int, int], params: F
         size=size,
         middle_steps=params.middle_steps,
     )
-    kappa = params.kappa if isinstance(params.kappa, tuple) else (params.kappa,) * heatmap.shape[1]
     keypoint_score, score = engine.rescore(
         traced,
         count,
@@ -85,7 +84,7 @@ def stages(heads: Heads, things: Sequence[int], size: tuple[int, int], params: F
         stride=stride,
         vote_cell=params.vote_cell,
         radius=params.radius,
-        kappa=kappa,
+        kappa=params.kappas(heatmap.shape[1]),
         oks_cell=params.oks_cell,
     )
     accepted, _, kept, _ = engine.select(

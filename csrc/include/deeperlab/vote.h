@@ -9,7 +9,7 @@
 namespace deeperlab {
 
 // The score map: rows × columns square vote cells of `cell` px; cell (y, x) is centred on pixel (cell·y, cell·x).
-// A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell stay below 2^30.
+// A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell are 2^30 at most.
 struct VoteGrid {
   int cell, rows, columns, fraction_bits;
 

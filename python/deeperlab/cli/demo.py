@@ -49,5 +49,5 @@ def demo(
         f"(class, and instance on things); PQ {percent(result.pq)} %"
     )
     height, width = result.size
-    console.print(f"fuse: {result.milliseconds:.2f} ms for {width} x {height} px, median of {result.calls} calls")
+    console.print(f"fuse: {result.milliseconds:.2f} ms for {height} x {width} px, median of {result.calls} calls")
     console.print(f"wrote {', '.join(result.files)} in {out}", soft_wrap=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, plain, progress_bar
+from .console import ROWS, new_console, new_table, one_line, percent, plain, progress_bar, require_writable
 
 
 def eval(
@@ -40,7 +40,7 @@ def eval(
 
     with one_line(ValueError, OSError):
         if json_out is not None:
-            _require_writable(json_out)
+            require_writable(json_out, annotations, predictions)
         given = None if categories is None else coco.read_categories(categories)
         target = coco.read(annotations, gt_dir, categories=given)
         prediction = coco.read(predictions, pred_dir, categories=target.categories)
@@ -63,16 +63,6 @@ def eval(
     console.print(f"{len(evaluation)} images{left_out}")
     iou = {str(category): value for category, value in result.iou.to_dict()["per_class"].items()}
     _print_report(console, report, iou, {str(c.id): c.name for c in target.categories})
-
-
-def _require_writable(path: Path) -> None:
-    """Before the work, not after it."""
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(path.parent))
-    if path.is_dir():
-        raise IsADirectoryError(21, "is a directory", str(path))
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise PermissionError(13, "permission denied", str(path))
 
 
 def _print_report(

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,11 +29,19 @@ def _class_ids(text: str) -> list[int]:
 
 def fuse(
     heads: Annotated[Path, typer.Argument(metavar="HEADS.npz", help="Raw heads; the keys are the fields of Heads.")],
-    things: Annotated[str, typer.Option(help="The classes that have instances: ids and ranges, as in 0-36,40.")],
     out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")],
+    things: Annotated[
+        str | None, typer.Option(help="The classes that have instances: ids and ranges, as in 0-36,40.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names, category ids and things: coco, cityscapes, vistas, voc, or a file (docs/data.md)."),
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="Of the image in pixels, HEIGHTxWIDTH; by default where the last nodes lie.")
     ] = None,
+    max_candidates: Annotated[int | None, typer.Option(min=1, max=65536, help="Peaks followed up per image.")] = None,
+    max_instances: Annotated[int | None, typer.Option(min=1, max=65535, help="Instances the result holds.")] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="The literal parameters of the paper, for comparison.")
     ] = False,
@@ -40,20 +49,31 @@ def fuse(
     """Turn raw heads, saved by any framework with numpy.savez, into panoptic maps.
 
     HEADS.npz holds semantic [N, C, h, w], heatmap, short_range, middle_range and long_range (float32 or float16; N is
-    optional), and may hold stride (4), num_classes (for integer labels), keypoints and edges. The folder then
-    holds N PNGs with panoptic.json, in COCO's panoptic format (category id = class + 1), and panoptic.npz: semantic,
-    instance, keypoints, score, category, area, class_area and count.
+    optional), and may hold stride (4), num_classes (for integer labels), keypoints and edges, and image_ids [N], by
+    which `deeperlab eval` finds the images. The folder then holds N PNGs with panoptic.json, in COCO's panoptic format
+    (without --labels: category id = class + 1), and panoptic.npz: semantic, instance, keypoints, score, category, area,
+    class_area, count and truncated.
     """
+    from ..data.labels import find
     from ..params import FuseParams
     from ..results import fuse_file
 
     console = new_console()
-    params = FuseParams.paper() if paper else FuseParams()
+    given = {"max_candidates": max_candidates, "max_instances": max_instances}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    params = replace(FuseParams.paper() if paper else FuseParams(), **changes)
     with one_line(ValueError, TypeError, OSError):
-        images = fuse_file(heads, _class_ids(things), out, size=None if size is None else size_of(size), params=params)
+        images = fuse_file(
+            heads,
+            None if things is None else _class_ids(things),
+            out,
+            size=None if size is None else size_of(size),
+            params=params,
+            labels=None if labels is None else find(labels),
+        )
     table = new_table("image", "*instances", "*classes", "*ms", "")
     for image in images:
-        note = "truncated: raise max_candidates or max_instances" if image.truncated else ""
+        note = "truncated: raise --max-candidates or --max-instances" if image.truncated else ""
         table.add_row(image.name, str(image.instances), str(image.classes), f"{image.milliseconds:.1f}", note)
     console.print(table)
     console.print(f"wrote {len(images)} PNGs, panoptic.json and panoptic.npz in {out}", soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, plain, print_rest, progress_bar
+from .console import ROWS, new_console, new_table, one_line, percent, plain, print_rest, progress_bar, require_writable
 
 
 def oracle(
@@ -34,10 +34,11 @@ def oracle(
     from ..oracle import Oracle
 
     with one_line(ValueError, OSError):
-        if json_out is not None and not json_out.absolute().parent.is_dir():
-            raise FileNotFoundError(2, "no such folder", str(json_out.parent))
+        if json_out is not None:
+            require_writable(json_out, annotations)
         given = None if categories is None else coco.read_categories(categories)
-        judge = Oracle(coco.read(annotations, gt_dir, categories=given), stride=stride, radius=radius)
+        data = coco.read(annotations, gt_dir, categories=given)
+        judge = Oracle(data, stride=stride, radius=radius)
         with progress_bar() as progress:
             images = [report.to_dict() for report in progress.track(judge, total=len(judge.data.annotations))]
         report = judge.summary(images)
@@ -52,7 +53,7 @@ def _print_oracle(console: Console, report: dict[str, Any], names: dict[str, str
     console.print(
         f"{len(report['images'])} images; heads of stride {report['stride']}, disks of radius {report['radius']:g} px"
     )
-    table = new_table("PQ %", "*perfect heads", "*ceiling", "*SQ", "*RQ", "*classes")
+    table = new_table("PQ %", "*perfect heads", "*true keypoints", "*SQ", "*RQ", "*classes")
     for group in ("All", "Things", "Stuff"):
         q = pq[group]
         values = (q["pq"], ceiling[group]["pq"], q["sq"], q["rq"])
@@ -84,3 +85,7 @@ def _print_oracle(console: Console, report: dict[str, Any], names: dict[str, str
         console.print(table)
         print_rest(console, len(lost), "lost, the largest are shown")
     console.print(f"{len(lost)} things lost. {report['note']}")
+    console.print(
+        "The ceiling assigns the same heads to the true keypoints, without voting; found keypoints may by chance fit a "
+        "border better."
+    )

@@ -4,3 +4,49 @@
 Annotations, each as `Samples` of one form (`sample`): `segments` (COCO panoptic), `cityscapes`, `vistas`, `voc`,
 `two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are. `labels` knows the classes.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import (
+        archive,
+        cityscapes,
+        coco,
+        label_map,
+        labels,
+        noise,
+        sample,
+        scenes,
+        segments,
+        two_channel,
+        vistas,
+        voc,
+    )
+
+__all__ = [
+    "archive",
+    "cityscapes",
+    "coco",
+    "label_map",
+    "labels",
+    "noise",
+    "predictions",
+    "sample",
+    "scenes",
+    "segments",
+    "two_channel",
+    "vistas",
+    "voc",
+]
+
+
+if not TYPE_CHECKING:  # or a type checker would believe any name
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            import importlib
+
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..heads import STAR, Graph, Heads
-from .files import FormatError, replace
+from .coco import ImageId
+from .files import FormatError, replace, stays_inside
 
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
-OPTIONAL = ("stride", "num_classes", "keypoints", "edges")
+OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids")
 MAX_BYTES = 2**34
 """Least size of what an NPZ claims to unpack to that is refused; a batch of full-resolution heads stays below."""
 
@@ -84,6 +85,23 @@ def load(path: str | os.PathLike[str]) -> Heads:
         )
     except (ValueError, TypeError) as fault:
         raise FormatError(path, str(fault)) from fault
+
+
+def image_ids(path: str | os.PathLike[str], images: int) -> tuple[ImageId, ...]:
+    """What an NPZ that `load` has read calls its images: integers or strings [N]; 0, 1, … where it says nothing.
+
+    Raises:
+        FormatError: other than one distinct name for each image, or one that is no name of a file.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        ids = file["image_ids"] if "image_ids" in file.files else np.arange(images)
+    if ids.shape != (images,) or ids.dtype.kind not in "iuU" or len(set(ids.tolist())) != images:
+        fault = f"image_ids: expected {images} distinct integers or strings, got {ids.dtype} of shape {ids.shape}"
+        raise FormatError(path, fault)
+    for name in ids.tolist():
+        if isinstance(name, str) and not stays_inside(name):
+            raise FormatError(path, f"image_ids: expected names of files, got {name!r}")
+    return tuple(ids.tolist())
 
 
 def _write(arrays: dict[str, Any], file: Any) -> None:

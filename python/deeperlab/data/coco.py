@@ -132,6 +132,7 @@ def read(
         OSError: the file cannot be read.
     """
     root = Field.load(path)
+    listed = "categories" if categories is None else "the categories of the ground truth, or those given"
     follow = categories is not None and isinstance(root.value, dict) and "images" not in root.value
     if categories is None:
         categories = _categories(root.each("categories"), root)
@@ -153,7 +154,7 @@ def read(
             segment = _segment(entry)
             areas.append(entry.get("area", int, float, default=None))
             if segment.category_id not in known:
-                raise entry.fault(f"category_id {segment.category_id} is not in categories")
+                raise entry.fault(f"category_id {segment.category_id} is not in {listed}")
             entry.put(segments, segment.id, segment)
         annotation = Annotation(
             image_id,

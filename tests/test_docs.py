@@ -57,6 +57,20 @@ def test_the_onnx_example_runs(
     assert np.load("street.npy").shape == (100, 150)
 
 
+def test_the_example_of_predictions_runs(make_heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deeperlab.data import coco, predictions
+
+    monkeypatch.chdir(tmp_path)
+    heads = make_heads(seed=1, n=2, classes=19)
+    code = examples(ROOT / "docs" / "data.md")[-1]
+    exec(code, {"deeperlab": deeperlab, "heads": heads, "height": 60, "width": 70, "names": ["a", "b"]})
+    data = coco.read("predictions.json", "predictions")
+    assert [data.ids(annotation).shape for annotation in data.annotations] == [(60, 70), (60, 70)]
+    batch = deeperlab.fuse(heads, [1])
+    with pytest.raises(TypeError, match="panoptic: expected a single image, got a batch of 2"):
+        predictions.entry(batch, 1, "a.png")
+
+
 @pytest.mark.parametrize("stride", [2, 4, 8])
 def test_the_recipe_for_half_pixel_heads_is_right(stride: int) -> None:
     """On offsets to one keypoint, which are linear in the pixel, it is exact but for the extrapolated border."""

@@ -446,3 +446,12 @@ def test_the_published_example_of_tf_models_gives_its_figure(realdata: Path) -> 
         other = predicted[annotation.image_id]
         metric.update((prediction.ids(other), other.segments), (target.ids(annotation), annotation.segments))
     assert metric.compute().all.pq == pytest.approx(0.6740486629, abs=5e-11)
+
+
+def test_a_label_set_is_a_mapping_of_categories() -> None:
+    from deeperlab.data import labels
+
+    voc = labels.preset("voc")
+    assert PanopticQuality(voc).categories == {c.id: c.isthing for c in voc.categories}  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="categories: expected a mapping of id to isthing, got list"):
+        PanopticQuality([1, 2])  # type: ignore[arg-type]

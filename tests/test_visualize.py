@@ -369,3 +369,10 @@ def test_supervision_itself_takes_them() -> None:
     assert isinstance(found, sv.Detections)
     assert len(found) == 5
     assert len(found[found.confidence > 2]) == 0
+
+
+def test_a_map_alone_is_no_panoptic() -> None:
+    from deeperlab import visualize
+
+    with pytest.raises(TypeError, match=r"panoptic: expected a Panoptic or \(category, instance\), got ndarray"):
+        visualize.overlay(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.int32))

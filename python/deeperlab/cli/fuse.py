@@ -76,4 +76,8 @@ def fuse(
         note = "truncated: raise --max-candidates or --max-instances" if image.truncated else ""
         table.add_row(image.name, str(image.instances), str(image.classes), f"{image.milliseconds:.1f}", note)
     console.print(table)
+    if images and not any(image.instances for image in images):
+        console.print(
+            "no instances: are offsets in image pixels, x before y, keypoint minus pixel, and heatmaps logits?"
+        )
     console.print(f"wrote {len(images)} PNGs, panoptic.json and panoptic.npz in {out}", soft_wrap=True)

@@ -97,12 +97,16 @@ class Metric:
     """Sums over images, a row per category; the base of all metrics here.
 
     Args:
-        categories: category id → is it a thing?
+        categories: category id → is it a thing? Or a `deeperlab.data.labels.LabelSet`.
     """
 
     _columns: int
 
     def __init__(self, categories: Mapping[int, bool]) -> None:
+        if hasattr(categories, "categories"):  # a label set
+            categories = {category.id: category.isthing for category in categories.categories}
+        if not isinstance(categories, Mapping):
+            raise TypeError(f"categories: expected a mapping of id to isthing, got {type(categories).__name__}")
         self.categories = {int(category): bool(thing) for category, thing in categories.items()}
         self._sums: NDArray[np.float64] = np.zeros((len(self.categories), self._columns))
 

@@ -26,7 +26,12 @@ def array(value: Any) -> NDArray[Any]:
 
 def maps(panoptic: Any) -> tuple[Map, Map]:
     """Contiguous (category, instance) [H, W] of a `Panoptic` or of a pair."""
-    pair = panoptic if isinstance(panoptic, (tuple, list)) else (panoptic.semantic, panoptic.instance)
+    if isinstance(panoptic, (tuple, list)):
+        pair: Any = panoptic
+    elif hasattr(panoptic, "semantic") and hasattr(panoptic, "instance"):
+        pair = panoptic.semantic, panoptic.instance
+    else:
+        raise TypeError(f"panoptic: expected a Panoptic or (category, instance), got {type(panoptic).__name__}")
     if len(pair) != 2:
         raise ValueError(f"panoptic: expected a Panoptic or (category, instance), got {len(pair)} values")
     category, instance = (array(m) for m in pair)

@@ -60,8 +60,8 @@ def overlay(
         places,
         instance,
         shades(_colours(kinds, places, known)),
-        stuff=inputs.weight(opacity * 2 / 3),
         thing=inputs.weight(opacity),
+        stuff=inputs.weight(opacity * 2 / 3),
         num_threads=num_threads,
     )
     if text and drawn.size:

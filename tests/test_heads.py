@@ -268,6 +268,11 @@ def test_heads_compare_by_identity_and_say_what_they_hold(make_heads: Any) -> No
     assert heads == heads
     assert heads != make_heads()
     assert len({heads, heads}) == 1
+    assert repr(heads).startswith("Heads(semantic=float32[1, 6, 17, 19], heatmap=float32[1, 5, 17, 19], ")
+    assert repr(heads).endswith("long_range=float32[1, 10, 17, 19], stride=4, num_classes=6)")
+    panoptic = deeperlab.fuse(heads, [1])
+    assert repr(panoptic).startswith("Panoptic(semantic=int32[1, 65, 73], ")
+    assert panoptic[0]
 
 
 def test_numbers_of_numpy_are_numbers(make_heads: Any) -> None:

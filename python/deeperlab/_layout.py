@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +35,15 @@ def dtype_of(array: Any) -> str:
 def shape_of(array: Any) -> list[int]:
     """As people write it."""
     return list(array.shape)
+
+
+def described(owner: Any) -> str:
+    """A dataclass of arrays in one line: dtypes and shapes instead of numbers."""
+    parts = []
+    for field in fields(owner):
+        value = getattr(owner, field.name)
+        parts.append(f"{field.name}={dtype_of(value)}{shape_of(value)}" if hasattr(value, "dtype") else "")
+    return f"{type(owner).__name__}({', '.join(part for part in parts if part)})"
 
 
 def sequence(name: str, values: Any) -> Iterable[Any]:

@@ -14,9 +14,7 @@ from ._nearest import nearest
 SHARE_FLOOR = 0.05
 """Added to a class share before the logarithm: an absent class has a logit of −3.
 
-The floor decides where a border falls between two nodes once the logits are interpolated. Things PQ of the fusion on
-11 drawn scenes (340 things, perfect heads) with floors of 1e-4, 0.01, 0.02, 0.05, 0.1:
-stride 2 .977 .977 .977 .977 .977, stride 4 .880 .903 .904 .906 .907, stride 8 .733 .749 .757 .763 .762.
+The floor decides where a border falls between two nodes once the logits are interpolated; docs/tuning.md has the figures.
 """
 
 

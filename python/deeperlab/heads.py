@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ._layout import COMPONENTS, dtype_of, kind_of, offset_channels, positions, sequence, shape_of, take
+from ._layout import COMPONENTS, described, dtype_of, kind_of, offset_channels, positions, sequence, shape_of, take
 
 MAX_KEYPOINTS = 32
 MAX_EDGES = 256
@@ -95,7 +95,7 @@ RECTANGLE = Graph(
 """The paper's ablation (Table 6): four box corners in a two-way ring, clockwise edges first."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Heads:
     """Raw outputs of the five heads on a grid of h × w nodes; a leading batch dimension N is optional.
 
@@ -106,7 +106,8 @@ class Heads:
     All offsets are in image pixels whatever the stride, x first: channel 2k is horizontal, 2k + 1 vertical.
 
     Args:
-        semantic: logits [N, C, h, w], or integer class labels [N, H, W] at image resolution.
+        semantic: logits [N, C, h, w], or integer class labels [N, H, W] at image resolution; labels outside [0, C) are
+            void.
         heatmap: logits [N, P, h, w]; sigmoid = inside the disk around keypoint k.
         short_range: [N, 2P, h, w], keypoint − pixel, valid inside the disk.
         middle_range: [N, 2E, h, w], target keypoint − pixel, valid in the disk of the edge's source.
@@ -142,6 +143,9 @@ class Heads:
             raise TypeError(f"graph: expected a deeperlab.Graph, got {type(self.graph).__name__}")
         self._check_types()
         self._check_shapes()
+
+    def __repr__(self) -> str:
+        return f"{described(self)[:-1]}, stride={self.stride}, num_classes={self.classes})"
 
     def _check_types(self) -> None:
         """Five tensors, or five arrays, of one floating dtype on one device; labels may be integers."""

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._layout import described
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -18,6 +20,7 @@ class Segment:
 
     Attributes:
         id: Its value in `Panoptic.to_ids()`: the instance number, then numbers that follow the last instance.
+        category: The class, 0 … C − 1.
         isthing: Also True for orphans: pixels of a thing class that no instance claimed.
         score: Mean Expected-OKS of the keypoints; None for stuff and orphans.
         area: Pixels.
@@ -34,7 +37,7 @@ class Segment:
     keypoints: tuple[tuple[float, float], ...] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Panoptic:
     """A panoptic map, or a batch of N of them. M is `FuseParams.max_instances`.
 
@@ -74,6 +77,9 @@ class Panoptic:
     def size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         return int(self.semantic.shape[-2]), int(self.semantic.shape[-1])
+
+    def __repr__(self) -> str:
+        return f"{described(self)[:-1]}, things={self.things})"
 
     def __bool__(self) -> bool:
         return True  # or `if panoptic:` would ask for len(), which a single image has none of

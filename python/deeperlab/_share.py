@@ -14,7 +14,7 @@ from ._nearest import nearest
 SHARE_FLOOR = 0.05
 """Added to a class share before the logarithm: an absent class has a logit of −3.
 
-The floor decides where a border falls between two nodes once the logits are interpolated; docs/tuning.md has the figures.
+The floor decides where a border falls between two nodes once the logits are interpolated; figures in docs/tuning.md.
 """
 
 

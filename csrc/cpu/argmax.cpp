@@ -31,9 +31,10 @@ void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, 
         return;
       }
       for (int i = 0; i < length; ++i) {
+        const Between at = between_corners(pixel_of_run(first, i), shape.stride);
         Best best = no_class();
         for (int c = 0; c < shape.classes; ++c) {
-          best.offer(interpolate(logits.plane<T>(n, c), pixel_of_run(first, i), shape.stride), c);
+          best.offer(sample(logits.plane<T>(n, c), at), c);
         }
         row[x + i] = best.label;
       }

@@ -22,18 +22,9 @@ struct Best {
 
 DEEPERLAB_HD inline Best no_class() { return {float_from_bits(0xff800000u), 0}; }
 
-// A logit at a pixel, interpolated between the corners of its cell.
-template <class T>
-DEEPERLAB_HD inline float interpolate(const Plane<T>& logit, Cell cell, int stride) {
-  const float fx = float(cell.past_x) / float(stride);
-  const float fy = float(cell.past_y) / float(stride);
-  const int y = cell.y, x = cell.x;
-  const float top = cell.past_x == 0 ? logit(y, x) : blend(logit(y, x), logit(y, x + 1), fx);
-  if (cell.past_y == 0) {
-    return top;
-  }
-  const float bottom = cell.past_x == 0 ? logit(y + 1, x) : blend(logit(y + 1, x), logit(y + 1, x + 1), fx);
-  return blend(top, bottom, fy);
+// Where a pixel lies between the nodes, from integers: exact remainders, one division each.
+DEEPERLAB_HD inline Between between_corners(Cell cell, int stride) {
+  return {cell.y, cell.x, float(cell.past_y) / float(stride), float(cell.past_x) / float(stride)};
 }
 
 // Integer labels: what is no class is void, -1: no thing, in no segment.

@@ -42,7 +42,7 @@ DEEPERLAB_HD inline float expected_oks(const int64_t* votes, const VoteGrid& gri
 template <class T>
 DEEPERLAB_HD inline float probability(const Plane<T>& logit, const Shape& shape, Point at) {
   const auto read = [&](int y, int x) { return sigmoid(logit(y, x)); };
-  return sample(read, shape.h, shape.w, at / float(shape.stride));
+  return sample(read, between_nodes(at / float(shape.stride), shape.h, shape.w));
 }
 
 namespace cpu {

@@ -53,30 +53,39 @@ struct View {
 // a at f = 0, towards b at f = 1.
 DEEPERLAB_HD inline float blend(float a, float b, float f) { return a * (1.0f - f) + b * f; }
 
-// Bilinear sample at `at` (in nodes, clamped to the h × w grid) of read(y, x): horizontally, then vertically.
-// A neighbour of weight zero is not read, so that one NaN or -inf does not spread.
-template <class Read>
-DEEPERLAB_HD inline float sample(const Read& read, int h, int w, Point at) {
+// Where a position lies between nodes: its upper left node and how far it is past it, in nodes.
+struct Between {
+  int y, x;
+  float fy, fx;  // [0, 1)
+};
+
+// `at` is in nodes and is clamped to the h × w grid.
+DEEPERLAB_HD inline Between between_nodes(Point at, int h, int w) {
   const float gx = clamp(at.x, 0.0f, float(w - 1));
   const float gy = clamp(at.y, 0.0f, float(h - 1));
-  const int x = int(gx);
-  const int y = int(gy);
-  const float fx = gx - float(x);
-  const float fy = gy - float(y);
-  const float top = fx == 0.0f ? read(y, x) : blend(read(y, x), read(y, x + 1), fx);
-  if (fy == 0.0f) {
+  const int x = int(gx), y = int(gy);
+  return {y, x, gy - float(y), gx - float(x)};
+}
+
+// Bilinear sample of read(y, x): horizontally, then vertically. A neighbour of weight zero is not read, so that one NaN
+// or -inf does not spread.
+template <class Read>
+DEEPERLAB_HD inline float sample(const Read& read, Between at) {
+  const float top = at.fx == 0.0f ? read(at.y, at.x) : blend(read(at.y, at.x), read(at.y, at.x + 1), at.fx);
+  if (at.fy == 0.0f) {
     return top;
   }
-  const float bottom = fx == 0.0f ? read(y + 1, x) : blend(read(y + 1, x), read(y + 1, x + 1), fx);
-  return blend(top, bottom, fy);
+  const int y = at.y + 1;
+  const float bottom = at.fx == 0.0f ? read(y, at.x) : blend(read(y, at.x), read(y, at.x + 1), at.fx);
+  return blend(top, bottom, at.fy);
 }
 
 // The offset (x, y) that channels 2k and 2k + 1 of a head hold at `position` (px); stride px between nodes.
 template <class T>
 DEEPERLAB_HD inline Point sample_offset(const View& head, int64_t n, int k, int h, int w, float stride,
                                         Point position) {
-  const Point at = position / stride;
-  return {sample(head.plane<T>(n, 2 * k), h, w, at), sample(head.plane<T>(n, 2 * k + 1), h, w, at)};
+  const Between at = between_nodes(position / stride, h, w);
+  return {sample(head.plane<T>(n, 2 * k), at), sample(head.plane<T>(n, 2 * k + 1), at)};
 }
 
 // A pixel seen from the grid: its upper left node and how far it lies past it (px, 0 .. stride − 1). Where a

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
@@ -143,3 +144,47 @@ def _as_tensors() -> Callable[..., Heads]:
 @pytest.fixture(name="assert_same")
 def _assert_same() -> Callable[..., None]:
     return assert_same
+
+
+@pytest.fixture
+def releases_gil() -> Callable[[Callable[[], Any]], bool]:
+    """Whether, while one thread makes the call, another runs Python: it counts to a hundred before the call ends."""
+
+    def check(call: Callable[[], Any]) -> bool:
+        running, done, seen = threading.Event(), threading.Event(), 0
+
+        def work() -> None:
+            running.set()
+            call()
+            done.set()
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)  # without a release the main thread would not run before the call ends
+        try:
+            thread = threading.Thread(target=work)
+            thread.start()
+            running.wait()
+            while not done.is_set() and seen <= 100:
+                seen += 1
+            thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        return seen > 100
+
+    return check
+
+
+@pytest.fixture
+def tf_models(realdata: Path) -> tuple[dict[int, bool], list[tuple[Any, Any]]]:
+    """The published example: categories, and (prediction, ground truth) of its four photos."""
+    from deeperlab.data import coco
+
+    folder = realdata / "tf_models_deeplab_eval"
+    target = coco.read(folder / "coco_gt.json", folder / "coco_gt")
+    prediction = coco.read(folder / "coco_pred.json", folder / "coco_pred")
+    predicted = {a.image_id: a for a in prediction.annotations}
+    pairs = [
+        ((prediction.ids(predicted[a.image_id]), predicted[a.image_id].segments), (target.ids(a), a.segments))
+        for a in target.annotations
+    ]
+    return {c.id: c.isthing for c in target.categories}, pairs

@@ -608,6 +608,19 @@ def test_parameters_out_of_bounds(name: str, value: Any) -> None:
             FuseParams(**{name: given})
 
 
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("end", [0, 1], ids=["least", "greatest"])
+def test_bounds_are_allowed_and_taken(name: str, end: int, make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
+    """Also by the engine, which has bounds of its own where a value indexes memory."""
+    heads = make_heads(n=1, h=3, w=4)
+    partner = {"nms_radius": {"nms_radius_min": 0.0}, "nms_radius_min": {"nms_radius": 1e6}}.get(name, {})
+    params = FuseParams(**{**partner, name: BOUNDS[name][end]})
+    assert getattr(params, name) == BOUNDS[name][end]
+    result = deeperlab.fuse(heads, THINGS, params=params)
+    assert result.score.shape == (1, params.max_instances)
+    assert_same(deeperlab.fuse(as_tensors(heads), THINGS, params=params), result)
+
+
 @pytest.mark.parametrize("name", REALS)
 def test_integers_that_no_float_can_hold(name: str) -> None:
     with refused(ValueError, name, f"to {BOUNDS[name][1]:g}", str(10**400)[:20]):

@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeperlab.data import coco
 from deeperlab.metrics import (
     Evaluation,
     MeanIoU,
@@ -302,15 +301,11 @@ def test_the_authors_photos_give_their_figures(realdata: Path, names: list[str],
     assert (result.pq.all.pq, result.pq.all.sq, result.pq.all.rq) == pytest.approx(figures, abs=1e-7)
 
 
-def test_the_published_example_of_tf_models_gives_its_figures(realdata: Path) -> None:
-    folder = realdata / "tf_models_deeplab_eval"
-    target = coco.read(folder / "coco_gt.json", folder / "coco_gt")
-    prediction = coco.read(folder / "coco_pred.json", folder / "coco_pred")
-    predicted = {a.image_id: a for a in prediction.annotations}
-    metric = ParsingCovering({c.id: c.isthing for c in target.categories})
-    for annotation in target.annotations:
-        other = predicted[annotation.image_id]
-        metric.update((prediction.ids(other), other.segments), (target.ids(annotation), annotation.segments))
+def test_the_published_example_of_tf_models_gives_its_figures(tf_models: Any) -> None:
+    categories, pairs = tf_models
+    metric = ParsingCovering(categories)
+    for prediction, target in pairs:
+        metric.update(prediction, target)
     pixel, normalised = metric.compute().pixel, metric.compute().normalised
     assert (pixel.all.n, pixel.things.n, pixel.stuff.n) == (6, 4, 2)
     assert pixel.all.pc == pytest.approx(0.68210561, abs=1e-8)

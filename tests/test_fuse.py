@@ -135,31 +135,10 @@ def test_calls_from_several_threads_do_not_meet(make_heads: Any, as_tensors: Any
 
 
 @pytest.mark.parametrize("kind", ["tensors", "arrays"])
-def test_the_gil_is_released(kind: str, make_heads: Any, as_tensors: Any) -> None:
-    """While one thread fuses, another runs Python: it counts on during at least one call."""
+def test_the_gil_is_released(kind: str, make_heads: Any, as_tensors: Any, releases_gil: Any) -> None:
     heads = make_heads(seed=0, h=401, w=401, classes=20)
     heads = as_tensors(heads) if kind == "tensors" else heads
-    running, done, seen = threading.Event(), threading.Event(), []
-
-    def fuse() -> None:
-        running.set()
-        deeperlab.fuse(heads, THINGS)
-        done.set()
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1000)  # without a release the main thread would not run before the call ends
-    try:
-        thread = threading.Thread(target=fuse)
-        thread.start()
-        running.wait()
-        while not done.is_set():
-            seen.append(1)
-            if len(seen) > 100:
-                break
-        thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert len(seen) > 100
+    assert releases_gil(lambda: deeperlab.fuse(heads, THINGS))
 
 
 def test_a_mapping_and_a_five_tuple_are_heads_too(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:

@@ -436,15 +436,11 @@ def test_match_names_segments_by_their_position() -> None:
     assert matching.spurious == ((1, 1),)
 
 
-def test_the_published_example_of_tf_models_gives_its_figure(realdata: Path) -> None:
-    folder = realdata / "tf_models_deeplab_eval"
-    target = coco.read(folder / "coco_gt.json", folder / "coco_gt")
-    prediction = coco.read(folder / "coco_pred.json", folder / "coco_pred")
-    predicted = {a.image_id: a for a in prediction.annotations}
-    metric = PanopticQuality({c.id: c.isthing for c in target.categories})
-    for annotation in target.annotations:
-        other = predicted[annotation.image_id]
-        metric.update((prediction.ids(other), other.segments), (target.ids(annotation), annotation.segments))
+def test_the_published_example_of_tf_models_gives_its_figure(tf_models: Any) -> None:
+    categories, pairs = tf_models
+    metric = PanopticQuality(categories)
+    for prediction, target in pairs:
+        metric.update(prediction, target)
     assert metric.compute().all.pq == pytest.approx(0.6740486629, abs=5e-11)
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from typing import Any
 
 import numpy as np
@@ -162,25 +160,6 @@ def test_bad_maps_are_refused_by_name() -> None:
         overlap(*[good] * 5)
 
 
-def test_the_gil_is_released() -> None:
-    """While one thread counts, another runs Python: it counts on during at least one call."""
+def test_the_gil_is_released(releases_gil: Any) -> None:
     ids = np.random.default_rng(0).permutation(1000 * 1000).reshape(1000, 1000)
-    running, done, seen = threading.Event(), threading.Event(), []
-
-    def count() -> None:
-        running.set()
-        overlap(ids, ids)
-        done.set()
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1000)  # without a release the main thread would not run before the call ends
-    try:
-        thread = threading.Thread(target=count)
-        thread.start()
-        running.wait()
-        while not done.is_set() and len(seen) <= 100:
-            seen.append(1)
-        thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert len(seen) > 100
+    assert releases_gil(lambda: overlap(ids, ids))

@@ -39,26 +39,6 @@ DEFAULTS: dict[str, Any] = {
 }
 # The literal reading of the papers: refinement 2/2/2, all voters, a fixed radius, no cell term, majority of all pixels.
 PAPER = {"long_steps": 2, "long_voters": "all", "oks_cell": False, "nms_radius_min": 10.0, "majority": "all"}
-BOUNDS: dict[str, tuple[Any, Any]] = {
-    "long_steps": (0, 64),
-    "long_short_steps": (0, 64),
-    "middle_steps": (0, 64),
-    "vote_cell": (1, 1024),
-    "max_candidates": (1, 65536),
-    "max_instances": (1, 65535),
-    "short_weight": (0.0, 8.0),
-    "long_weight": (0.0, 8.0),
-    "radius": (1.0, 4096.0),
-    "peak_threshold": (0.0, 1e6),
-    "kappa": (1e-4, 1e4),
-    "instance_threshold": (0.0, 1.0),
-    "nms_radius": (2.0, 1e6),
-    "nms_radius_min": (0.0, 10.0),
-    "nms_relative": (0.0, 1e3),
-    "box_iou": (0.0, 1.0),
-    "max_distance": (0.0, 1e6),
-    "fit_area": (0.0, 1e6),
-}
 THINGS = (1, 3, 4)
 
 
@@ -102,18 +82,6 @@ def test_params_are_frozen_values() -> None:
 def test_a_changed_copy_is_checked_too() -> None:
     with pytest.raises(ValueError, match=r"\Aradius: expected 1 to 4096, got 0"):
         replace(FuseParams(), radius=0.0)
-
-
-@pytest.mark.parametrize("name", BOUNDS)
-@pytest.mark.parametrize("end", [0, 1], ids=["least", "greatest"])
-def test_bounds_are_allowed_and_taken(name: str, end: int, make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
-    """Also by the engine, which has bounds of its own where a value indexes memory."""
-    heads = make_heads(n=1, h=3, w=4)
-    params = FuseParams(**{name: BOUNDS[name][end]})
-    assert getattr(params, name) == BOUNDS[name][end]
-    result = deeperlab.fuse(heads, THINGS, params=params)
-    assert result.score.shape == (1, params.max_instances)
-    assert_same(deeperlab.fuse(as_tensors(heads), THINGS, params=params), result)
 
 
 def test_one_kappa_is_that_of_every_keypoint(graph: Any, make_heads: Any, assert_same: Any) -> None:

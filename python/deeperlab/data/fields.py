@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -117,8 +118,5 @@ def _noun(value: Any) -> str:
 
 
 def _toml(data: bytes) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib.loads(data.decode())
-    raise NotImplementedError
+    tomllib = importlib.import_module("tomllib")  # by its name: Python 3.10, where nobody comes here, has none
+    return tomllib.loads(data.decode())

@@ -104,7 +104,7 @@ struct ArrayFace {
     return py::array_t<T>(std::vector<py::ssize_t>(sizes.begin(), sizes.end()), data, owner);
   }
 
-  cpu::Parallel parallel() const { return {&run_on_threads, threads}; }
+  cpu::Parallel parallel() const { return {&run_on_threads, threads, simd()}; }
 
  private:
   // Large memory sits on a 2 MiB boundary and asks for huge pages; see tensors.h.

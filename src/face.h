@@ -7,9 +7,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "arguments.h"
-#include "parallel.h"
+#include "simd.h"
 
 namespace deeperlab::binding {
 
@@ -17,6 +18,27 @@ template <class Face>
 using ArrayOf = typename Face::Array;
 
 using Sizes = std::initializer_list<int64_t>;
+
+constexpr const char* simd_names[] = {"plain", "baseline", "avx2", "avx512"};
+
+// The form of the stages that this process runs: the best for its machine, or the one that DEEPERLAB_SIMD names. Read
+// once, at the first call.
+inline cpu::Simd simd() {
+  static const cpu::Simd chosen = [] {
+    const char* wanted = std::getenv("DEEPERLAB_SIMD");
+    const cpu::Simd best = cpu::best_simd();
+    if (wanted == nullptr || *wanted == '\0') {
+      return best;
+    }
+    const auto name = std::find(std::begin(simd_names), std::end(simd_names), std::string(wanted));
+    require(name != std::end(simd_names), "DEEPERLAB_SIMD: expected plain, baseline, avx2 or avx512, got ", wanted);
+    const auto level = cpu::Simd(name - std::begin(simd_names));
+    require(level <= best, "DEEPERLAB_SIMD: expected at most ", simd_names[int(best)],
+            ", the best this machine has, got ", wanted);
+    return level;
+  }();
+  return chosen;
+}
 
 template <class Face>
 Ints sizes_of(const ArrayOf<Face>& array) {

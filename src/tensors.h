@@ -67,7 +67,7 @@ struct TensorFace {
     return {[](const cpu::Parallel&, int64_t n, int64_t grain, cpu::Parallel::Range range, void* closure) {
               torch::stable::parallel_for(0, n, grain, [=](int64_t begin, int64_t end) { range(closure, begin, end); });
             },
-            0};
+            0, simd()};
   }
 
  private:

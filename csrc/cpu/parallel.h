@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a loop runs on several threads: a callback that the binding provides. Tasks write to places of their own, so
-// results do not depend on the number of threads; tasks do not throw.
+// How a loop runs: on several threads, by a callback that the binding provides, and with which instructions. Tasks
+// write to places of their own, so results do not depend on the number of threads; tasks do not throw.
 #pragma once
 
 #include <cstdint>
 
 namespace deeperlab::cpu {
 
+// The form of a stage that runs. plain: the readable loops, the truth for the others, which are one fast form compiled
+// for the instructions that every machine of an architecture has (baseline), for AVX2 and for AVX-512.
+enum class Simd : uint8_t { plain, baseline, avx2, avx512 };
+
 struct Parallel {
   using Range = void (*)(void* closure, int64_t begin, int64_t end);
   // Covers [0, n) with calls of range(closure, begin, end), at least `grain` long where possible.
   void (*run)(const Parallel& self, int64_t n, int64_t grain, Range range, void* closure);
   int threads;  // for `run`; 0 where the binding's thread pool has a setting of its own
+  Simd simd;
 };
 
 // Calls task(i) for every i in [0, n); about `grain` tasks are worth a thread.

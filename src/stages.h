@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "face.h"
+#include "nodes.h"
 
 namespace deeperlab::binding {
 
@@ -24,6 +25,20 @@ Shape shape_of_votes(const A& votes, const char* nodes, int64_t h, int64_t w, in
   return make_shape(Face::extent(votes, 0), 1, h, w, stride, (rows - 2) * cell + 1, (columns - 2) * cell + 1,
                     {nodes, "votes"});
 }
+
+// A stage by itself works on every node.
+template <class Face>
+struct EveryNode {
+  ArrayOf<Face> column, count;
+  cpu::Nodes nodes;
+
+  EveryNode(const Face& face, const Shape& shape)
+      : column(Face::template make<int32_t>({shape.images, shape.h, shape.w})),
+        count(Face::template make<int32_t>({shape.images, shape.h})),
+        nodes{out<int32_t, Face>(column), out<int32_t, Face>(count)} {
+    cpu::choose_all(shape, nodes, face.parallel());
+  }
+};
 
 inline void require_pair(const char* name, const Ints& pair) {
   require(pair.size() == 2, name, ": expected two integers, got ", pair.size());
@@ -62,8 +77,9 @@ A refine(const Face& face, const A& long_range, const A& short_range, int64_t st
   const View long_view = head<Face>(long_range, "long_range", long_range, {n, 2 * p, h, w});
   const View short_view = head<Face>(short_range, "short_range", long_range, {n, 2 * p, h, w});
   A target = Face::template make<float>({n, p, h, w, 2});
+  const EveryNode<Face> every(face, shape);
   [[maybe_unused]] const typename Face::Release release;
-  cpu::refine(long_view, short_view, shape, int(p), params, out<Point, Face>(target), face.parallel());
+  cpu::refine(long_view, short_view, shape, int(p), params, every.nodes, out<Point, Face>(target), face.parallel());
   return target;
 }
 
@@ -89,9 +105,10 @@ A vote(const Face& face, const A& heatmap, const A& short_range, const A& target
   const VoteGrid grid = vote_grid(shape, params);
   A votes = Face::template make<int64_t>({n, p, grid.rows, grid.columns});
   const A scratch = Face::template make<uint8_t>({cpu::vote_scratch_bytes(shape, int(p), params)});
+  const EveryNode<Face> every(face, shape);
   [[maybe_unused]] const typename Face::Release release;
-  cpu::vote(heatmap_view, short_view, targets, labels, make_things(things, max_classes), shape, int(p), params,
-            out<int64_t, Face>(votes), out<char, Face>(scratch), face.parallel());
+  cpu::vote(heatmap_view, short_view, targets, every.nodes, labels, make_things(things, max_classes), shape, int(p),
+            params, out<int64_t, Face>(votes), out<char, Face>(scratch), face.parallel());
   return votes;
 }
 
@@ -249,10 +266,12 @@ std::tuple<A, A, A> assign(const Face& face, const A& target, const A& node_labe
   const int32_t* counts = indices<Face>(count, "count", {n}, 0, m);
   std::tuple result{Face::template make<int32_t>({n, h, w}), Face::template make<float>({n, h, w}),
                     Face::template make<int32_t>({n, height, width})};
+  const A scratch = Face::template make<uint8_t>({cpu::assign_scratch_bytes(shape, int(p), params)});
+  const EveryNode<Face> every(face, shape);
   [[maybe_unused]] const typename Face::Release release;
-  cpu::assign(targets, node_labels, labels, points, counts, make_things(things, max_classes), shape, int(p), params,
-              out<int32_t, Face>(std::get<0>(result)), out<float, Face>(std::get<1>(result)),
-              out<int32_t, Face>(std::get<2>(result)), face.parallel());
+  cpu::assign(targets, every.nodes, node_labels, labels, false, points, counts, make_things(things, max_classes), shape,
+              int(p), params, out<int32_t, Face>(std::get<0>(result)), out<float, Face>(std::get<1>(result)),
+              out<int32_t, Face>(std::get<2>(result)), out<char, Face>(scratch), face.parallel());
   return result;
 }
 
@@ -286,8 +305,9 @@ std::tuple<A, A, A, A> merge(const Face& face, const A& label, const A& instance
   std::tuple result{Face::template make<int32_t>({n, height, width}), Face::template make<int32_t>({n, m}),
                     Face::template make<int32_t>({n, m}), Face::template make<int32_t>({n, num_classes})};
   const A scratch = Face::template make<uint8_t>({cpu::merge_scratch_bytes(shape, params)});
+  const EveryNode<Face> every(face, shape);
   [[maybe_unused]] const typename Face::Release release;
-  cpu::merge(labels, instances, node_labels, node_instances, distances, points, counts,
+  cpu::merge(labels, instances, node_labels, node_instances, distances, every.nodes, false, points, counts,
              make_things(things, num_classes), shape, int(p), params, out<int32_t, Face>(std::get<0>(result)),
              out<int32_t, Face>(std::get<1>(result)), out<int32_t, Face>(std::get<2>(result)),
              out<int32_t, Face>(std::get<3>(result)), out<char, Face>(scratch), face.parallel());

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A row of pixels, cell by cell: what a pixel finds around it changes only from node to node.
+// Rows of pixels, cell by cell: what a pixel finds around it changes only from node to node.
 #pragma once
 
 #include <algorithm>
 
+#include "deeperlab/argmax.h"
 #include "deeperlab/view.h"
 
 namespace deeperlab::cpu {
@@ -33,6 +34,100 @@ void visit_cells(int y, int width, int stride, int h, int w, const Visit& visit)
   if (x < width) {
     cell.past_x = 0;
     visit(cell, x, width - x);
+  }
+}
+
+// The fast forms go through a map by rows of cells: most cells have one value, that of their node; the others are
+// looked at again, all pixels of a cell at a time.
+
+constexpr int max_fast_stride = 16;
+constexpr int max_cell_pixels = max_fast_stride * max_fast_stride;
+
+// Whether the fast forms serve: cells small enough, and rows of more nodes than the widest vector has lanes.
+inline bool has_fast_cells(const Shape& shape) { return shape.stride <= max_fast_stride && shape.w > 16; }
+
+// The pixels of a cell, row by row, for every cell alike.
+struct CellPixels {
+  int count, padded;  // padded: to whole vectors of 16
+  float fx[max_cell_pixels], fy[max_cell_pixels];
+  int32_t weight[4][max_cell_pixels];  // of the corners: top left, top right, bottom left, bottom right; sum stride²
+
+  explicit CellPixels(int stride) : count(stride * stride), padded((count + 15) / 16 * 16) {
+    for (int i = 0; i < padded; ++i) {  // what lies past `count` repeats the first pixel
+      const int y = i < count ? i / stride : 0, x = i < count ? i % stride : 0;
+      const Between at = between_corners({0, 0, y, x}, stride);
+      fx[i] = at.fx;
+      fy[i] = at.fy;
+      weight[0][i] = (stride - y) * (stride - x);
+      weight[1][i] = (stride - y) * x;
+      weight[2][i] = y * (stride - x);
+      weight[3][i] = y * x;
+    }
+  }
+};
+
+// The pixel rows [begin, end) that belong to node row y, and the part of a cell that lies in the image.
+struct CellRow {
+  int begin, end;
+  int past;  // pixels of a row from here on lie at or past the last node
+
+  CellRow(const Shape& shape, int y)
+      : begin(int(std::min<int64_t>(int64_t(y) * shape.stride, shape.height))),
+        end(y == shape.h - 1 ? shape.height : std::min(begin + shape.stride, shape.height)),
+        past(int(std::min<int64_t>(int64_t(shape.w - 1) * shape.stride, shape.width))) {}
+
+  int width_of(const Shape& shape, int x) const { return std::min(shape.stride, shape.width - x * shape.stride); }
+};
+
+// Fills the pixels of node row y of a map [H, W]: cells with value(x); where a neighbour is missing, at and past the
+// last nodes, run(first, length, to) writes a run of pixels, which all rows past the last node repeat.
+template <class Value, class Run>
+void fill_cells(const Shape& shape, int y, int32_t* map, const Value& value, const Run& run) {
+  const CellRow rows(shape, y);
+  if (rows.begin >= rows.end) {
+    return;
+  }
+  const int s = shape.stride, width = shape.width;
+  int32_t* const top = map + int64_t(rows.begin) * width;
+  if (y == shape.h - 1) {
+    visit_cells(rows.begin, width, s, shape.h, shape.w,
+                [&](Cell first, int x, int length) { run(first, length, top + x); });
+  } else {
+    int x = 0, i = 0;
+    if (s == 4) {  // the paper's stride: four pixels are one store
+      for (; x + 4 <= rows.past; x += 4, ++i) {
+        std::fill_n(top + x, 4, value(i));
+      }
+    }
+    for (; x < rows.past; x += s, ++i) {
+      std::fill(top + x, top + std::min(x + s, rows.past), value(i));
+    }
+  }
+  for (int i = rows.begin + 1; i < rows.end; ++i) {
+    std::copy(top, top + width, map + int64_t(i) * width);
+  }
+  for (int i = rows.begin; i < rows.end && rows.past < width && y < shape.h - 1; ++i) {
+    int32_t* const last = map + int64_t(i) * width + rows.past;
+    run({y, shape.w - 1, i - rows.begin, 0}, width - rows.past, last);
+  }
+}
+
+// Copies the pixels of a cell between `cell` (rows of `stride`) and its place in a map [H, W].
+inline void write_cell(const Shape& shape, int y, int x, const int32_t* cell, int32_t* map) {
+  const CellRow rows(shape, y);
+  const int columns = rows.width_of(shape, x);
+  for (int i = 0; i < rows.end - rows.begin && columns > 0; ++i) {
+    const int32_t* from = cell + i * shape.stride;
+    std::copy(from, from + columns, map + int64_t(rows.begin + i) * shape.width + int64_t(x) * shape.stride);
+  }
+}
+
+inline void read_cell(const Shape& shape, int y, int x, const int32_t* map, int32_t* cell) {
+  const CellRow rows(shape, y);
+  const int columns = rows.width_of(shape, x);
+  for (int i = 0; i < rows.end - rows.begin && columns > 0; ++i) {
+    const int32_t* from = map + int64_t(rows.begin + i) * shape.width + int64_t(x) * shape.stride;
+    std::copy(from, from + columns, cell + i * shape.stride);
   }
 }
 

@@ -4,12 +4,14 @@
 #include <algorithm>
 
 #include "deeperlab/scratch.h"
+#include "nodes.h"
 
 namespace deeperlab::cpu {
 namespace {
 
 // What lies between the stages. The label map needs no place: it is refined in place into the semantic map.
 struct Layout {
+  Nodes nodes;                          // those that make a difference
   int32_t *node_label, *node_instance;  // [N, h, w]
   float* node_distance;                 // [N, h, w]
   Point* target;                        // [N, P, h, w]
@@ -28,6 +30,7 @@ Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, voi
   const int64_t seeds = int64_t(shape.images) * params.max_candidates;
   const int p = graph.keypoints;
   Layout at{};
+  at.nodes = {scratch.take<int32_t>(nodes), scratch.take<int32_t>(int64_t(shape.images) * shape.h)};
   at.node_label = scratch.take<int32_t>(nodes);
   at.node_instance = scratch.take<int32_t>(nodes);
   at.node_distance = scratch.take<float>(nodes);
@@ -40,7 +43,8 @@ Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, voi
   at.score = scratch.take<float>(seeds);
   at.count = scratch.take<int32_t>(shape.images);
   at.stage = scratch.take<char>(std::max({vote_scratch_bytes(shape, p, params), peaks_scratch_bytes(shape, p, params),
-                                          select_scratch_bytes(shape, params), merge_scratch_bytes(shape, params)}));
+                                          select_scratch_bytes(shape, params), assign_scratch_bytes(shape, p, params),
+                                          merge_scratch_bytes(shape, params)}));
   at.bytes = scratch.bytes();
   return at;
 }
@@ -58,19 +62,25 @@ void fuse(const Heads& heads, const Graph& graph, const Things& things, const Sh
   int32_t* label = out.semantic;
 
   argmax(heads.semantic, shape, at.node_label, label, parallel);
-  refine(heads.long_range, heads.short_range, shape, p, params, at.target, parallel);
-  vote(heads.heatmap, heads.short_range, at.target, at.node_label, things, shape, p, params, at.votes, at.stage,
-       parallel);
+  const bool label_of_nodes = is_floating(heads.semantic.type);
+  if (label_of_nodes && !params.all_voters) {
+    choose_nodes(at.node_label, things, shape, at.nodes, parallel);
+  } else {
+    choose_all(shape, at.nodes, parallel);
+  }
+  refine(heads.long_range, heads.short_range, shape, p, params, at.nodes, at.target, parallel);
+  vote(heads.heatmap, heads.short_range, at.target, at.nodes, at.node_label, things, shape, p, params, at.votes,
+       at.stage, parallel);
   peaks(at.votes, shape, p, params, at.candidate, at.position, at.count, out.truncated, at.stage, parallel);
   trace(at.candidate, at.position, at.count, heads.middle_range, heads.short_range, graph, shape, params, at.keypoints,
         parallel);
   rescore(at.keypoints, at.count, at.votes, heads.heatmap, shape, p, params, at.keypoint_score, at.score, parallel);
   select(at.candidate, at.count, at.keypoints, at.keypoint_score, at.score, shape, p, params, out.keypoints, out.score,
          out.count, out.truncated, at.stage, parallel);
-  assign(at.target, at.node_label, label, out.keypoints, out.count, things, shape, p, params, at.node_instance,
-         at.node_distance, out.instance, parallel);
-  merge(label, out.instance, at.node_label, at.node_instance, at.node_distance, out.keypoints, out.count, things, shape,
-        p, params, out.semantic, out.category, out.area, out.class_area, at.stage, parallel);
+  assign(at.target, at.nodes, at.node_label, label, label_of_nodes, out.keypoints, out.count, things, shape, p, params,
+         at.node_instance, at.node_distance, out.instance, at.stage, parallel);
+  merge(label, out.instance, at.node_label, at.node_instance, at.node_distance, at.nodes, label_of_nodes, out.keypoints,
+        out.count, things, shape, p, params, out.semantic, out.category, out.area, out.class_area, at.stage, parallel);
 }
 
 }  // namespace deeperlab::cpu

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "cells.h"
 #include "deeperlab/scratch.h"
-#include "parallel.h"
+#include "lanes.h"
+#include "nodes.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -34,60 +36,194 @@ int32_t winner(const int32_t* votes, int classes) {
   return *most > 0 ? int32_t(most - votes) : -1;
 }
 
+// Votes of the thing nodes of an image for the classes of their instances.
+void cast_ballots(const int32_t* node_label, const int32_t* node_instance, const float* node_distance,
+                  const Nodes& nodes, int64_t n, const Point* keypoints, const Things& things, const Shape& shape,
+                  int keypoint_count, const Params& params, int32_t* ballots) {
+  for (int64_t y = n * shape.h; y < (n + 1) * shape.h; ++y) {
+    for (int64_t i = y * shape.w; i < y * shape.w + nodes.count[y]; ++i) {
+      const int64_t node = y * shape.w + nodes.column[i];
+      const int32_t j = node_instance[node], own = node_label[node];
+      if (j > 0 && things.has(own)) {
+        const Box box = box_of(keypoints + int64_t(j - 1) * keypoint_count, keypoint_count);
+        if (fits(node_distance[node], box.area(), keypoint_count, params)) {
+          ++ballots[int64_t(j) * shape.classes + own];
+        }
+      }
+    }
+  }
+}
+
+// What a band of rows counts and writes. An instance's class is `decided` by nodes (-1: not yet).
+struct Band {
+  const int32_t* label;     // [H, W]
+  const int32_t* instance;  // [H, W]
+  const int32_t* decided;   // [M]
+  int32_t* semantic;        // [H, W]; may be `label`
+  int32_t* areas;           // [M + 1]
+  int32_t* orphans;         // [C]
+
+  void count(int32_t own, int32_t j, int32_t pixels) const {
+    areas[j] += pixels;
+    if (j == 0 && own >= 0) {
+      orphans[own] += pixels;
+    }
+  }
+
+  int32_t final_label(int32_t own, int32_t j) const { return j > 0 && decided[j - 1] >= 0 ? decided[j - 1] : own; }
+
+  // The plain form.
+  void merge_run(int64_t begin, int64_t length) const {
+    for (int64_t i = begin; i < begin + length; ++i) {
+      const int32_t own = label[i], j = instance[i];
+      count(own, j, 1);
+      semantic[i] = final_label(own, j);
+    }
+  }
+};
+
+// The fast form, in place: runs of cells with one label and one instance are counted together, and written only where
+// the class changes.
+template <class L>
+struct CellMerger {
+  using Int = typename L::Int;
+
+  const Shape& shape;
+  const Band& band;
+  const int32_t* node_label;
+  const int32_t* node_instance;
+
+  void merge_run_in_place(int64_t begin, int length) const {
+    for (int64_t i = begin; i < begin + length; ++i) {
+      const int32_t own = band.label[i], j = band.instance[i];
+      band.count(own, j, 1);
+      const int32_t last = band.final_label(own, j);
+      if (last != own) {
+        band.semantic[i] = last;
+      }
+    }
+  }
+
+  void merge_row(int y) const {
+    const CellRow rows(shape, y);
+    const int w = shape.w, s = shape.stride;
+    const auto merge_pixels = [&](int begin, int end) {  // columns
+      for (int i = rows.begin; i < rows.end; ++i) {
+        merge_run_in_place(int64_t(i) * shape.width + begin, end - begin);
+      }
+    };
+    if (rows.begin >= rows.end) {
+      return;
+    }
+    if (y == shape.h - 1) {
+      return merge_pixels(0, shape.width);
+    }
+    const int32_t* labels = node_label + int64_t(y) * w;
+    const int32_t* instances = node_instance + int64_t(y) * w;
+    const auto merge_cells = [&](int x, int cells) {  // of one label; where that is a thing, of one instance
+      const int32_t own = labels[x];
+      const int begin = std::min(x * s, shape.width), end = std::min((x + cells) * s, shape.width);
+      const int64_t first = int64_t(rows.begin) * shape.width + begin;
+      if (begin < end) {
+        const int32_t j = band.instance[first], last = band.final_label(own, j);
+        band.count(own, j, (end - begin) * (rows.end - rows.begin));
+        for (int i = rows.begin; i < rows.end && last != own; ++i) {
+          std::fill(band.semantic + int64_t(i) * shape.width + begin, band.semantic + int64_t(i) * shape.width + end,
+                    last);
+        }
+      }
+    };
+    int64_t done = 0;
+    visit_blocks(w - 1, L::count, [&](int64_t x) {
+      const auto alike = [&](const int32_t* map) {
+        const Int here = load<Int>(map + x);
+        return bits_equal(here, load<Int>(map + x + 1)) & bits_equal(here, load<Int>(map + x + w)) &
+               bits_equal(here, load<Int>(map + x + w + 1));
+      };
+      uint32_t whole = alike(labels) & alike(instances);
+      if (whole == all_bits<Int>) {
+        merge_cells(int(done), int(x + L::count - done));
+      } else {
+        for (int64_t i = done; i < x + L::count; ++i) {
+          if (whole >> (i - x) & 1u) {
+            merge_cells(int(i), 1);
+          } else {
+            merge_pixels(std::min(int(i) * s, shape.width), std::min(int(i + 1) * s, shape.width));
+          }
+        }
+      }
+      done = x + L::count;
+    });
+    merge_pixels(rows.past, shape.width);
+  }
+};
+
 }  // namespace
 
 int64_t merge_scratch_bytes(const Shape& shape, const Params& params) { return lay_out(shape, params, nullptr).bytes; }
 
 void merge(const int32_t* label, const int32_t* instance, const int32_t* node_label, const int32_t* node_instance,
-           const float* node_distance, const Point* keypoints, const int32_t* count, const Things& things,
-           const Shape& shape, int keypoint_count, const Params& params, int32_t* semantic, int32_t* category,
-           int32_t* area, int32_t* class_area, void* scratch, const Parallel& parallel) {
-  const int64_t nodes = int64_t(shape.h) * shape.w, pixels = int64_t(shape.height) * shape.width;
+           const float* node_distance, const Nodes& nodes, bool label_of_nodes, const Point* keypoints,
+           const int32_t* count, const Things& things, const Shape& shape, int keypoint_count, const Params& params,
+           int32_t* semantic, int32_t* category, int32_t* area, int32_t* class_area, void* scratch,
+           const Parallel& parallel) {
+  const int64_t plane = int64_t(shape.h) * shape.w, pixels = int64_t(shape.height) * shape.width;
   const int64_t places = params.max_instances, classes = shape.classes;
   const Layout layout = lay_out(shape, params, scratch);
-
-  // Pixels of every instance, and of every class outside instances.
-  parallel_for(parallel, int64_t(shape.images) * bands, 1, [&](int64_t task) {
-    const int64_t n = task / bands, band = task % bands;
-    int32_t* areas = layout.areas + task * (places + 1);
-    int32_t* orphans = layout.orphans + task * classes;
-    std::fill(areas, areas + places + 1, 0);
-    std::fill(orphans, orphans + classes, 0);
-    const int64_t begin = n * pixels + shape.height * band / bands * shape.width;
-    const int64_t end = n * pixels + shape.height * (band + 1) / bands * shape.width;
-    for (int64_t i = begin; i < end; ++i) {
-      ++areas[instance[i]];
-      if (instance[i] == 0 && label[i] >= 0) {
-        ++orphans[label[i]];
-      }
-    }
-  });
+  const bool fast = parallel.simd != Simd::plain && label_of_nodes && semantic == label && has_fast_cells(shape);
 
   parallel_for(parallel, shape.images, 1, [&](int64_t n) {
     int32_t* ballots = layout.ballots + n * (places + 1) * classes;
     std::fill(ballots, ballots + (count[n] + 1) * classes, 0);
     if (!params.majority_all) {
-      for (int64_t i = n * nodes; i < (n + 1) * nodes; ++i) {
-        const int32_t j = node_instance[i];
-        if (j > 0 && things.has(node_label[i])) {
-          const Point* own = keypoints + (n * places + j - 1) * keypoint_count;
-          if (fits(node_distance[i], box_of(own, keypoint_count).area(), keypoint_count, params)) {
-            ++ballots[j * classes + node_label[i]];
-          }
+      cast_ballots(node_label, node_instance, node_distance, nodes, n, keypoints + n * places * keypoint_count, things,
+                   shape, keypoint_count, params, ballots);
+    }
+    for (int64_t j = 0; j < places; ++j) {
+      category[n * places + j] = j < count[n] ? winner(ballots + (j + 1) * classes, int(classes)) : -1;
+    }
+  });
+
+  parallel_for(parallel, int64_t(shape.images) * bands, 1, [&](int64_t task) {
+    const int64_t n = task / bands, index = task % bands;
+    const Band band{label + n * pixels,
+                    instance + n * pixels,
+                    category + n * places,
+                    semantic + n * pixels,
+                    layout.areas + task * (places + 1),
+                    layout.orphans + task * classes};
+    std::fill(band.areas, band.areas + places + 1, 0);
+    std::fill(band.orphans, band.orphans + classes, 0);
+    if (fast) {
+      with_simd(parallel.simd, [&](auto lanes) {
+        const CellMerger<decltype(lanes)> merger{shape, band, node_label + n * plane, node_instance + n * plane};
+        for (int64_t y = shape.h * index / bands; y < shape.h * (index + 1) / bands; ++y) {
+          merger.merge_row(int(y));
         }
-      }
+      });
+    } else {
+      const int64_t begin = shape.height * index / bands, end = shape.height * (index + 1) / bands;
+      band.merge_run(begin * shape.width, (end - begin) * shape.width);
     }
-    bool all_decided = true;
-    for (int64_t j = 1; j <= places; ++j) {
-      int32_t total = 0;
+  });
+
+  parallel_for(parallel, shape.images, 1, [&](int64_t n) {
+    int32_t* ballots = layout.ballots + n * (places + 1) * classes;
+    const auto total = [&](const int32_t* counts, int64_t length, int64_t i) {
+      int32_t sum = 0;
       for (int band = 0; band < bands; ++band) {
-        total += layout.areas[(n * bands + band) * (places + 1) + j];
+        sum += counts[(n * bands + band) * length + i];
       }
-      area[n * places + j - 1] = total;
-      category[n * places + j - 1] = total > 0 ? winner(ballots + j * classes, int(classes)) : -1;
-      all_decided = all_decided && (total == 0 || category[n * places + j - 1] >= 0);
+      return sum;
+    };
+    bool undecided = false;
+    for (int64_t j = 1; j <= places; ++j) {
+      int32_t& own = category[n * places + j - 1];
+      area[n * places + j - 1] = total(layout.areas, places + 1, j);
+      undecided = undecided || (area[n * places + j - 1] > 0 && own < 0);
+      own = area[n * places + j - 1] > 0 ? own : -1;
     }
-    if (!all_decided) {  // where no node had a vote, all pixels do
+    if (undecided) {  // where no node had a vote, all pixels do
       for (int64_t i = n * pixels; i < (n + 1) * pixels; ++i) {
         const int32_t j = instance[i];
         if (j > 0 && category[n * places + j - 1] < 0 && things.has(label[i])) {
@@ -99,20 +235,12 @@ void merge(const int32_t* label, const int32_t* instance, const int32_t* node_la
           category[n * places + j - 1] = winner(ballots + j * classes, int(classes));
         }
       }
+      for (int64_t i = n * pixels; i < (n + 1) * pixels; ++i) {
+        semantic[i] = instance[i] > 0 ? category[n * places + instance[i] - 1] : semantic[i];
+      }
     }
     for (int64_t c = 0; c < classes; ++c) {
-      int32_t total = 0;
-      for (int band = 0; band < bands; ++band) {
-        total += layout.orphans[(n * bands + band) * classes + c];
-      }
-      class_area[n * classes + c] = total;
-    }
-  });
-
-  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
-    const int64_t begin = n * pixels + int64_t(y) * shape.width;
-    for (int64_t i = begin; i < begin + shape.width; ++i) {
-      semantic[i] = instance[i] > 0 ? category[n * places + instance[i] - 1] : label[i];
+      class_area[n * classes + c] = total(layout.orphans, classes, c);
     }
   });
 }

@@ -1,21 +1,178 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "deeperlab/refine.h"
 
-#include "parallel.h"
+#include <algorithm>
+#include <cstdlib>
+
+#include "lanes.h"
+#include "nodes.h"
 
 namespace deeperlab::cpu {
+namespace {
+
+// The plain form.
+template <class T>
+void refine_row(const View& long_range, const View& short_range, int64_t n, int k, int y, const int32_t* column,
+                int32_t count, const Shape& shape, const Params& params, Point* target) {
+  for (int32_t i = 0; i < count; ++i) {
+    target[i] = refine_node<T>(long_range, short_range, n, k, y, column[i], shape, params);
+  }
+}
+
+// The fast form: neighbours in a row of a plane are fetched together, as one word.
+
+// from[offset] and the element after it, for each lane.
+template <class V, class T>
+void load_pairs(const T* from, int64_t step, Vector<int32_t, lanes_of<V>> offset, V& first, V& second) {
+  for (int i = 0; i < lanes_of<V>; ++i) {
+    first[i] = to_float(from[offset[i]]);
+    second[i] = to_float(from[offset[i] + step]);
+  }
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx512f")]] inline void load_pairs(const float* from, const Vector<int32_t, 16>& offset,
+                                                  Vector<float, 16>& first, Vector<float, 16>& second) {
+  __m256i index[2];
+  memcpy(index, &offset, sizeof index);
+  const __m512i none = _mm512_setzero_si512();  // the forms without a mask begin undefined, and GCC 12 warns of it
+  const __m512i low = _mm512_mask_i32gather_epi64(none, 0xff, index[0], from, 4);
+  const __m512i high = _mm512_mask_i32gather_epi64(none, 0xff, index[1], from, 4);
+  first = even_lanes(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
+  second = odd_lanes(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
+}
+
+[[gnu::target("avx2")]] inline void load_pairs(const float* from, const Vector<int32_t, 8>& offset,
+                                               Vector<float, 8>& first, Vector<float, 8>& second) {
+  const auto* words = reinterpret_cast<const long long*>(from);
+  const auto index = reinterpret_cast<__m256i>(offset);
+  const __m256i low = _mm256_i32gather_epi64(words, _mm256_castsi256_si128(index), 4);
+  const __m256i high = _mm256_i32gather_epi64(words, _mm256_extracti128_si256(index, 1), 4);
+  first = even_lanes(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
+  second = odd_lanes(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
+}
+#endif
+
+// A plane of at least 2 × 2 nodes, sampled at many positions.
+template <class L, class T>
+struct Sampler {
+  using Float = typename L::Float;
+  using Int = typename L::Int;
+
+  int h, w;
+  float stride;
+  bool power;  // of two: then to multiply by 1/stride gives the bits of a division
+
+  struct At {
+    Int top, bottom;  // offsets of the left nodes
+    Float fx, fy;
+    Int shifted;  // the last column: there the pair begins one node to the left
+  };
+
+  At locate(Float px, Float py, int32_t row, int32_t column) const {
+    const float inverse = 1.0f / stride;
+    const Float gx = clamp_lanes(power ? px * inverse : px / stride, 0.0f, float(w - 1));
+    const Float gy = clamp_lanes(power ? py * inverse : py / stride, 0.0f, float(h - 1));
+    const Int x = __builtin_convertvector(gx, Int), y = __builtin_convertvector(gy, Int);
+    const Int last = (w - 2) + Int{};
+    const Int left = x > last ? last : x;
+    const Int below = y > h - 2 ? y : y + 1;
+    return {y * row + left * column, below * row + left * column, gx - __builtin_convertvector(x, Float),
+            gy - __builtin_convertvector(y, Float), x - left};
+  }
+
+  static Float blended(Float a, Float b, Float f) { return a * (1.0f - f) + b * f; }
+
+  Float sample(const Plane<T>& plane, const At& at) const {
+    Float a, b, c, d;
+    if constexpr (std::is_same_v<T, float> && L::count > 4) {
+      if (plane.column == 1) {
+        load_pairs(plane.data, at.top, a, b);
+        load_pairs(plane.data, at.bottom, c, d);
+        return interpolate(a, b, c, d, at);
+      }
+    }
+    load_pairs(plane.data, plane.column, at.top, a, b);
+    load_pairs(plane.data, plane.column, at.bottom, c, d);
+    return interpolate(a, b, c, d, at);
+  }
+
+  // As `sample` of view.h: neighbours of weight zero take no part.
+  static Float interpolate(Float a, Float b, Float c, Float d, const At& at) {
+    a = at.shifted == 0 ? a : b;
+    c = at.shifted == 0 ? c : d;
+    const Float top = at.fx == 0.0f ? a : blended(a, b, at.fx);
+    const Float bottom = at.fx == 0.0f ? c : blended(c, d, at.fx);
+    return at.fy == 0.0f ? top : blended(top, bottom, at.fy);
+  }
+};
+
+template <class L, class T>
+void refine_row_fast(const View& long_range, const View& short_range, int64_t n, int k, int y, const int32_t* column,
+                     int32_t count, const Shape& shape, const Params& params, Point* target) {
+  using Float = typename L::Float;
+  using Int = typename L::Int;
+  const Sampler<L, T> sampler{shape.h, shape.w, float(shape.stride), (shape.stride & (shape.stride - 1)) == 0};
+  const auto follow = [&](const View& head, int steps, Float& x, Float& y) {
+    for (int step = 0; step < steps; ++step) {
+      const auto at = sampler.locate(x, y, int32_t(head.row), int32_t(head.column));
+      x = x + sampler.sample(head.plane<T>(n, 2 * k), at);
+      y = y + sampler.sample(head.plane<T>(n, 2 * k + 1), at);
+    }
+  };
+  const Plane<T> dx = long_range.plane<T>(n, 2 * k), dy = long_range.plane<T>(n, 2 * k + 1);
+  const auto refine = [&](const int32_t* columns, Point* to) {
+    const Int nodes = load<Int>(columns);
+    Float px, py;
+    for (int i = 0; i < L::count; ++i) {
+      px[i] = dx(y, nodes[i]);
+      py[i] = dy(y, nodes[i]);
+    }
+    px = __builtin_convertvector(nodes * shape.stride, Float) + px;
+    py = float(y * int64_t(shape.stride)) + py;
+    follow(long_range, params.long_steps, px, py);
+    follow(short_range, params.long_short_steps, px, py);
+    store(to, interleave_low(px, py));
+    store(to + L::count / 2, interleave_high(px, py));
+  };
+  int32_t i = 0;
+  for (; i + L::count <= count; i += L::count) {
+    refine(column + i, target + i);
+  }
+  if (i < count) {
+    int32_t columns[L::count] = {};  // the rest of the lanes refine the first node, for nobody
+    Point targets[L::count];
+    std::copy(column + i, column + count, columns);
+    refine(columns, targets);
+    std::copy(targets, targets + (count - i), target + i);
+  }
+}
+
+// Offsets within a plane, and pixels, must fit into 32 bits, and pairs of nodes must exist.
+bool fits_lanes(const View& head, const Shape& shape) {
+  const int64_t reach = std::abs(head.row) * (shape.h - 1) + std::abs(head.column) * (shape.w - 1);
+  return shape.h >= 2 && shape.w >= 2 && reach < INT32_MAX && int64_t(shape.w) * shape.stride < INT32_MAX;
+}
+
+}  // namespace
 
 void refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
-            Point* target, const Parallel& parallel) {
+            const Nodes& nodes, Point* target, const Parallel& parallel) {
+  const bool fast = parallel.simd != Simd::plain && fits_lanes(long_range, shape) && fits_lanes(short_range, shape);
   with_float_type(long_range.type, [&](auto element) {
     using T = decltype(element);
     parallel_rows(parallel, int64_t(shape.images) * keypoints, shape.h, shape.w, [&](int64_t plane, int y) {
-      const int64_t n = plane / keypoints;
+      const int64_t n = plane / keypoints, row = n * shape.h + y;
       const int k = int(plane % keypoints);
-      Point* row = target + (plane * shape.h + y) * shape.w;
-      for (int x = 0; x < shape.w; ++x) {
-        row[x] = refine_node<T>(long_range, short_range, n, k, y, x, shape, params);
+      const int32_t* column = nodes.column + row * shape.w;
+      Point* to = target + (plane * shape.h + y) * shape.w;
+      if (!fast) {
+        return refine_row<T>(long_range, short_range, n, k, y, column, nodes.count[row], shape, params, to);
       }
+      with_simd(parallel.simd, [&](auto lanes) {
+        refine_row_fast<decltype(lanes), T>(long_range, short_range, n, k, y, column, nodes.count[row], shape, params,
+                                            to);
+      });
     });
   });
 }

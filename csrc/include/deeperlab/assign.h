@@ -64,12 +64,16 @@ DEEPERLAB_HD inline int32_t assign_pixel(const int32_t* node_label, const int32_
 
 namespace cpu {
 
-// target [N, P, h, w] (px), node_label [N, h, w], label [N, H, W], keypoints [N, M, P] (px), count [N]
-// -> node_instance (1-based, 0: none), node_distance (px², +inf: none) [N, h, w], instance [N, H, W].
+int64_t assign_scratch_bytes(const Shape& shape, int keypoint_count, const Params& params);
+
+// target [N, P, h, w] (px, of the entries of `nodes`), node_label [N, h, w], label [N, H, W], keypoints [N, M, P] (px),
+// count [N] -> node_instance (1-based, 0: none), node_distance (px², +inf: none) [N, h, w], instance [N, H, W].
 // A node takes the instance of least distance, keypoints in index order; the first minimum wins, NaN never.
-void assign(const Point* target, const int32_t* node_label, const int32_t* label, const Point* keypoints,
-            const int32_t* count, const Things& things, const Shape& shape, int keypoint_count, const Params& params,
-            int32_t* node_instance, float* node_distance, int32_t* instance, const Parallel& parallel);
+// label_of_nodes: where the corners of a cell have one label, its pixels have it too (argmax of logits).
+void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, const int32_t* label,
+            bool label_of_nodes, const Point* keypoints, const int32_t* count, const Things& things, const Shape& shape,
+            int keypoint_count, const Params& params, int32_t* node_instance, float* node_distance, int32_t* instance,
+            void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -20,13 +20,15 @@ namespace cpu {
 int64_t merge_scratch_bytes(const Shape& shape, const Params& params);
 
 // label, instance [N, H, W], node_label, node_instance, node_distance [N, h, w], keypoints [N, M, P] (px), count [N]
-// -> semantic [N, H, W] (the final class), category [N, M] (-1: no segment), area [N, M] (pixels),
-// class_area [N, C] (pixels of no instance). Each fitting thing node has a vote; where none fits, each thing pixel;
-// ties go to the smaller class. An instance without pixels keeps its number and is no segment.
+// -> semantic [N, H, W] (the final class; may be `label` itself), category [N, M] (-1: no segment), area [N, M]
+// (pixels), class_area [N, C] (pixels of no instance). Each fitting thing node among `nodes` has a vote; where none
+// fits, each thing pixel; ties go to the smaller class. An instance without pixels keeps its number and is no segment.
+// label_of_nodes: see assign.h.
 void merge(const int32_t* label, const int32_t* instance, const int32_t* node_label, const int32_t* node_instance,
-           const float* node_distance, const Point* keypoints, const int32_t* count, const Things& things,
-           const Shape& shape, int keypoint_count, const Params& params, int32_t* semantic, int32_t* category,
-           int32_t* area, int32_t* class_area, void* scratch, const Parallel& parallel);
+           const float* node_distance, const Nodes& nodes, bool label_of_nodes, const Point* keypoints,
+           const int32_t* count, const Things& things, const Shape& shape, int keypoint_count, const Params& params,
+           int32_t* semantic, int32_t* category, int32_t* area, int32_t* class_area, void* scratch,
+           const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -67,12 +67,12 @@ namespace cpu {
 
 int64_t vote_scratch_bytes(const Shape& shape, int keypoints, const Params& params);
 
-// heatmap [N, P, h, w], short_range [N, 2P, h, w], target [N, P, h, w] (px), node_label [N, h, w]
-// -> votes [N, P, rows, columns]. Short votes weigh sigmoid(heatmap), long votes 1; the latter are cast by thing
-// nodes, or by all.
-void vote(const View& heatmap, const View& short_range, const Point* target, const int32_t* node_label,
-          const Things& things, const Shape& shape, int keypoints, const Params& params, int64_t* votes, void* scratch,
-          const Parallel& parallel);
+// heatmap [N, P, h, w], short_range [N, 2P, h, w], target [N, P, h, w] (px, of the entries of `nodes`), node_label
+// [N, h, w] -> votes [N, P, rows, columns]. Short votes weigh sigmoid(heatmap) and are cast by every node; long votes
+// weigh 1 and are cast by the thing nodes among `nodes`, or by all of them.
+void vote(const View& heatmap, const View& short_range, const Point* target, const Nodes& nodes,
+          const int32_t* node_label, const Things& things, const Shape& shape, int keypoints, const Params& params,
+          int64_t* votes, void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

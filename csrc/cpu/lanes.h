@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the fast forms share: neighbouring elements of a head as lanes of floats, and lanes as bits.
+#pragma once
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "deeperlab/types.h"
+#include "simd.h"
+
+namespace deeperlab::cpu {
+
+template <class V>
+constexpr int lanes_of = int(sizeof(V) / sizeof(float));
+
+// to_float of types.h, lane by lane.
+template <class V>
+V to_floats(Vector<uint16_t, lanes_of<V>> from, BFloat16) {
+  using Bits = Vector<uint32_t, lanes_of<V>>;
+  return reinterpret_cast<V>(__builtin_convertvector(from, Bits) << 16);
+}
+
+template <class V>
+V to_floats(Vector<uint16_t, lanes_of<V>> from, Half) {
+  using Bits = Vector<uint32_t, lanes_of<V>>;
+  const Bits bits = __builtin_convertvector(from, Bits);
+  const Bits sign = (bits & 0x8000u) << 16, rest = (bits & 0x7fffu) << 13;
+  const V subnormal = __builtin_convertvector(bits & 0x3ffu, V) * 5.9604644775390625e-8f;
+  Bits out = rest + (112u << 23);
+  out = rest >= 0x0f800000u ? 0x7f800000u | rest : out;
+  out = rest < 0x00800000u ? reinterpret_cast<Bits>(subnormal) : out;
+  return reinterpret_cast<V>(sign | out);
+}
+
+// Elements from[0], from[column], … as floats.
+template <class V, class T>
+V load_floats(const T* from, int64_t column) {
+  if (column == 1) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return load<V>(from);
+    } else {
+      return to_floats<V>(load<Vector<uint16_t, lanes_of<V>>>(from), T{});
+    }
+  }
+  V out;
+  for (int i = 0; i < lanes_of<V>; ++i) {
+    out[i] = to_float(from[i * column]);
+  }
+  return out;
+}
+
+// Bit i is set where lane i compares so. (As a choice, `a < b ? x : y`, a comparison needs no such function; as a value
+// GCC 12 takes those of 512 bits apart, lane by lane.)
+#if defined(__x86_64__)
+[[gnu::target("avx512f")]] inline uint32_t bits_less(const Vector<float, 16>& a, const Vector<float, 16>& b) {
+  return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LT_OQ);
+}
+
+[[gnu::target("avx512f")]] inline uint32_t bits_equal(const Vector<int32_t, 16>& a, const Vector<int32_t, 16>& b) {
+  return _mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+}
+
+[[gnu::target("avx2")]] inline uint32_t bits_less(const Vector<float, 8>& a, const Vector<float, 8>& b) {
+  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(a < b)));
+}
+
+[[gnu::target("avx2")]] inline uint32_t bits_equal(const Vector<int32_t, 8>& a, const Vector<int32_t, 8>& b) {
+  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(a == b)));
+}
+
+inline uint32_t bits_less(const Vector<float, 4>& a, const Vector<float, 4>& b) {
+  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(a < b)));
+}
+
+inline uint32_t bits_equal(const Vector<int32_t, 4>& a, const Vector<int32_t, 4>& b) {
+  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(a == b)));
+}
+#else
+inline uint32_t bits_of(const Vector<int32_t, 4>& mask) {
+  return (mask[0] & 1u) | (mask[1] & 2u) | (mask[2] & 4u) | (mask[3] & 8u);
+}
+
+inline uint32_t bits_less(const Vector<float, 4>& a, const Vector<float, 4>& b) { return bits_of(a < b); }
+
+inline uint32_t bits_equal(const Vector<int32_t, 4>& a, const Vector<int32_t, 4>& b) { return bits_of(a == b); }
+#endif
+
+template <class V>
+constexpr uint32_t all_bits = (1u << lanes_of<V>)-1;
+
+// Lanes a[0], b[0], a[1], b[1], …: the first and the second half.
+template <class V>
+V interleave_low(V a, V b) {
+  if constexpr (lanes_of<V> == 16) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 16>{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+  } else if constexpr (lanes_of<V> == 8) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 8>{0, 8, 1, 9, 2, 10, 3, 11});
+  } else {
+    return __builtin_shuffle(a, b, Vector<int32_t, 4>{0, 4, 1, 5});
+  }
+}
+
+template <class V>
+V interleave_high(V a, V b) {
+  if constexpr (lanes_of<V> == 16) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 16>{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+  } else if constexpr (lanes_of<V> == 8) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 8>{4, 12, 5, 13, 6, 14, 7, 15});
+  } else {
+    return __builtin_shuffle(a, b, Vector<int32_t, 4>{2, 6, 3, 7});
+  }
+}
+
+// The even or the odd lanes of a and b: takes apart what the two above put together.
+template <class V>
+V even_lanes(V a, V b) {
+  if constexpr (lanes_of<V> == 16) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 16>{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+  } else if constexpr (lanes_of<V> == 8) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 8>{0, 2, 4, 6, 8, 10, 12, 14});
+  } else {
+    return __builtin_shuffle(a, b, Vector<int32_t, 4>{0, 2, 4, 6});
+  }
+}
+
+template <class V>
+V odd_lanes(V a, V b) {
+  if constexpr (lanes_of<V> == 16) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 16>{1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+  } else if constexpr (lanes_of<V> == 8) {
+    return __builtin_shuffle(a, b, Vector<int32_t, 8>{1, 3, 5, 7, 9, 11, 13, 15});
+  } else {
+    return __builtin_shuffle(a, b, Vector<int32_t, 4>{1, 3, 5, 7});
+  }
+}
+
+// x to the nearest integer, ties to even, as a float and as an integer; |x| <= 2^22. Adding 1.5 · 2^23 leaves no bit
+// for a fraction.
+constexpr float no_fraction = 12582912.0f;
+
+template <class V>
+V round_lanes(V x) {
+  return (x + no_fraction) - no_fraction;
+}
+
+template <class V>
+Vector<int32_t, lanes_of<V>> rounded_integers(V x) {
+  using Int = Vector<int32_t, lanes_of<V>>;
+  return reinterpret_cast<Int>(x + no_fraction) - int32_t(0x4b400000);
+}
+
+// clamp of view.h, lane by lane: NaN becomes `low`.
+template <class V>
+V clamp_lanes(V value, float low, float high) {
+  value = value >= low ? value : low + V{};
+  return value <= high ? value : high + V{};
+}
+
+// exp and sigmoid of exp.h, lane by lane, by the same operations.
+template <class V>
+V exp_lanes(V x) {
+  using Int = Vector<int32_t, lanes_of<V>>;
+  const V bounded = clamp_lanes(x, -87.33654f, 88.72283f);
+  const V n = round_lanes(bounded * 1.44269504f);
+  const V r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+  V p = 1.97902984e-4f + V{};
+  p = p * r + 1.39447036e-3f;
+  p = p * r + 8.33349734e-3f;
+  p = p * r + 4.16662944e-2f;
+  p = p * r + 1.66666659e-1f;
+  p = p * r + 0.5f;
+  const V e = ((r * r) * p + r) + 1.0f;
+  const Int whole = rounded_integers(n), half = whole >> 1;
+  const V scaled = e * reinterpret_cast<V>((half + 127) << 23) * reinterpret_cast<V>((whole - half + 127) << 23);
+  const V finite = x < -87.33654f ? V{} : scaled;
+  const V bounded_above = x > 88.72283f ? float_from_bits(0x7f800000u) + V{} : finite;
+  return x == x ? bounded_above : x;
+}
+
+template <class V>
+V sigmoid_lanes(V logit) {
+  const V p = 1.0f / (1.0f + exp_lanes(-logit));
+  return logit == logit ? p : V{};
+}
+
+// Calls visit(i) for every bit set.
+template <class Visit>
+void visit_bits(uint32_t bits, const Visit& visit) {
+  for (; bits != 0; bits &= bits - 1) {
+    visit(__builtin_ctz(bits));
+  }
+}
+
+// Calls visit(x) for blocks of `lanes` that cover [0, count); the last may overlap the one before. count >= lanes.
+template <class Visit>
+void visit_blocks(int64_t count, int64_t lanes, const Visit& visit) {
+  int64_t x = 0;
+  for (; x + lanes <= count; x += lanes) {
+    visit(x);
+  }
+  if (x < count) {
+    visit(count - lanes);
+  }
+}
+
+}  // namespace deeperlab::cpu

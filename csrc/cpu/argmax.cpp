@@ -79,14 +79,15 @@ void offer(const CellPixels& pixels, const Corners& at, int32_t candidate, Mixed
   for (int i = 0; i < pixels.padded; i += L::count) {
     const Float fx = load<Float>(pixels.fx + i), fy = load<Float>(pixels.fy + i);
     const Float gx = 1.0f - fx, gy = 1.0f - fy;
-    const Float top = fx == 0.0f ? at.a + Float{} : at.a * gx + at.b * fx;
-    const Float bottom = fx == 0.0f ? at.c + Float{} : at.c * gx + at.d * fx;
-    const Float value = fy == 0.0f ? top : top * gy + bottom * fy;
+    const auto on_column = equal(fx, Float{}), on_row = equal(fy, Float{});
+    const Float top = choose(on_column, at.a + Float{}, at.a * gx + at.b * fx);
+    const Float bottom = choose(on_column, at.c + Float{}, at.c * gx + at.d * fx);
+    const Float value = choose(on_row, top, top * gy + bottom * fy);
     const Float score = load<Float>(cell.score + i);
-    const Int label = load<Int>(cell.label + i);
-    const Int better = value > score ? candidate + Int{} : label;
-    store(cell.score + i, value > score ? value : score);
-    store(cell.label + i, (value == score) ? (candidate < label ? candidate + Int{} : label) : better);
+    const Int label = load<Int>(cell.label + i), own = candidate + Int{};
+    const Int earlier = choose(less(own, label), own, label);
+    store(cell.score + i, choose(less(score, value), value, score));
+    store(cell.label + i, choose(equal(value, score), earlier, choose(less(score, value), own, label)));
   }
 }
 
@@ -128,9 +129,9 @@ struct Labeller {
       for (int i = 0; i < wide; ++i) {
         __builtin_prefetch(from + logits.row + i * L::count * column, 0, 2);
         const Float value = load_floats<Float>(from + i * L::count * column, column);
-        const Int better = value > best[i];
-        best[i] = better ? value : best[i];
-        chosen[i] = better ? c + Int{} : chosen[i];
+        const auto better = less(best[i], value);
+        best[i] = choose(better, value, best[i]);
+        chosen[i] = choose(better, c + Int{}, chosen[i]);
       }
     }
     for (int i = 0; i < wide; ++i) {
@@ -158,7 +159,7 @@ struct Labeller {
     const int32_t* own = nodes + int64_t(y) * shape.w + x;
     const int32_t* below = own + shape.w;
     const Int a = load<Int>(own), b = load<Int>(own + 1), c = load<Int>(below), d = load<Int>(below + 1);
-    const uint32_t mixed = all_bits<Int> & ~(bits_equal(a, b) & bits_equal(a, c) & bits_equal(a, d));
+    const uint32_t mixed = all_bits<Int> & ~bits_of(equal(a, b) & equal(a, c) & equal(a, d));
     if (mixed == 0) {
       return;
     }
@@ -180,10 +181,9 @@ struct Labeller {
     for (int candidate = 0; candidate < shape.classes; ++candidate) {
       const T* top = row(candidate, y) + x * column;
       const T* bottom = top + logits.row;
-      const uint32_t loses = bits_less(load_floats<Float>(top, column), least) &
-                             bits_less(load_floats<Float>(top + column, column), least) &
-                             bits_less(load_floats<Float>(bottom, column), least) &
-                             bits_less(load_floats<Float>(bottom + column, column), least);
+      const uint32_t loses = bits_of(
+          less(load_floats<Float>(top, column), least) & less(load_floats<Float>(top + column, column), least) &
+          less(load_floats<Float>(bottom, column), least) & less(load_floats<Float>(bottom + column, column), least));
       visit_bits(mixed & ~loses,
                  [&](int i) { offer<L>(pixels, corners(candidate, y, int(x) + i), candidate, cells[i]); });
     }

@@ -91,8 +91,8 @@ struct NearestInstances {
         const Float a = load<Float>(from + i), b = load<Float>(from + i + L::count / 2);
         const Float value[2] = {even_lanes(a, b), odd_lanes(a, b)};
         for (int c = 0; c < 2; ++c) {
-          low[c] = i == 0 || value[c] < low[c] ? value[c] : low[c];
-          high[c] = i == 0 || value[c] > high[c] ? value[c] : high[c];
+          low[c] = i == 0 ? value[c] : choose(less(value[c], low[c]), value[c], low[c]);
+          high[c] = i == 0 ? value[c] : choose(less(high[c], value[c]), value[c], high[c]);
           sum += value[c] * 0.0f;
           store(nodes.at[d + c] + i, value[c]);
         }
@@ -123,8 +123,8 @@ struct NearestInstances {
       Float square[2];
       for (int c = 0; c < 2; ++c) {
         const Float at = coordinate(d + c, j), under = nodes.low[d + c] - at, over = at - nodes.high[d + c];
-        const Float outside = under > over ? under : over;
-        const Float distance = outside > 0.0f ? outside : Float{};
+        const Float outside = choose(less(over, under), under, over);
+        const Float distance = choose(less(Float{}, outside), outside, Float{});
         square[c] = distance * distance;
       }
       sum = sum + (square[0] + square[1]);
@@ -138,7 +138,7 @@ struct NearestInstances {
       Float square[2];
       for (int c = 0; c < 2; ++c) {
         const Float at = coordinate(d + c, j), under = at - nodes.low[d + c], over = nodes.high[d + c] - at;
-        const Float distance = under > over ? under : over;
+        const Float distance = choose(less(over, under), under, over);
         square[c] = distance * distance;
       }
       sum = sum + (square[0] + square[1]);
@@ -155,8 +155,8 @@ struct NearestInstances {
         sum = sum + (dx * dx + dy * dy);
       }
       const Float least = load<Float>(distance + i);
-      store(instance + i, sum < least ? (j + 1) + Int{} : load<Int>(instance + i));
-      store(distance + i, sum < least ? sum : least);
+      store(instance + i, choose(less(sum, least), (j + 1) + Int{}, load<Int>(instance + i)));
+      store(distance + i, choose(less(sum, least), sum, least));
     }
   }
 
@@ -167,11 +167,11 @@ struct NearestInstances {
     Float nearest = Float{} + infinity;
     for (int32_t j = 0; j < instances.count && bounded; j += L::count) {
       const Float greatest = greatest_distance(nodes, j);
-      nearest = greatest < nearest ? greatest : nearest;  // false for NaN
+      nearest = choose(less(greatest, nearest), greatest, nearest);  // NaN is not less
     }
     const float limit = reduce(nearest, [](float x, float y) { return x < y ? x : y; });
     for (int32_t j = 0; j < instances.count; j += L::count) {
-      const uint32_t out = bounded ? bits_less(limit + Float{}, least_distance(nodes, j)) : 0;  // 0 for NaN
+      const uint32_t out = bounded ? bits_of(less(limit + Float{}, least_distance(nodes, j))) : 0;
       const uint32_t there = (2u << std::min(instances.count - j - 1, L::count - 1)) - 1;
       visit_bits(there & ~out, [&](int i) { offer(nodes, j + i, instance, distance); });
     }
@@ -200,8 +200,9 @@ struct CellAssigner {
     Int thing{};
     for (uint32_t rest = all_bits<Int>; rest != 0;) {
       const int32_t next = own[__builtin_ctz(rest)];
-      thing = own == next ? -int32_t(things.has(next)) + Int{} : thing;
-      rest &= ~bits_equal(own, next + Int{});
+      const auto same = equal(own, next + Int{});
+      thing = choose(same, -int32_t(things.has(next)) + Int{}, thing);
+      rest &= ~bits_of(same);
     }
     return thing;
   }
@@ -220,12 +221,12 @@ struct CellAssigner {
     for (int p = 0; p < pixels.padded; p += L::count) {
       const Int own = load<Int>(own_label + p);
       const Int thing = thing_lanes(own);
-      store(chosen + p, alike ? first & thing : thing & choose(own, at, p));
+      store(chosen + p, alike ? first & thing : thing & decide_lanes(own, at, p));
     }
     write_cell(shape, y, x, chosen, instance);
   }
 
-  Int choose(Int own, const int64_t* at, int p) const {
+  Int decide_lanes(Int own, const int64_t* at, int p) const {
     Int rank[4], weight[4];
     Int best_rank = Int{} - 1;
     for (int i = 0; i < 4; ++i) {
@@ -233,35 +234,35 @@ struct CellAssigner {
       const int32_t corner = node_label[at[i]];
       const int32_t other = node_instance[at[i]] == 0 ? -1 : things.has(corner);
       const int32_t same = node_instance[at[i]] == 0 ? -1 : 2;
-      rank[i] = own == corner ? same + Int{} : other + Int{};
-      rank[i] = weight[i] == 0 ? Int{} - 1 : rank[i];
-      best_rank = rank[i] > best_rank ? rank[i] : best_rank;
+      rank[i] = choose(equal(own, corner + Int{}), same + Int{}, other + Int{});
+      rank[i] = choose(equal(weight[i], Int{}), Int{} - 1, rank[i]);
+      best_rank = choose(less(best_rank, rank[i]), rank[i], best_rank);
     }
     for (int i = 0; i < 4; ++i) {  // what is not eligible weighs nothing
-      weight[i] = rank[i] == best_rank ? weight[i] : Int{};
-      weight[i] = rank[i] == -1 ? Int{} : weight[i];
+      weight[i] = choose(equal(rank[i], best_rank) & less(Int{} - 1, rank[i]), weight[i], Int{});
     }
     Int winner{}, most{};
     Float least{};
     for (int i = 0; i < 4; ++i) {
       Int total{};
       Float distance = Float{} + infinity;
-      const int32_t candidate = node_instance[at[i]];
+      const Int candidate = node_instance[at[i]] + Int{};
       for (int j = 0; j < 4; ++j) {
-        if (node_instance[at[j]] == candidate) {
-          const Float own_distance = weight[j] > 0 ? node_distance[at[j]] + Float{} : infinity + Float{};
+        if (node_instance[at[j]] == node_instance[at[i]]) {
+          const Float own_distance = node_distance[at[j]] + Float{};
           total += weight[j];
-          distance = own_distance < distance ? own_distance : distance;
+          distance = choose(less(Int{}, weight[j]) & less(own_distance, distance), own_distance, distance);
         }
       }
-      const Int smaller = candidate < winner ? Int{} + 1 : Int{};
-      const Int nearer = distance == least ? smaller : distance < least ? Int{} + 1 : Int{};
-      const Int better = total == most ? nearer : total > most ? Int{} + 1 : Int{};
-      winner = better != 0 ? candidate + Int{} : winner;
-      least = better != 0 ? distance : least;
-      most = better != 0 ? total : most;
+      const Int one = Int{} + 1;
+      const Int smaller = choose(less(candidate, winner), one, Int{});
+      const Int nearer = choose(equal(distance, least), smaller, choose(less(distance, least), one, Int{}));
+      const Int better = choose(equal(total, most), nearer, choose(less(most, total), one, Int{}));
+      winner = choose(less(Int{}, better), candidate, winner);
+      least = choose(less(Int{}, better), distance, least);
+      most = choose(less(Int{}, better), total, most);
     }
-    return most > 0 ? winner : Int{};
+    return choose(less(Int{}, most), winner, Int{});
   }
 
   void assign_row(int y) const {
@@ -280,8 +281,8 @@ struct CellAssigner {
     visit_blocks(w - 1, L::count, [&](int64_t x) {
       const auto alike = [&](const int32_t* map) {
         const Int here = load<Int>(map + x);
-        return bits_equal(here, load<Int>(map + x + 1)) & bits_equal(here, load<Int>(map + x + w)) &
-               bits_equal(here, load<Int>(map + x + w + 1));
+        return bits_of(equal(here, load<Int>(map + x + 1)) & equal(here, load<Int>(map + x + w)) &
+                       equal(here, load<Int>(map + x + w + 1)));
       };
       const uint32_t one_label = alike(labels), one_instance = alike(own);
       visit_bits(all_bits<Int> & ~(one_label & one_instance), [&](int i) {

@@ -50,40 +50,94 @@ V load_floats(const T* from, int64_t column) {
   return out;
 }
 
-// Bit i is set where lane i compares so. (As a choice, `a < b ? x : y`, a comparison needs no such function; as a value
-// GCC 12 takes those of 512 bits apart, lane by lane.)
+// The answer of a comparison, lane by lane, and the choice it makes. AVX-512 has registers of bits for it, which GCC 12
+// does not use of its own accord where comparisons are combined: it takes vectors of 512 bits apart instead.
+template <int lanes>
+struct Mask {
+  Vector<int32_t, lanes> lane;  // -1: true, 0: false
+};
+template <class V>
+using MaskOf = Mask<lanes_of<V>>;
+
+template <int lanes>
+Mask<lanes> operator&(Mask<lanes> a, Mask<lanes> b) {
+  return {a.lane & b.lane};
+}
+
+template <class V>
+MaskOf<V> less(const V& a, const V& b) {
+  return {a < b};
+}
+
+template <class V>
+MaskOf<V> less_equal(const V& a, const V& b) {
+  return {a <= b};
+}
+
+template <class V>
+MaskOf<V> equal(const V& a, const V& b) {
+  return {a == b};
+}
+
+template <class V>
+V choose(MaskOf<V> mask, const V& a, const V& b) {
+  return mask.lane ? a : b;
+}
+
+// Bit i of the result is lane i.
+inline uint32_t bits_of(Mask<4> mask) {
 #if defined(__x86_64__)
-[[gnu::target("avx512f")]] inline uint32_t bits_less(const Vector<float, 16>& a, const Vector<float, 16>& b) {
-  return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LT_OQ);
-}
-
-[[gnu::target("avx512f")]] inline uint32_t bits_equal(const Vector<int32_t, 16>& a, const Vector<int32_t, 16>& b) {
-  return _mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
-}
-
-[[gnu::target("avx2")]] inline uint32_t bits_less(const Vector<float, 8>& a, const Vector<float, 8>& b) {
-  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(a < b)));
-}
-
-[[gnu::target("avx2")]] inline uint32_t bits_equal(const Vector<int32_t, 8>& a, const Vector<int32_t, 8>& b) {
-  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(a == b)));
-}
-
-inline uint32_t bits_less(const Vector<float, 4>& a, const Vector<float, 4>& b) {
-  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(a < b)));
-}
-
-inline uint32_t bits_equal(const Vector<int32_t, 4>& a, const Vector<int32_t, 4>& b) {
-  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(a == b)));
-}
+  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(mask.lane)));
 #else
-inline uint32_t bits_of(const Vector<int32_t, 4>& mask) {
-  return (mask[0] & 1u) | (mask[1] & 2u) | (mask[2] & 4u) | (mask[3] & 8u);
+  return (mask.lane[0] & 1u) | (mask.lane[1] & 2u) | (mask.lane[2] & 4u) | (mask.lane[3] & 8u);
+#endif
 }
 
-inline uint32_t bits_less(const Vector<float, 4>& a, const Vector<float, 4>& b) { return bits_of(a < b); }
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] inline uint32_t bits_of(const Mask<8>& mask) {
+  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(mask.lane)));
+}
 
-inline uint32_t bits_equal(const Vector<int32_t, 4>& a, const Vector<int32_t, 4>& b) { return bits_of(a == b); }
+template <>
+struct Mask<16> {
+  uint16_t bits;
+};
+
+inline Mask<16> operator&(Mask<16> a, Mask<16> b) { return {uint16_t(a.bits & b.bits)}; }
+inline uint32_t bits_of(Mask<16> mask) { return mask.bits; }
+
+using Float16 = Vector<float, 16>;
+using Int16 = Vector<int32_t, 16>;
+
+[[gnu::target("avx512f")]] inline Mask<16> less(const Float16& a, const Float16& b) {
+  return {_mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LT_OQ)};
+}
+
+[[gnu::target("avx512f")]] inline Mask<16> less_equal(const Float16& a, const Float16& b) {
+  return {_mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LE_OQ)};
+}
+
+[[gnu::target("avx512f")]] inline Mask<16> equal(const Float16& a, const Float16& b) {
+  return {_mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_EQ_OQ)};
+}
+
+[[gnu::target("avx512f")]] inline Mask<16> less(const Int16& a, const Int16& b) {
+  return {_mm512_cmplt_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b))};
+}
+
+[[gnu::target("avx512f")]] inline Mask<16> equal(const Int16& a, const Int16& b) {
+  return {_mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b))};
+}
+
+[[gnu::target("avx512f")]] inline Float16 choose(Mask<16> mask, const Float16& a, const Float16& b) {
+  return reinterpret_cast<Float16>(
+      _mm512_mask_blend_ps(mask.bits, reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(a)));
+}
+
+[[gnu::target("avx512f")]] inline Int16 choose(Mask<16> mask, const Int16& a, const Int16& b) {
+  return reinterpret_cast<Int16>(
+      _mm512_mask_blend_epi32(mask.bits, reinterpret_cast<__m512i>(b), reinterpret_cast<__m512i>(a)));
+}
 #endif
 
 template <class V>
@@ -153,15 +207,16 @@ Vector<int32_t, lanes_of<V>> rounded_integers(V x) {
 // clamp of view.h, lane by lane: NaN becomes `low`.
 template <class V>
 V clamp_lanes(V value, float low, float high) {
-  value = value >= low ? value : low + V{};
-  return value <= high ? value : high + V{};
+  value = choose(less_equal(low + V{}, value), value, low + V{});
+  return choose(less_equal(value, high + V{}), value, high + V{});
 }
 
 // exp and sigmoid of exp.h, lane by lane, by the same operations.
 template <class V>
 V exp_lanes(V x) {
   using Int = Vector<int32_t, lanes_of<V>>;
-  const V bounded = clamp_lanes(x, -87.33654f, 88.72283f);
+  const V low = -87.33654f + V{}, high = 88.72283f + V{}, infinite = float_from_bits(0x7f800000u) + V{};
+  const V bounded = clamp_lanes(x, low[0], high[0]);
   const V n = round_lanes(bounded * 1.44269504f);
   const V r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
   V p = 1.97902984e-4f + V{};
@@ -173,15 +228,12 @@ V exp_lanes(V x) {
   const V e = ((r * r) * p + r) + 1.0f;
   const Int whole = rounded_integers(n), half = whole >> 1;
   const V scaled = e * reinterpret_cast<V>((half + 127) << 23) * reinterpret_cast<V>((whole - half + 127) << 23);
-  const V finite = x < -87.33654f ? V{} : scaled;
-  const V bounded_above = x > 88.72283f ? float_from_bits(0x7f800000u) + V{} : finite;
-  return x == x ? bounded_above : x;
+  return choose(equal(x, x), choose(less(high, x), infinite, choose(less(x, low), V{}, scaled)), x);
 }
 
 template <class V>
 V sigmoid_lanes(V logit) {
-  const V p = 1.0f / (1.0f + exp_lanes(-logit));
-  return logit == logit ? p : V{};
+  return choose(equal(logit, logit), 1.0f / (1.0f + exp_lanes(-logit)), V{});
 }
 
 // Calls visit(i) for every bit set.

@@ -137,8 +137,8 @@ struct CellMerger {
     visit_blocks(w - 1, L::count, [&](int64_t x) {
       const auto alike = [&](const int32_t* map) {
         const Int here = load<Int>(map + x);
-        return bits_equal(here, load<Int>(map + x + 1)) & bits_equal(here, load<Int>(map + x + w)) &
-               bits_equal(here, load<Int>(map + x + w + 1));
+        return bits_of(equal(here, load<Int>(map + x + 1)) & equal(here, load<Int>(map + x + w)) &
+                       equal(here, load<Int>(map + x + w + 1)));
       };
       uint32_t whole = alike(labels) & alike(instances);
       if (whole == all_bits<Int>) {

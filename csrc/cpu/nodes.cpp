@@ -49,7 +49,7 @@ void choose_nodes(const int32_t* node_label, const Things& things, const Shape& 
       uint32_t inside = all_bits<Int>;  // all neighbours have the node's label
       for (const int32_t* at : {own - shape.w, own, own + shape.w}) {
         for (int dx = -1; dx <= 1; ++dx) {
-          inside &= bits_equal(here, load<Int>(at + x + dx));
+          inside &= bits_of(equal(here, load<Int>(at + x + dx)));
         }
       }
       if (inside == all_bits<Int>) {  // then the nodes of the block are alike

@@ -75,8 +75,8 @@ struct Sampler {
     const Float gy = clamp_lanes(power ? py * inverse : py / stride, 0.0f, float(h - 1));
     const Int x = __builtin_convertvector(gx, Int), y = __builtin_convertvector(gy, Int);
     const Int last = (w - 2) + Int{};
-    const Int left = x > last ? last : x;
-    const Int below = y > h - 2 ? y : y + 1;
+    const Int left = choose(less(last, x), last, x);
+    const Int below = choose(less((h - 2) + Int{}, y), y, y + 1);
     return {y * row + left * column, below * row + left * column, gx - __builtin_convertvector(x, Float),
             gy - __builtin_convertvector(y, Float), x - left};
   }
@@ -99,11 +99,12 @@ struct Sampler {
 
   // As `sample` of view.h: neighbours of weight zero take no part.
   static Float interpolate(Float a, Float b, Float c, Float d, const At& at) {
-    a = at.shifted == 0 ? a : b;
-    c = at.shifted == 0 ? c : d;
-    const Float top = at.fx == 0.0f ? a : blended(a, b, at.fx);
-    const Float bottom = at.fx == 0.0f ? c : blended(c, d, at.fx);
-    return at.fy == 0.0f ? top : blended(top, bottom, at.fy);
+    const auto inside = equal(at.shifted, Int{}), on_column = equal(at.fx, Float{}), on_row = equal(at.fy, Float{});
+    a = choose(inside, a, b);
+    c = choose(inside, c, d);
+    const Float top = choose(on_column, a, blended(a, b, at.fx));
+    const Float bottom = choose(on_column, c, blended(c, d, at.fx));
+    return choose(on_row, top, blended(top, bottom, at.fy));
   }
 };
 

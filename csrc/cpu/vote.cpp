@@ -65,12 +65,11 @@ struct Voter {
   // As `splat` of vote.h; votes that do not count weigh nothing.
   void cast(Float x, Float y, Float weight) const {
     const float width = float(shape.width - 1), height = float(shape.height - 1), cell = float(grid.cell);
-    const auto counts = [&](Float value) {
-      return x >= 0.0f ? x <= width ? y >= 0.0f ? y <= height ? value : Float{} : Float{} : Float{} : Float{};
-    };
-    weight = counts(weight);
-    x = counts(x);
-    y = counts(y);
+    const auto counts = less_equal(Float{}, x) & less_equal(x, width + Float{}) & less_equal(Float{}, y) &
+                        less_equal(y, height + Float{});
+    weight = choose(counts, weight, Float{});
+    x = choose(counts, x, Float{});
+    y = choose(counts, y, Float{});
     const bool power = (grid.cell & (grid.cell - 1)) == 0;  // then the product has the bits of the division
     const Float gx = power ? x * (1.0f / cell) : x / cell, gy = power ? y * (1.0f / cell) : y / cell;
     const Int column = __builtin_convertvector(gx, Int), row = __builtin_convertvector(gy, Int);

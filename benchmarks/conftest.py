@@ -4,74 +4,146 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, Panoptic, reference, targets
 from deeperlab.data import noise, scenes
 
+from .yardsticks import plain
+
 THINGS = tuple(range(37))
 CLASSES = 66
-PAPER_MS = {721: 45, 1441: 145}
-"""Table 1 of the paper: "merge" on a Xeon E5-1650 v3, scope not stated."""
+PAPER_MS = {
+    (257, 257): 5,
+    (321, 321): 8,
+    (513, 513): 19,
+    (641, 641): 25,
+    (721, 721): 45,
+    (513, 1025): 45,
+    (1441, 1441): 145,
+    (1025, 2049): 154,
+}
+"""By height and width, Table 1 of the paper: "merge" on a Xeon E5-1650 v3, scope not stated."""
+TWIN_PIXELS = 721 * 721
+"""Up to this size the answer is the reference's, beyond it that of the plain program, which is ten times as fast."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A scene: (H, W) px, or the side of a square, and how its heads come.
+
+    Heads at stride 1 are those at stride 4, upsampled as `torch.nn.functional.interpolate` does with aligned corners:
+    what a network hands over that upsamples its own outputs.
+    """
+
+    size: int | tuple[int, int]
+    instances: int
+    stride: int = 4
+    dtype: str = "float32"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def __str__(self) -> str:
+        size = str(self.size) if isinstance(self.size, int) else "x".join(map(str, self.size))
+        parts = [f"{size} px", f"{self.instances} thing{'s' if self.instances != 1 else ''}"]
+        parts += [f"stride {self.stride}"] * (self.stride != 4) + [self.dtype] * (self.dtype != "float32")
+        return ", ".join(parts)
+
+
+TIMED = tuple(Spec(size, n) for size in (721, 1441) for n in (5, 50, 200))
+UNTIMED = (Spec(161, 5),)
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Noisy heads [1, …] of a drawn scene, as tensors, and the reference's answer."""
+    """Noisy heads [1, …] of a drawn scene, as tensors, and the answer that another program gives."""
 
     heads: Heads
     answer: Panoptic
     info: dict[str, Any]
+    spec: Spec
+
+
+def as_arrays(heads: Heads) -> Heads:
+    """The same heads as arrays that share the tensors' memory."""
+    return replace(heads, **{name: getattr(heads, name).numpy() for name in plain.HEADS})
 
 
 @lru_cache(maxsize=2)
-def _case(size: int, instances: int) -> Case:
-    scene = scenes.draw(1, size, instances=instances, num_classes=CLASSES, num_things=len(THINGS), coverage=0.35)
+def _case(spec: Spec) -> Case:
+    scene = scenes.draw(
+        1, spec.shape, instances=spec.instances, num_classes=CLASSES, num_things=len(THINGS), coverage=0.35
+    )
     perfect = targets.encode_heads(scene.category, scene.instance, CLASSES, stride=4)
     noisy = noise.perturb(perfect, seed=1, instance=scene.instance, level=1)
-    arrays = [getattr(noisy, n)[None] for n in ("semantic", "heatmap", "short_range", "middle_range", "long_range")]
-    answer = reference.fuse(
-        *arrays,
+    tensors = [torch.from_numpy(getattr(noisy, name)[None]) for name in plain.HEADS]
+    if spec.stride == 1:
+        tensors = [
+            torch.nn.functional.interpolate(head, size=spec.shape, mode="bilinear", align_corners=True)
+            for head in tensors
+        ]
+    dtype = getattr(torch, spec.dtype)
+    named: dict[str, Any] = {name: head.to(dtype) for name, head in zip(plain.HEADS, tensors, strict=True)}
+    heads = replace(noisy, **named, stride=spec.stride)
+    answer = twin(heads) if spec.shape[0] * spec.shape[1] <= TWIN_PIXELS else plain.same_answer(heads, THINGS)
+    info = {
+        "size": spec.size,
+        "instances": spec.instances,
+        "stride": spec.stride,
+        "dtype": spec.dtype,
+        "found": int(answer.count[0]),
+        "mixed cells": round(_mixed(heads.semantic[0].float().argmax(0).numpy()), 4),
+        "paper ms": PAPER_MS.get(spec.shape),
+    }
+    return Case(heads, answer, info, spec)
+
+
+def twin(heads: Heads) -> Panoptic:
+    """The answer of the reference."""
+    arrays = as_arrays(heads)
+    result = reference.fuse(
+        *(getattr(arrays, name) for name in plain.HEADS),
         things=THINGS,
         num_classes=CLASSES,
-        edges=noisy.graph.edges,
-        stride=4,
-        size=(size, size),
+        edges=heads.graph.edges,
+        stride=heads.stride,
+        size=heads.default_size,
         params=FuseParams(),
     )
-    info = {
-        "size": size,
-        "instances": instances,
-        "found": int(answer[7][0]),
-        "mixed cells": round(_mixed(arrays[0][0].argmax(0)), 4),
-        "paper ms": PAPER_MS.get(size),
-    }
-    return Case(Heads(*(torch.from_numpy(array) for array in arrays)), Panoptic(*answer, things=THINGS), info)
+    return Panoptic(*result, things=THINGS)
 
 
-def _mixed(label: np.ndarray) -> float:
+def _mixed(label: NDArray[Any]) -> float:
     """Share of cells whose four corners do not carry one label: there logits are interpolated."""
     corners = np.stack((label[:-1, :-1], label[:-1, 1:], label[1:, :-1], label[1:, 1:]))
     return float((corners != corners[0]).any(axis=0).mean())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every benchmark takes a scene: the paper's sizes when timed, a small one otherwise."""
-    if "case" in metafunc.fixturenames:
-        timed = metafunc.config.getoption("benchmark_enable", False)
-        scenes = [(size, n) for size in (721, 1441) for n in (5, 50, 200)] if timed else [(161, 5)]
-        metafunc.parametrize("case", scenes, indirect=True, ids=[f"{size} px, {n} things" for size, n in scenes])
+    """Every benchmark takes a scene: the paper's sizes when timed, small ones otherwise. A module may bring its own,
+    as TIMED and UNTIMED, and marks for a function's scene, as `marks(function, spec)`."""
+    if "case" not in metafunc.fixturenames:
+        return
+    timed = metafunc.config.getoption("benchmark_enable", False)
+    specs = getattr(metafunc.module, "TIMED", TIMED) if timed else getattr(metafunc.module, "UNTIMED", UNTIMED)
+    mine = getattr(metafunc.module, "marks", lambda name, spec: ())
+    name = metafunc.function.__name__
+    parameters = [pytest.param(spec, marks=mine(name, spec), id=str(spec)) for spec in specs]
+    metafunc.parametrize("case", parameters, indirect=True)
 
 
 @pytest.fixture(scope="session")
 def case(request: pytest.FixtureRequest) -> Case:
-    return _case(*request.param)
+    return _case(request.param)
 
 
 @pytest.fixture
@@ -84,14 +156,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture
 def timed(benchmark: Any, case: Case) -> Callable[..., Any]:
-    """Times a call in a group of its scene and returns its result.
+    """Times a call in a group of its scene and returns its result; further facts go to extra_info.
 
     The result of each round is kept until the next has returned: the page faults of fresh maps are part of the cost.
     """
 
-    def run(function: Callable[[], Any], stage: str, rounds: int) -> Any:
-        benchmark.group = f"{stage}: {case.info['size']} px, {case.info['instances']} things"
-        benchmark.extra_info.update(case.info)
+    def run(function: Callable[[], Any], stage: str, rounds: int, **facts: Any) -> Any:
+        benchmark.group = f"{stage}: {case.spec}"
+        benchmark.extra_info.update(case.info | facts)
         kept: list[Any] = [None]
 
         def call() -> Any:

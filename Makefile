@@ -10,10 +10,10 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format bench asan wheel clean help
+.PHONY: demo test lint format bench bench-quick bench-compare bench-save bench-plots asan wheel clean help
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in demo/
 	$(BIN)/deeperlab demo --out demo --seed 4 --size 641
@@ -32,9 +32,27 @@ format: $(INSTALLED) ## let ruff and clang-format write
 	$(BIN)/ruff format .
 	find csrc src -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
 
-bench: $(INSTALLED) ## the benchmarks, timed; a JSON of the run in benchmarks/results/
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-sort=name \
-	  --benchmark-json=benchmarks/results/latest.json
+RESULTS := benchmarks/results
+TIMED := $(BIN)/python -m pytest benchmarks -p benchmarks.machine --benchmark-enable --benchmark-only \
+  --benchmark-sort=name --benchmark-columns=min,median,stddev,rounds
+
+bench: $(INSTALLED) ## all benchmarks, timed, and the whole process; keeps the run in benchmarks/results/
+	$(TIMED) --benchmark-json=$(RESULTS)/latest.json
+	$(BIN)/python -m benchmarks.process --json $(RESULTS)/latest-process.json
+	$(BIN)/python -m benchmarks.report $(RESULTS)/latest.json --process $(RESULTS)/latest-process.json --save
+
+bench-quick: $(INSTALLED) ## two scenes in under two minutes
+	$(TIMED) -m quick --benchmark-json=$(RESULTS)/latest-quick.json
+	$(BIN)/python -m benchmarks.report $(RESULTS)/latest-quick.json
+
+bench-compare: $(INSTALLED) ## quick benchmarks; fails if 10 % slower than stored, beside plain C++ in the same run
+	$(BIN)/python -m benchmarks.compare
+
+bench-save: $(INSTALLED) ## quick benchmarks; stores what bench-compare compares with on this machine
+	$(BIN)/python -m benchmarks.compare --store
+
+bench-plots: $(INSTALLED) ## draw the newest kept run into docs/
+	$(BIN)/python -m benchmarks.report --plots docs
 
 # Both libraries rebuilt with sanitizers, in a place of their own that goes before the editable install.
 asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behaviour sanitizers

@@ -114,7 +114,8 @@ struct ArrayFace {
     void* data;
 
     explicit Block(int64_t bytes) : alignment(bytes < 2 * huge ? std::align_val_t(64) : std::align_val_t(huge)) {
-      data = ::operator new(size_t(std::max<int64_t>(bytes, 1)), alignment);
+      bytes = bytes < 2 * huge ? std::max<int64_t>(bytes, 1) : (bytes + huge - 1) / huge * huge;
+      data = ::operator new(size_t(bytes), alignment);
       if (bytes >= 2 * huge) {
         madvise(data, size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
       }

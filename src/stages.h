@@ -57,9 +57,10 @@ std::tuple<A, A> argmax(const Face& face, const A& semantic, int64_t num_classes
   const View view = semantic_view<Face>(semantic, semantic, shape);
   std::tuple result{Face::template make<int32_t>({n, shape.h, shape.w}),
                     Face::template make<int32_t>({n, shape.height, shape.width})};
+  const A scratch = Face::template make<uint8_t>({cpu::argmax_scratch_bytes(shape)});
   [[maybe_unused]] const typename Face::Release release;
   cpu::argmax(view, shape, out<int32_t, Face>(std::get<0>(result)), out<int32_t, Face>(std::get<1>(result)),
-              face.parallel());
+              out<char, Face>(scratch), face.parallel());
   return result;
 }
 

@@ -85,11 +85,12 @@ struct TensorFace {
     if (bytes < 2 * huge) {
       return torch::stable::empty(shape, type, std::nullopt, device);
     }
-    const int64_t block_bytes = bytes + huge;
+    const int64_t advised = (bytes + huge - 1) / huge * huge;  // the last page too: its small pages would cost as much
+    const int64_t block_bytes = advised + huge;
     Array block = torch::stable::empty({&block_bytes, 1}, ScalarType::Byte, std::nullopt, device);
     const uintptr_t start = (reinterpret_cast<uintptr_t>(block.mutable_data_ptr()) + huge - 1) / huge * huge;
     void* data = reinterpret_cast<void*>(start);
-    madvise(data, size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
+    madvise(data, size_t(advised), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
     return torch::stable::from_blob(data, shape, strides, device, type, [block](void*) {});
   }
 };

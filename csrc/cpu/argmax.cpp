@@ -6,10 +6,13 @@
 #include <limits>
 
 #include "cells.h"
+#include "deeperlab/scratch.h"
 #include "lanes.h"
 
 namespace deeperlab::cpu {
 namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
 
 // The plain form.
 
@@ -56,9 +59,10 @@ void argmax_plain(const View& logits, const Shape& shape, int32_t* node_label, i
   });
 }
 
-// The fast form. Bands of node rows, each followed at once by the pixels below it, while its logits are in the cache.
-// A cell whose corners agree is filled. In a mixed cell the classes of its corners are evaluated first, at all its
-// pixels; of the others only those can win whose largest corner reaches the least score found so.
+// The fast form. Bands of node rows, each followed at once by the pixels below it. A cell whose corners agree is
+// filled. In a mixed cell the classes of its corners are evaluated, at all its pixels together; another class can win
+// only if its score at some corner reaches the least that these have at any pixel. Every node's second and third best
+// scores nearly always tell that none does, so that no logit is read twice but those of the corners' own classes.
 
 constexpr int band_rows = 32;
 
@@ -68,35 +72,45 @@ struct MixedCell {
   int32_t label[max_cell_pixels];
 };
 
+// What a row of nodes knows beside its labels: no class but the label exceeds `second`, none but the label and `runner`
+// exceeds `third`.
+struct Rivals {
+  int32_t* runner;
+  float *second, *third;
+};
+
 struct Corners {
   float a, b, c, d;  // top left, top right, bottom left, bottom right
 };
 
+// The best of what lanes of pixels have been offered.
 template <class L>
-void offer(const CellPixels& pixels, const Corners& at, int32_t candidate, MixedCell& cell) {
-  using Float = typename L::Float;
-  using Int = typename L::Int;
-  for (int i = 0; i < pixels.padded; i += L::count) {
+struct BestLanes {
+  typename L::Float score;
+  typename L::Int label;
+
+  // The score of a class, interpolated at pixels i … of a cell as `sample` of view.h does it.
+  void offer(const CellPixels& pixels, int i, const Corners& at, int32_t candidate) {
+    using Float = typename L::Float;
+    using Int = typename L::Int;
     const Float fx = load<Float>(pixels.fx + i), fy = load<Float>(pixels.fy + i);
     const Float gx = 1.0f - fx, gy = 1.0f - fy;
     const auto on_column = equal(fx, Float{}), on_row = equal(fy, Float{});
-    const Float top = choose(on_column, at.a + Float{}, at.a * gx + at.b * fx);
-    const Float bottom = choose(on_column, at.c + Float{}, at.c * gx + at.d * fx);
+    const Float top = choose(on_column, all<Float>(at.a), at.a * gx + at.b * fx);
+    const Float bottom = choose(on_column, all<Float>(at.c), at.c * gx + at.d * fx);
     const Float value = choose(on_row, top, top * gy + bottom * fy);
-    const Float score = load<Float>(cell.score + i);
-    const Int label = load<Int>(cell.label + i), own = candidate + Int{};
-    const Int earlier = choose(less(own, label), own, label);
-    store(cell.score + i, choose(less(score, value), value, score));
-    store(cell.label + i, choose(equal(value, score), earlier, choose(less(score, value), own, label)));
+    const Int own = all<Int>(candidate), earlier = choose(less(own, label), own, label);
+    label = choose(equal(value, score), earlier, choose(less(score, value), own, label));
+    score = choose(less(score, value), value, score);
   }
-}
+};
 
 // Interpolated scores of a class whose corners all lie below this cannot reach `score`: rounding is monotonic, so they
 // exceed their largest corner by the rounding of the weights at most, 6 · 2^-24 of it (subnormals: 2^-147).
 inline float out_of_reach(float score) { return score - (std::fabs(score) * 0x1p-20f + 0x1p-120f); }
 
 // One image; T elements in rows and columns of any stride.
-template <class L, class T>
+template <class L, class T, bool dense>
 struct Labeller {
   using Float = typename L::Float;
   using Int = typename L::Int;
@@ -113,38 +127,46 @@ struct Labeller {
     return plane.data + y * plane.row;
   }
 
-  // Labels of the nodes of a row, `wide` vectors at a time; the row below is called for meanwhile: 66 classes are more
-  // streams than the hardware follows by itself.
+  // Labels and rivals of the nodes of a row, `wide` vectors at a time; the row below is called for meanwhile: 66
+  // classes are more streams than the hardware follows by itself. NaN may raise `second` and `third`, which remain
+  // bounds.
   template <int wide>
-  void label_nodes(int y, int64_t x) const {
-    Float best[wide];
-    Int chosen[wide];
+  void label_nodes(int y, int64_t x, const Rivals& rivals) const {
+    Float best[wide], second[wide], third[wide];
+    Int chosen[wide], runner[wide];
     for (int i = 0; i < wide; ++i) {
-      best[i] = Float{} - std::numeric_limits<float>::infinity();
-      chosen[i] = Int{};
+      best[i] = second[i] = third[i] = all<Float>(-infinity);
+      chosen[i] = runner[i] = Int{};
     }
     const int64_t column = logits.column;
     for (int c = 0; c < shape.classes; ++c) {
       const T* from = row(c, y) + x * column;
       for (int i = 0; i < wide; ++i) {
         __builtin_prefetch(from + logits.row + i * L::count * column, 0, 2);
-        const Float value = load_floats<Float>(from + i * L::count * column, column);
-        const auto better = less(best[i], value);
-        best[i] = choose(better, value, best[i]);
-        chosen[i] = choose(better, c + Int{}, chosen[i]);
+        const Float value = load_floats<Float, dense>(from + i * L::count * column, column);
+        const auto first = less(best[i], value), ahead = less(second[i], value);
+        third[i] = max_lanes(min_lanes(value, second[i]), third[i]);
+        second[i] = max_lanes(min_lanes(value, best[i]), second[i]);
+        best[i] = choose(first, value, best[i]);
+        runner[i] = choose(first, chosen[i], choose(ahead, all<Int>(c), runner[i]));
+        chosen[i] = choose(first, all<Int>(c), chosen[i]);
       }
     }
     for (int i = 0; i < wide; ++i) {
-      store(nodes + int64_t(y) * shape.w + x + i * L::count, chosen[i]);
+      const int64_t at = x + i * L::count;
+      store(nodes + int64_t(y) * shape.w + at, chosen[i]);
+      store(rivals.runner + at, runner[i]);
+      store(rivals.second + at, second[i]);
+      store(rivals.third + at, third[i]);
     }
   }
 
-  void label_nodes(int y) const {
-    constexpr int wide = 4;
+  void label_nodes(int y, const Rivals& rivals) const {
+    constexpr int wide = L::count == 16 ? 4 : 2;  // as many as there are registers for
     if (shape.w >= wide * L::count) {
-      visit_blocks(shape.w, wide * L::count, [&](int64_t x) { label_nodes<wide>(y, x); });
+      visit_blocks(shape.w, wide * L::count, [&](int64_t x) { label_nodes<wide>(y, x, rivals); });
     } else {
-      visit_blocks(shape.w, L::count, [&](int64_t x) { label_nodes<1>(y, x); });
+      visit_blocks(shape.w, L::count, [&](int64_t x) { label_nodes<1>(y, x, rivals); });
     }
   }
 
@@ -155,39 +177,74 @@ struct Labeller {
   }
 
   // The pixels of cells (y, x) … (y, x + lanes − 1) where their corners differ; the others are filled already.
-  void label_cells(int y, int64_t x) const {
+  void label_cells(int y, int64_t x, const Rivals& rivals, const Rivals& rivals_below) const {
     const int32_t* own = nodes + int64_t(y) * shape.w + x;
     const int32_t* below = own + shape.w;
-    const Int a = load<Int>(own), b = load<Int>(own + 1), c = load<Int>(below), d = load<Int>(below + 1);
-    const uint32_t mixed = all_bits<Int> & ~bits_of(equal(a, b) & equal(a, c) & equal(a, d));
+    const Int labels[4] = {load<Int>(own), load<Int>(own + 1), load<Int>(below), load<Int>(below + 1)};
+    const uint32_t mixed = all_bits<Int> & ~bits_of(equal(labels[0], labels[1]) & equal(labels[0], labels[2]) &
+                                                    equal(labels[0], labels[3]));
     if (mixed == 0) {
       return;
     }
     MixedCell cells[L::count];
-    Float least = Float{} + std::numeric_limits<float>::infinity();
+    float least[L::count];  // scores that every pixel of a cell reaches
+    std::fill(least, least + L::count, infinity);
     visit_bits(mixed, [&](int i) {
-      MixedCell& cell = cells[i];
-      std::fill(cell.score, cell.score + pixels.padded, -std::numeric_limits<float>::infinity());
-      std::fill(cell.label, cell.label + pixels.padded, 0);
-      const int32_t known[4] = {a[i], b[i], c[i], d[i]};
-      for (int k = 0; k < 4; ++k) {
-        if (std::find(known, known + k, known[k]) == known + k) {
-          offer<L>(pixels, corners(known[k], y, int(x) + i), known[k], cell);
+      least[i] = out_of_reach(begin_cell({own[i], own[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
+    });
+    Float most = all<Float>(-infinity);  // of all other classes, at any corner
+    for (int k = 0; k < 4; ++k) {
+      const Rivals& at = k < 2 ? rivals : rivals_below;
+      const Int runner = load<Int>(at.runner + x + k % 2);
+      Float bound = load<Float>(at.second + x + k % 2);
+      const Float third = load<Float>(at.third + x + k % 2);
+      for (const Int& known : labels) {
+        bound = choose(equal(runner, known), third, bound);
+      }
+      most = max_lanes(bound, most);
+    }
+    visit_bits(mixed & ~bits_of(less(most, load<Float>(least))), [&](int i) {
+      for (int candidate = 0; candidate < shape.classes; ++candidate) {
+        const Corners at = corners(candidate, y, int(x) + i);
+        if (!(at.a < least[i] && at.b < least[i] && at.c < least[i] && at.d < least[i])) {
+          offer(at, candidate, cells[i]);
         }
       }
-      least[i] = out_of_reach(*std::min_element(cell.score, cell.score + pixels.count));
     });
-    const int64_t column = logits.column;
-    for (int candidate = 0; candidate < shape.classes; ++candidate) {
-      const T* top = row(candidate, y) + x * column;
-      const T* bottom = top + logits.row;
-      const uint32_t loses = bits_of(
-          less(load_floats<Float>(top, column), least) & less(load_floats<Float>(top + column, column), least) &
-          less(load_floats<Float>(bottom, column), least) & less(load_floats<Float>(bottom + column, column), least));
-      visit_bits(mixed & ~loses,
-                 [&](int i) { offer<L>(pixels, corners(candidate, y, int(x) + i), candidate, cells[i]); });
-    }
     visit_bits(mixed, [&](int i) { write(y, int(x) + i, cells[i]); });
+  }
+
+  // Offers a cell the classes of its corners; the least score reached.
+  float begin_cell(const int32_t (&known)[4], int y, int x, MixedCell& cell) const {
+    int32_t classes[4];
+    Corners scores[4];
+    int count = 0;
+    for (int k = 0; k < 4; ++k) {
+      if (std::find(known, known + k, known[k]) == known + k) {
+        classes[count] = known[k];
+        scores[count++] = corners(known[k], y, x);
+      }
+    }
+    Float least = all<Float>(infinity);
+    for (int i = 0; i < pixels.padded; i += L::count) {
+      BestLanes<L> best{all<Float>(-infinity), Int{}};
+      for (int k = 0; k < count; ++k) {
+        best.offer(pixels, i, scores[k], classes[k]);
+      }
+      store(cell.score + i, best.score);
+      store(cell.label + i, best.label);
+      least = choose(less(best.score, least), best.score, least);
+    }
+    return least_lane(least);
+  }
+
+  void offer(const Corners& scores, int32_t candidate, MixedCell& cell) const {
+    for (int i = 0; i < pixels.padded; i += L::count) {
+      BestLanes<L> best{load<Float>(cell.score + i), load<Int>(cell.label + i)};
+      best.offer(pixels, i, scores, candidate);
+      store(cell.score + i, best.score);
+      store(cell.label + i, best.label);
+    }
   }
 
   // Sides of a cell whose two corners agree keep their label, by definition.
@@ -203,53 +260,81 @@ struct Labeller {
     write_cell(shape, y, x, cell.label, label);
   }
 
-  // All pixel rows from node row y to the next; node row y + 1 is labelled.
-  void label_pixels(int y) const {
+  // All pixel rows from node row y to the next, which is labelled.
+  void label_pixels(int y, const Rivals& rivals, const Rivals& rivals_below) const {
     const int32_t* own = nodes + int64_t(y) * shape.w;
     fill_cells(
         shape, y, label, [&](int x) { return own[x]; },
         [&](Cell first, int length, int32_t* to) { label_run<T>(logits, shape, n, nodes, first, length, to); });
     if (y < shape.h - 1 && int64_t(y) * shape.stride < shape.height) {
-      visit_blocks(shape.w - 1, L::count, [&](int64_t x) { label_cells(y, x); });
+      visit_blocks(shape.w - 1, L::count, [&](int64_t x) { label_cells(y, x, rivals, rivals_below); });
     }
   }
 };
 
+// Each band has room for the rivals of three rows: its first, and two by turns for the others.
+struct Layout {
+  int32_t* runner;        // [N, bands, 3, w]
+  float *second, *third;  // [N, bands, 3, w]
+  int64_t bands;
+  int64_t bytes;
+
+  // Of row y of band `band`, counted over all images.
+  Rivals rivals(const Shape& shape, int64_t band, int y) const {
+    const int64_t at = (3 * band + (y == 0 ? 0 : 1 + y % 2)) * shape.w;
+    return {runner + at, second + at, third + at};
+  }
+};
+
+Layout lay_out(const Shape& shape, void* block) {
+  Scratch scratch(block);
+  const int64_t bands = (shape.h + band_rows - 1) / band_rows, all = shape.images * bands * 3 * shape.w;
+  int32_t* runner = scratch.take<int32_t>(all);
+  float* second = scratch.take<float>(all);
+  float* third = scratch.take<float>(all);
+  return {runner, second, third, bands, scratch.bytes()};
+}
+
 template <class T>
-void argmax_fast(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label,
+void argmax_fast(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label, void* scratch,
                  const Parallel& parallel) {
   const CellPixels pixels(shape.stride);
+  const Layout layout = lay_out(shape, scratch);
   const int64_t nodes = int64_t(shape.h) * shape.w, pixel_count = int64_t(shape.height) * shape.width;
-  const int64_t bands = (shape.h + band_rows - 1) / band_rows;
-  const auto begin_of = [&](int64_t band) { return int(shape.h * band / bands); };
+  const auto begin_of = [&](int64_t band) { return int(shape.h * band / layout.bands); };
   const auto run = [&](int64_t n, const auto& task) {
-    with_simd(parallel.simd, [&](auto lanes) {
-      using L = decltype(lanes);
-      task(Labeller<L, T>{logits, shape, pixels, n, node_label + n * nodes, label + n * pixel_count});
+    with_density(logits.column == 1, [&](auto dense) {
+      with_simd(parallel.simd, [&](auto lanes) {
+        using L = decltype(lanes);
+        task(Labeller<L, T, dense.value>{logits, shape, pixels, n, node_label + n * nodes, label + n * pixel_count});
+      });
     });
   };
   // A band ends at the first row of nodes of the next one, so these come first.
-  parallel_for(parallel, shape.images * bands, 1, [&](int64_t i) {
-    run(i / bands, [&](const auto& labeller) { labeller.label_nodes(begin_of(i % bands)); });
+  parallel_for(parallel, shape.images * layout.bands, 1, [&](int64_t i) {
+    run(i / layout.bands,
+        [&](const auto& labeller) { labeller.label_nodes(begin_of(i % layout.bands), layout.rivals(shape, i, 0)); });
   });
-  parallel_for(parallel, shape.images * bands, 1, [&](int64_t i) {
-    run(i / bands, [&](const auto& labeller) {
-      const int end = begin_of(i % bands + 1);
-      for (int y = begin_of(i % bands); y < end; ++y) {
-        if (y + 1 < end) {
-          labeller.label_nodes(y + 1);
+  parallel_for(parallel, shape.images * layout.bands, 1, [&](int64_t i) {
+    run(i / layout.bands, [&](const auto& labeller) {
+      const int begin = begin_of(i % layout.bands), rows = begin_of(i % layout.bands + 1) - begin;
+      for (int y = 0; y < rows; ++y) {
+        const bool last = y + 1 == rows, end = begin + rows == shape.h;
+        const Rivals below = !last ? layout.rivals(shape, i, y + 1) : end ? Rivals{} : layout.rivals(shape, i + 1, 0);
+        if (!last) {
+          labeller.label_nodes(begin + y + 1, below);
         }
-        labeller.label_pixels(y);
+        labeller.label_pixels(begin + y, layout.rivals(shape, i, y), below);
       }
     });
   });
 }
 
 template <class T>
-void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label,
+void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label, void* scratch,
                    const Parallel& parallel) {
   if (parallel.simd != Simd::plain && has_fast_cells(shape)) {
-    argmax_fast<T>(logits, shape, node_label, label, parallel);
+    argmax_fast<T>(logits, shape, node_label, label, scratch, parallel);
   } else {
     argmax_plain<T>(logits, shape, node_label, label, parallel);
   }
@@ -277,10 +362,13 @@ void copy_labels(const View& labels, const Shape& shape, int32_t* node_label, in
 
 }  // namespace
 
-void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, const Parallel& parallel) {
+int64_t argmax_scratch_bytes(const Shape& shape) { return lay_out(shape, nullptr).bytes; }
+
+void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, void* scratch,
+            const Parallel& parallel) {
   if (is_floating(semantic.type)) {
     with_float_type(semantic.type, [&](auto element) {
-      argmax_logits<decltype(element)>(semantic, shape, node_label, label, parallel);
+      argmax_logits<decltype(element)>(semantic, shape, node_label, label, scratch, parallel);
     });
   } else {
     with_integer_type(semantic.type, [&](auto element) {

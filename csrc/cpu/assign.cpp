@@ -155,7 +155,7 @@ struct NearestInstances {
         sum = sum + (dx * dx + dy * dy);
       }
       const Float least = load<Float>(distance + i);
-      store(instance + i, choose(less(sum, least), (j + 1) + Int{}, load<Int>(instance + i)));
+      store(instance + i, choose(less(sum, least), all<Int>(j + 1), load<Int>(instance + i)));
       store(distance + i, choose(less(sum, least), sum, least));
     }
   }
@@ -164,14 +164,14 @@ struct NearestInstances {
   void find(const Strip& nodes, bool bounded, int32_t* instance, float* distance) const {
     std::fill(instance, instance + strip, 0);
     std::fill(distance, distance + strip, infinity);
-    Float nearest = Float{} + infinity;
+    Float nearest = all<Float>(infinity);
     for (int32_t j = 0; j < instances.count && bounded; j += L::count) {
       const Float greatest = greatest_distance(nodes, j);
       nearest = choose(less(greatest, nearest), greatest, nearest);  // NaN is not less
     }
     const float limit = reduce(nearest, [](float x, float y) { return x < y ? x : y; });
     for (int32_t j = 0; j < instances.count; j += L::count) {
-      const uint32_t out = bounded ? bits_of(less(limit + Float{}, least_distance(nodes, j))) : 0;
+      const uint32_t out = bounded ? bits_of(less(all<Float>(limit), least_distance(nodes, j))) : 0;
       const uint32_t there = (2u << std::min(instances.count - j - 1, L::count - 1)) - 1;
       visit_bits(there & ~out, [&](int i) { offer(nodes, j + i, instance, distance); });
     }
@@ -200,8 +200,8 @@ struct CellAssigner {
     Int thing{};
     for (uint32_t rest = all_bits<Int>; rest != 0;) {
       const int32_t next = own[__builtin_ctz(rest)];
-      const auto same = equal(own, next + Int{});
-      thing = choose(same, -int32_t(things.has(next)) + Int{}, thing);
+      const auto same = equal(own, all<Int>(next));
+      thing = choose(same, all<Int>(-int32_t(things.has(next))), thing);
       rest &= ~bits_of(same);
     }
     return thing;
@@ -228,33 +228,33 @@ struct CellAssigner {
 
   Int decide_lanes(Int own, const int64_t* at, int p) const {
     Int rank[4], weight[4];
-    Int best_rank = Int{} - 1;
+    Int best_rank = all<Int>(-1);
     for (int i = 0; i < 4; ++i) {
       weight[i] = load<Int>(pixels.weight[i] + p);
       const int32_t corner = node_label[at[i]];
       const int32_t other = node_instance[at[i]] == 0 ? -1 : things.has(corner);
       const int32_t same = node_instance[at[i]] == 0 ? -1 : 2;
-      rank[i] = choose(equal(own, corner + Int{}), same + Int{}, other + Int{});
-      rank[i] = choose(equal(weight[i], Int{}), Int{} - 1, rank[i]);
+      rank[i] = choose(equal(own, all<Int>(corner)), all<Int>(same), all<Int>(other));
+      rank[i] = choose(equal(weight[i], Int{}), all<Int>(-1), rank[i]);
       best_rank = choose(less(best_rank, rank[i]), rank[i], best_rank);
     }
     for (int i = 0; i < 4; ++i) {  // what is not eligible weighs nothing
-      weight[i] = choose(equal(rank[i], best_rank) & less(Int{} - 1, rank[i]), weight[i], Int{});
+      weight[i] = choose(equal(rank[i], best_rank) & less(all<Int>(-1), rank[i]), weight[i], Int{});
     }
     Int winner{}, most{};
     Float least{};
     for (int i = 0; i < 4; ++i) {
       Int total{};
-      Float distance = Float{} + infinity;
-      const Int candidate = node_instance[at[i]] + Int{};
+      Float distance = all<Float>(infinity);
+      const Int candidate = all<Int>(node_instance[at[i]]);
       for (int j = 0; j < 4; ++j) {
         if (node_instance[at[j]] == node_instance[at[i]]) {
-          const Float own_distance = node_distance[at[j]] + Float{};
+          const Float own_distance = all<Float>(node_distance[at[j]]);
           total += weight[j];
           distance = choose(less(Int{}, weight[j]) & less(own_distance, distance), own_distance, distance);
         }
       }
-      const Int one = Int{} + 1;
+      const Int one = all<Int>(1);
       const Int smaller = choose(less(candidate, winner), one, Int{});
       const Int nearer = choose(equal(distance, least), smaller, choose(less(distance, least), one, Int{}));
       const Int better = choose(equal(total, most), nearer, choose(less(most, total), one, Int{}));

@@ -6,6 +6,8 @@
 #include <immintrin.h>
 #endif
 
+#include <type_traits>
+
 #include "deeperlab/types.h"
 #include "simd.h"
 
@@ -13,6 +15,31 @@ namespace deeperlab::cpu {
 
 template <class V>
 constexpr int lanes_of = int(sizeof(V) / sizeof(float));
+
+// One value in all lanes. (`x + V{}` is taken apart by GCC 12, lane by lane, for wide vectors.)
+#if defined(__x86_64__)
+[[gnu::target("avx512f")]] inline void spread(float x, Vector<float, 16>& out) {
+  out = reinterpret_cast<Vector<float, 16>>(_mm512_set1_ps(x));
+}
+[[gnu::target("avx512f")]] inline void spread(int32_t x, Vector<int32_t, 16>& out) {
+  out = reinterpret_cast<Vector<int32_t, 16>>(_mm512_set1_epi32(x));
+}
+[[gnu::target("avx2")]] inline void spread(float x, Vector<float, 8>& out) {
+  out = reinterpret_cast<Vector<float, 8>>(_mm256_set1_ps(x));
+}
+[[gnu::target("avx2")]] inline void spread(int32_t x, Vector<int32_t, 8>& out) {
+  out = reinterpret_cast<Vector<int32_t, 8>>(_mm256_set1_epi32(x));
+}
+#endif
+inline void spread(float x, Vector<float, 4>& out) { out = Vector<float, 4>{x, x, x, x}; }
+inline void spread(int32_t x, Vector<int32_t, 4>& out) { out = Vector<int32_t, 4>{x, x, x, x}; }
+
+template <class V, class T>
+V all(T x) {
+  V out;
+  spread(x, out);
+  return out;
+}
 
 // to_float of types.h, lane by lane.
 template <class V>
@@ -33,21 +60,30 @@ V to_floats(Vector<uint16_t, lanes_of<V>> from, Half) {
   return reinterpret_cast<V>(sign | out);
 }
 
-// Elements from[0], from[column], … as floats.
-template <class V, class T>
+// Elements from[0], from[column], … as floats; dense: column is 1, and known to be.
+template <class V, bool dense, class T>
 V load_floats(const T* from, int64_t column) {
-  if (column == 1) {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      return load<V>(from);
-    } else {
-      return to_floats<V>(load<Vector<uint16_t, lanes_of<V>>>(from), T{});
+  if constexpr (dense && sizeof(T) == sizeof(float)) {
+    return load<V>(from);
+  } else if constexpr (dense) {
+    return to_floats<V>(load<Vector<uint16_t, lanes_of<V>>>(from), T{});
+  } else {
+    V out;
+    for (int i = 0; i < lanes_of<V>; ++i) {
+      out[i] = to_float(from[i * column]);
     }
+    return out;
   }
-  V out;
-  for (int i = 0; i < lanes_of<V>; ++i) {
-    out[i] = to_float(from[i * column]);
+}
+
+// Calls body(std::true_type) where the columns of a head lie side by side, body(std::false_type) otherwise.
+template <class Body>
+void with_density(bool dense, const Body& body) {
+  if (dense) {
+    body(std::true_type{});
+  } else {
+    body(std::false_type{});
   }
-  return out;
 }
 
 // The answer of a comparison, lane by lane, and the choice it makes. AVX-512 has registers of bits for it, which GCC 12
@@ -82,6 +118,17 @@ MaskOf<V> equal(const V& a, const V& b) {
 template <class V>
 V choose(MaskOf<V> mask, const V& a, const V& b) {
   return mask.lane ? a : b;
+}
+
+// The greater, the lesser; b where either is NaN.
+template <class V>
+V max_lanes(const V& a, const V& b) {
+  return a > b ? a : b;
+}
+
+template <class V>
+V min_lanes(const V& a, const V& b) {
+  return a < b ? a : b;
 }
 
 // Bit i of the result is lane i.
@@ -127,6 +174,16 @@ using Int16 = Vector<int32_t, 16>;
 
 [[gnu::target("avx512f")]] inline Mask<16> equal(const Int16& a, const Int16& b) {
   return {_mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b))};
+}
+
+[[gnu::target("avx512f")]] inline Float16 max_lanes(const Float16& a, const Float16& b) {
+  return reinterpret_cast<Float16>(
+      _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+}
+
+[[gnu::target("avx512f")]] inline Float16 min_lanes(const Float16& a, const Float16& b) {
+  return reinterpret_cast<Float16>(
+      _mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
 }
 
 [[gnu::target("avx512f")]] inline Float16 choose(Mask<16> mask, const Float16& a, const Float16& b) {
@@ -189,6 +246,25 @@ V odd_lanes(V a, V b) {
   }
 }
 
+// The least of all lanes; no lane is NaN.
+template <class V>
+float least_lane(V values) {
+  if constexpr (lanes_of<V> == 16) {
+    using Half8 = Vector<float, 8>;
+    Half8 halves[2];
+    memcpy(halves, &values, sizeof halves);
+    return least_lane(choose(less(halves[0], halves[1]), halves[0], halves[1]));
+  } else if constexpr (lanes_of<V> == 8) {
+    using Half4 = Vector<float, 4>;
+    Half4 halves[2];
+    memcpy(halves, &values, sizeof halves);
+    return least_lane(choose(less(halves[0], halves[1]), halves[0], halves[1]));
+  } else {
+    const float a = values[0] < values[1] ? values[0] : values[1], b = values[2] < values[3] ? values[2] : values[3];
+    return a < b ? a : b;
+  }
+}
+
 // x to the nearest integer, ties to even, as a float and as an integer; |x| <= 2^22. Adding 1.5 · 2^23 leaves no bit
 // for a fraction.
 constexpr float no_fraction = 12582912.0f;
@@ -207,19 +283,19 @@ Vector<int32_t, lanes_of<V>> rounded_integers(V x) {
 // clamp of view.h, lane by lane: NaN becomes `low`.
 template <class V>
 V clamp_lanes(V value, float low, float high) {
-  value = choose(less_equal(low + V{}, value), value, low + V{});
-  return choose(less_equal(value, high + V{}), value, high + V{});
+  value = choose(less_equal(all<V>(low), value), value, all<V>(low));
+  return choose(less_equal(value, all<V>(high)), value, all<V>(high));
 }
 
 // exp and sigmoid of exp.h, lane by lane, by the same operations.
 template <class V>
 V exp_lanes(V x) {
   using Int = Vector<int32_t, lanes_of<V>>;
-  const V low = -87.33654f + V{}, high = 88.72283f + V{}, infinite = float_from_bits(0x7f800000u) + V{};
+  const V low = all<V>(-87.33654f), high = all<V>(88.72283f), infinite = all<V>(float_from_bits(0x7f800000u));
   const V bounded = clamp_lanes(x, low[0], high[0]);
   const V n = round_lanes(bounded * 1.44269504f);
   const V r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
-  V p = 1.97902984e-4f + V{};
+  V p = all<V>(1.97902984e-4f);
   p = p * r + 1.39447036e-3f;
   p = p * r + 8.33349734e-3f;
   p = p * r + 4.16662944e-2f;

@@ -74,9 +74,9 @@ struct Sampler {
     const Float gx = clamp_lanes(power ? px * inverse : px / stride, 0.0f, float(w - 1));
     const Float gy = clamp_lanes(power ? py * inverse : py / stride, 0.0f, float(h - 1));
     const Int x = __builtin_convertvector(gx, Int), y = __builtin_convertvector(gy, Int);
-    const Int last = (w - 2) + Int{};
+    const Int last = all<Int>(w - 2);
     const Int left = choose(less(last, x), last, x);
-    const Int below = choose(less((h - 2) + Int{}, y), y, y + 1);
+    const Int below = choose(less(all<Int>(h - 2), y), y, y + 1);
     return {y * row + left * column, below * row + left * column, gx - __builtin_convertvector(x, Float),
             gy - __builtin_convertvector(y, Float), x - left};
   }

@@ -10,47 +10,75 @@
 namespace deeperlab::cpu {
 namespace {
 
-// The plain form.
+// The plain form: what every vote adds, one by one. `add` takes a Splat.
 
-void add(const Splat& vote, const VoteGrid& grid, uint32_t* map) {
-  uint32_t* cell = map + int64_t(vote.y) * grid.columns + vote.x;
-  cell[0] += uint32_t(vote.share[0][0]);
-  cell[1] += uint32_t(vote.share[0][1]);
-  cell[grid.columns] += uint32_t(vote.share[1][0]);
-  cell[grid.columns + 1] += uint32_t(vote.share[1][1]);
-}
-
-template <class T>
-void vote_short(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>& dy, int y, int x0, const Shape& shape,
-                const VoteGrid& grid, uint32_t* map) {
-  for (int x = x0; x < shape.w; ++x) {
+template <class T, class Add>
+void vote_short(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>& dy, int y, int first, const Shape& shape,
+                const VoteGrid& grid, const Add& add) {
+  for (int x = first; x < shape.w; ++x) {
     const Point node{float(int64_t(shape.stride) * x), float(int64_t(shape.stride) * y)};
     const Point target = node + Point{dx(y, x), dy(y, x)};
     if (in_image(target, shape)) {
-      add(splat(target, sigmoid(heatmap(y, x)), grid), grid, map);
+      add(splat(target, sigmoid(heatmap(y, x)), grid));
     }
   }
 }
 
+template <class Add>
 void vote_long(const Point* target, const uint8_t* voter, int32_t count, const Shape& shape, const VoteGrid& grid,
-               uint32_t* map) {
+               const Add& add) {
   for (int32_t i = 0; i < count; ++i) {
     if (voter[i] && in_image(target[i], shape)) {
-      add(splat(target[i], 1.0f, grid), grid, map);
+      add(splat(target[i], 1.0f, grid));
     }
   }
 }
 
-// The fast form: shares are computed lane by lane, and two neighbouring cells take theirs in one addition of 64 bits.
-// No sum reaches 2^32 (see `one_map`), so none is carried from a cell into the next.
+struct AddToCells {
+  int64_t* votes;  // [rows, columns]
+  const VoteGrid& grid;
+  int64_t weight;  // in 1/256
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the left of two cells is the lower half of a word");
+  void operator()(const Splat& vote) const {
+    int64_t* cell = votes + int64_t(vote.y) * grid.columns + vote.x;
+    cell[0] += weight * vote.share[0][0];
+    cell[1] += weight * vote.share[0][1];
+    cell[grid.columns] += weight * vote.share[1][0];
+    cell[grid.columns + 1] += weight * vote.share[1][1];
+  }
+};
 
-inline void add_pair(uint32_t* cell, uint64_t shares) {
-  uint64_t pair;
-  memcpy(&pair, cell, sizeof pair);
-  pair += shares;
-  memcpy(cell, &pair, sizeof pair);
+// The fast form. Shares are computed lane by lane; a vote adds its two of a row to one word of 64 bits, the left cell's
+// in the lower half. Words, unlike cells, are not shared by neighbouring votes in part: no load waits for half of an
+// earlier store. Votes of one kind add up to 2^30 at most, so nothing is carried, even where both kinds share a map.
+
+struct AddToWords {
+  uint64_t* words;  // [rows, columns]
+  const VoteGrid& grid;
+
+  void operator()(const Splat& vote) const {
+    uint64_t* word = words + int64_t(vote.y) * grid.columns + vote.x;
+    word[0] += uint64_t(vote.share[0][0]) | uint64_t(vote.share[0][1]) << 32;
+    word[grid.columns] += uint64_t(vote.share[1][0]) | uint64_t(vote.share[1][1]) << 32;
+  }
+};
+
+// Every cell's sum, times `weight`, in place: the lower half of its own word and the upper half of its left
+// neighbour's.
+template <class L>
+void settle(uint64_t* words, const VoteGrid& grid, uint64_t weight) {
+  using Words = Vector<uint64_t, L::count / 2>;
+  for (int y = 0; y < grid.rows; ++y) {
+    uint64_t* const row = words + int64_t(y) * grid.columns;
+    int x = grid.columns;
+    for (; x - L::count / 2 >= 1; x -= L::count / 2) {  // from the right: left neighbours are still words
+      uint64_t* const block = row + x - L::count / 2;
+      store(block, weight * ((load<Words>(block) & 0xffffffffu) + (load<Words>(block - 1) >> 32)));
+    }
+    for (--x; x >= 0; --x) {
+      row[x] = weight * ((row[x] & 0xffffffffu) + (x > 0 ? row[x - 1] >> 32 : 0));
+    }
+  }
 }
 
 template <class L>
@@ -60,13 +88,13 @@ struct Voter {
 
   const Shape& shape;
   const VoteGrid& grid;
-  uint32_t* map;
+  uint64_t* words;  // [rows, columns]
 
   // As `splat` of vote.h; votes that do not count weigh nothing.
   void cast(Float x, Float y, Float weight) const {
     const float width = float(shape.width - 1), height = float(shape.height - 1), cell = float(grid.cell);
-    const auto counts = less_equal(Float{}, x) & less_equal(x, width + Float{}) & less_equal(Float{}, y) &
-                        less_equal(y, height + Float{});
+    const auto counts = less_equal(Float{}, x) & less_equal(x, all<Float>(width)) & less_equal(Float{}, y) &
+                        less_equal(y, all<Float>(height));
     weight = choose(counts, weight, Float{});
     x = choose(counts, x, Float{});
     y = choose(counts, y, Float{});
@@ -86,23 +114,23 @@ struct Voter {
     store(bottom, interleave_low(c, d));
     store(bottom + L::count / 2, interleave_high(c, d));
     for (int i = 0; i < L::count; ++i) {
-      add_pair(map + at[i], top[i]);
-      add_pair(map + at[i] + grid.columns, bottom[i]);
+      words[at[i]] += top[i];
+      words[at[i] + grid.columns] += bottom[i];
     }
   }
 };
 
-template <class L, class T>
+template <class L, bool dense, class T>
 void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>& dy, int y, const Shape& shape,
-                     const VoteGrid& grid, uint32_t* map) {
+                     const VoteGrid& grid, uint64_t* words) {
   using Float = typename L::Float;
-  const Voter<L> voter{shape, grid, map};
+  const Voter<L> voter{shape, grid, words};
   Float along;
   for (int i = 0; i < L::count; ++i) {
     along[i] = float(i * shape.stride);
   }
   const auto row = [&](const Plane<T>& plane, int x) {
-    return load_floats<Float>(plane.data + y * plane.row + x * plane.column, plane.column);
+    return load_floats<Float, dense>(plane.data + y * plane.row + x * plane.column, plane.column);
   };
   int x = 0;
   for (; x + L::count <= shape.w; x += L::count) {
@@ -110,37 +138,37 @@ void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>
     const Float py = float(int64_t(shape.stride) * y) + row(dy, x);
     voter.cast(px, py, sigmoid_lanes(row(heatmap, x)));
   }
-  vote_short(heatmap, dx, dy, y, x, shape, grid, map);
+  vote_short(heatmap, dx, dy, y, x, shape, grid, AddToWords{words, grid});
 }
 
 template <class L>
 void vote_long_fast(const Point* target, const uint8_t* voter, int32_t count, const Shape& shape, const VoteGrid& grid,
-                    uint32_t* map) {
+                    uint64_t* words) {
   using Float = typename L::Float;
   int32_t i = 0;
   for (; i + L::count <= count; i += L::count) {
     const Float first = load<Float>(target + i), second = load<Float>(target + i + L::count / 2);
     const Float weight = __builtin_convertvector(load<Vector<int8_t, L::count>>(voter + i), Float);
-    Voter<L>{shape, grid, map}.cast(even_lanes(first, second), odd_lanes(first, second), weight);
+    Voter<L>{shape, grid, words}.cast(even_lanes(first, second), odd_lanes(first, second), weight);
   }
-  vote_long(target + i, voter + i, count - i, shape, grid, map);
+  vote_long(target + i, voter + i, count - i, shape, grid, AddToWords{words, grid});
 }
 
-// One map takes the votes of both kinds where they weigh the same: 2^30 of each at most.
+// Both kinds share a map where they weigh the same.
 bool one_map(const Params& params) { return params.short_weight == params.long_weight; }
 
 struct Layout {
-  uint32_t* maps;  // [N, P, 1 or 2, rows, columns]: short, then long votes
-  uint8_t* voter;  // [N, h, w] 1 where an entry of `nodes` casts long votes
+  uint8_t* voter;        // [N, h, w] 1 where an entry of `nodes` casts long votes
+  uint64_t* long_votes;  // [N, P, rows, columns] where they need a map of their own
   int64_t bytes;
 };
 
 Layout lay_out(const Shape& shape, int keypoints, const Params& params, void* block) {
   Scratch scratch(block);
-  const int64_t maps = int64_t(shape.images) * keypoints * (one_map(params) ? 1 : 2);
-  uint32_t* map = scratch.take<uint32_t>(maps * vote_grid(shape, params).size());
   uint8_t* voter = scratch.take<uint8_t>(int64_t(shape.images) * shape.h * shape.w);
-  return {map, voter, scratch.bytes()};
+  const int64_t maps = one_map(params) ? 0 : int64_t(shape.images) * keypoints;
+  uint64_t* long_votes = scratch.take<uint64_t>(maps * vote_grid(shape, params).size());
+  return {voter, long_votes, scratch.bytes()};
 }
 
 // Coordinates and their lanes stay below 2^24, exact in a float, and cells below 2^31.
@@ -171,33 +199,42 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
   with_float_type(heatmap.type, [&](auto element) {
     using T = decltype(element);
     parallel_for(parallel, planes, 1, [&](int64_t plane) {
-      const int64_t n = plane / keypoints, k = plane % keypoints, maps = one_map(params) ? 1 : 2;
-      uint32_t* const short_map = layout.maps + plane * maps * grid.size();
-      uint32_t* const long_map = short_map + (maps - 1) * grid.size();
-      std::fill(short_map, short_map + maps * grid.size(), 0u);
+      const int64_t n = plane / keypoints, k = plane % keypoints, cells = grid.size();
       const Plane<T> heat = heatmap.plane<T>(n, k);
       const Plane<T> dx = short_range.plane<T>(n, 2 * k), dy = short_range.plane<T>(n, 2 * k + 1);
-      const auto voted = [&](int64_t y) { return nodes.count[n * rows + y]; };
       const Point* targets = target + plane * rows * w;
       const uint8_t* voter = layout.voter + n * rows * w;
+      const int32_t* voters = nodes.count + n * rows;
+      int64_t* const map = votes + plane * cells;
+      std::fill(map, map + cells, 0);
       if (!fast) {
-        for (int y = 0; y < shape.h; ++y) {
-          vote_short(heat, dx, dy, y, 0, shape, grid, short_map);
-          vote_long(targets + y * w, voter + y * w, voted(y), shape, grid, long_map);
+        for (int64_t y = 0; y < rows; ++y) {
+          vote_short(heat, dx, dy, int(y), 0, shape, grid, AddToCells{map, grid, params.short_weight});
+          vote_long(targets + y * w, voter + y * w, voters[y], shape, grid, AddToCells{map, grid, params.long_weight});
         }
-      } else {
-        with_simd(parallel.simd, [&](auto lanes) {
-          for (int y = 0; y < shape.h; ++y) {
-            vote_short_fast<decltype(lanes)>(heat, dx, dy, y, shape, grid, short_map);
-            vote_long_fast<decltype(lanes)>(targets + y * w, voter + y * w, voted(y), shape, grid, long_map);
+        return;
+      }
+      with_simd(parallel.simd, [&](auto lanes) {
+        using L = decltype(lanes);
+        uint64_t* const short_words = reinterpret_cast<uint64_t*>(map);
+        uint64_t* const long_words = one_map(params) ? short_words : layout.long_votes + plane * cells;
+        if (!one_map(params)) {
+          std::fill(long_words, long_words + cells, 0);
+        }
+        with_density(heat.column == 1 && dx.column == 1, [&](auto dense) {
+          for (int64_t y = 0; y < rows; ++y) {
+            vote_short_fast<L, dense.value>(heat, dx, dy, int(y), shape, grid, short_words);
+            vote_long_fast<L>(targets + y * w, voter + y * w, voters[y], shape, grid, long_words);
           }
         });
-      }
-      int64_t* out = votes + plane * grid.size();
-      for (int64_t i = 0; i < grid.size(); ++i) {
-        out[i] = one_map(params) ? int64_t(params.short_weight) * int64_t(short_map[i])
-                                 : fuse_votes(int32_t(short_map[i]), int32_t(long_map[i]), params);
-      }
+        settle<L>(short_words, grid, uint64_t(params.short_weight));
+        if (!one_map(params)) {
+          settle<L>(long_words, grid, uint64_t(params.long_weight));
+          for (int64_t i = 0; i < cells; ++i) {
+            map[i] += int64_t(long_words[i]);
+          }
+        }
+      });
     });
   });
 }

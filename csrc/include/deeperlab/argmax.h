@@ -34,9 +34,12 @@ DEEPERLAB_HD inline int32_t valid_label(int64_t label, int classes) {
 
 namespace cpu {
 
+int64_t argmax_scratch_bytes(const Shape& shape);
+
 // semantic: logits [N, C, h, w], or integer labels [N, H, W] whose node label is the label at the node's pixel,
 // clamped to the image. Gives node_label [N, h, w] and label [N, H, W].
-void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, const Parallel& parallel);
+void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, void* scratch,
+            const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

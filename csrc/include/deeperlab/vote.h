@@ -9,7 +9,8 @@
 namespace deeperlab {
 
 // The score map: rows × columns square vote cells of `cell` px; cell (y, x) is centred on pixel (cell·y, cell·x).
-// A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell are 2^30 at most.
+// A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell are 2^30 at most. Short and long votes are weighed in
+// 1/256, so the unit of a score is 2^-(fraction_bits + 8) votes.
 struct VoteGrid {
   int cell, rows, columns, fraction_bits;
 
@@ -56,11 +57,6 @@ DEEPERLAB_HD inline Splat splat(Point target, float weight, const VoteGrid& grid
     }
   }
   return out;
-}
-
-// The fused score of a cell: weights are in 1/256, so the unit is 2^-(fraction_bits + 8) votes.
-DEEPERLAB_HD inline int64_t fuse_votes(int32_t short_votes, int32_t long_votes, const Params& params) {
-  return int64_t(params.short_weight) * short_votes + int64_t(params.long_weight) * long_votes;
 }
 
 namespace cpu {

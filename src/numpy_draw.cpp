@@ -35,10 +35,12 @@ py::array draw(const py::array& image, const py::array& category, const py::arra
   const int32_t* instances_of = contiguous<ArrayFace, int32_t>(instance, "instance", Type::int32, {rows, columns});
   py::array picture = ArrayFace::make<uint8_t>({rows, columns, 3});
   if (picture.size() > 0) {
-    const ArrayFace face{num_threads};
+    const cpu::Parallel parallel = ArrayFace{num_threads}.parallel();
+    const py::array scratch = ArrayFace::make<uint8_t>({cpu::draw_scratch_bytes(int(rows), int(columns))});
+    auto* const drawn = out<uint8_t, ArrayFace>(picture);
+    auto* const block = out<uint8_t, ArrayFace>(scratch);
     const ArrayFace::Release release;
-    cpu::draw(pixels, categories_of, instances_of, int(rows), int(columns), paint, out<uint8_t, ArrayFace>(picture),
-              face.parallel());
+    cpu::draw(pixels, categories_of, instances_of, int(rows), int(columns), paint, drawn, block, parallel);
   }
   return picture;
 }

@@ -46,6 +46,7 @@ py::tuple overlap(const py::args& arguments) {
     std::random_device device;
     return (uint64_t(device()) << 32 | device()) | 1;
   }();
+  const cpu::Simd level = simd();
   const Maps maps = checked_maps(arguments);
   const int64_t height = maps[0].shape(0), width = maps[0].shape(1), count = int64_t(maps.size());
   IdMap views[max_maps];
@@ -64,7 +65,7 @@ py::tuple overlap(const py::args& arguments) {
     int64_t found;
     {
       const py::gil_scoped_release released;
-      found = cpu::overlap(views, int(count), height, width, capacity, odd, id, pixel, block);
+      found = cpu::overlap(views, int(count), height, width, capacity, odd, id, pixel, block, level);
     }
     require(found >= 0 || capacity < limit, "maps: expected at most 2^30 combinations of ids");
     if (found < 0) {

@@ -42,10 +42,10 @@ def arguments(
 @given(
     seed=st.integers(0, 2**32),
     height=st.integers(1, 40),
-    width=st.integers(1, 90),
-    coarse=st.sampled_from([1, 2, 7, 33]),
+    width=st.integers(1, 90) | st.sampled_from([127, 128, 129, 200]),
+    coarse=st.sampled_from([1, 2, 7, 33, 90]),
     weights=st.tuples(*[st.integers(0, 256)] * 3),
-    line=st.integers(0, 9),
+    line=st.integers(0, 9) | st.sampled_from([63, 64]),
     num_threads=st.integers(1, 4),
 )
 def test_any_map_is_drawn_as_the_twin_draws_it(

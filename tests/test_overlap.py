@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,11 +93,15 @@ def test_every_type_and_layout_counts_alike(dtype: str, layout: str) -> None:
     assert list(fast(b, a, b).items()) == list(slow(b, a, b).items())
 
 
-@pytest.mark.parametrize("width", [*range(1, 18), 63, 64, 65])
-def test_any_width_counts_its_last_pixels(width: int) -> None:
-    a = np.arange(3 * width, dtype=np.int16).reshape(3, width) // 2
-    assert fast(a) == slow(a)
-    assert sum(fast(a, a).values()) == a.size
+@pytest.mark.parametrize("dtype", TYPES[::2])
+@pytest.mark.parametrize("width", [*range(1, 18), *range(62, 68), *range(126, 132), 193, 1441])
+def test_any_width_counts_its_last_pixels(width: int, dtype: str) -> None:
+    """Words of 64 pixels begin at the second; the last overlaps the one before."""
+    a = (np.arange(3 * width).reshape(3, width) // 2 % 120).astype(dtype)
+    b = np.zeros((3, width), np.int32)
+    b[:, -1] = 1
+    assert fast(a, b) == slow(a, b)
+    assert fast(b) == slow(b)
 
 
 def test_negative_and_huge_ids_keep_their_value() -> None:
@@ -158,6 +166,28 @@ def test_bad_maps_are_refused_by_name() -> None:
         overlap()
     with pytest.raises(ValueError, match="expected 1 to 4, got 5"):
         overlap(*[good] * 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simd", ["plain", "baseline", "avx2", "avx512"])
+def test_every_form_counts_and_draws_the_truth(simd: str) -> None:
+    """Each form in a process of its own, for both files that have fast forms and compare with a slow truth."""
+    call = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "slow_count or layout or width or twin",
+    ]
+    files = [str(Path(__file__).with_name(name)) for name in ("test_overlap.py", "test_draw.py")]
+    run = subprocess.run([*call, *files], env={**os.environ, "DEEPERLAB_SIMD": simd}, capture_output=True, text=True)
+    if "the best this machine has" in run.stdout:
+        pytest.skip(f"this machine has no {simd}")
+    assert run.returncode == 0, run.stdout
+    assert " passed" in run.stdout
 
 
 def test_the_gil_is_released(releases_gil: Any) -> None:

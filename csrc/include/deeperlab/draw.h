@@ -59,9 +59,11 @@ namespace cpu {
 
 struct Parallel;
 
+int64_t draw_scratch_bytes(int height, int width);
+
 // image, out: RGB [height, width]; category, instance: [height, width]. `out` may not overlap the others.
 void draw(const uint8_t* image, const int32_t* category, const int32_t* instance, int height, int width,
-          const Paint& paint, uint8_t* out, const Parallel& parallel);
+          const Paint& paint, uint8_t* out, void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -30,14 +30,16 @@ uint64_t slot_of(const int64_t* ids, uint64_t odd, int shift) {
 
 namespace cpu {
 
+enum class Simd : uint8_t;
+
 int64_t overlap_scratch_bytes(int64_t width, int64_t capacity);
 
 // maps: 1 to max_maps of one size -> ids [capacity, maps], the distinct combinations in the order of their first pixels
 // (rows from the top, each from the left), and pixels [capacity]; returns how many there are, or -1 if more than
 // `capacity` (2^30 at most; the number of pixels always suffices). Ids are widened to 64 bits, uint64 keeps its bits.
 // `odd` is any odd number; no result depends on it.
-int64_t overlap(const IdMap* maps, int count, int64_t height, int64_t width, int64_t capacity, uint64_t odd,
-                int64_t* ids, int64_t* pixels, void* scratch);
+int64_t overlap(const IdMap* maps, int number, int64_t height, int64_t width, int64_t capacity, uint64_t odd,
+                int64_t* ids, int64_t* pixels, void* scratch, Simd simd);
 
 }  // namespace cpu
 }  // namespace deeperlab

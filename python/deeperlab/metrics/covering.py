@@ -117,5 +117,5 @@ def parsing_covering(prediction: Segmentation, target: Segmentation, categories:
 
 
 def _mean(covering: list[float]) -> MeanCovering:
-    counted = [value for value in covering if not math.isnan(value)]
+    counted = [value for value in covering if value == value]
     return MeanCovering(sum(counted) / len(counted) if counted else math.nan, len(counted))

@@ -233,16 +233,17 @@ def _from_maps(
         raise ValueError(f"{name}: expected instances of at least 0, got {int(instance[~void].min())}")
     category, instance = np.where(void, -1, category), np.where(void, 0, instance)
     order = np.lexsort((instance, category, void))
+    category, instance = category[order], instance[order]
     new = np.ones(len(order), bool)
-    new[1:] = (np.diff(category[order]) != 0) | (np.diff(instance[order]) != 0)
+    new[1:] = (category[1:] != category[:-1]) | (instance[1:] != instance[:-1])
     rows = np.empty(len(order), np.int64)
     rows[order] = np.cumsum(new) - 1
-    first = order[new]
-    listed = ~void[first]
-    where = np.array([_place(c, place, name) if c >= 0 else -1 for c in category[first].tolist()], np.int64)
-    crowd = listed & (instance[first] == 0) & (name == "target")
+    category, instance = category[new], instance[new]
+    listed = category >= 0
+    where = np.array([_place(c, place, name) if c >= 0 else -1 for c in category.tolist()], np.int64)
+    crowd = listed & (instance == 0) & (name == "target")
     crowd[crowd] = things[where[crowd]]
-    area = sum_rows(rows, pixels, len(first)).astype(np.int64)
+    area = sum_rows(rows, pixels, len(where)).astype(np.int64)
     return rows, Segments(area, where, listed, crowd, ~listed)
 
 

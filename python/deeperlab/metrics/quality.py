@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .pairs import Metric, Pairs, Segmentation, lay_over, or_none, sum_rows
+from .pairs import Integers, Metric, Pairs, Segmentation, lay_over, or_none, sum_rows
 
 
-@dataclass(frozen=True)
-class ClassQuality:
+class ClassQuality(NamedTuple):
     """One category: its counts, and what follows from them; NaN where nothing was counted.
 
     `iou` is the sum over matches; sq = iou / tp (0 without a match), rq = tp / (tp + fp / 2 + fn / 2), pq = sq · rq.
@@ -51,7 +51,7 @@ class QualityResult:
     def to_dict(self) -> dict[str, Any]:
         """`{"All", "Things", "Stuff", "per_class"}` for JSON: NaN becomes None, category ids become strings."""
         groups = {"All": asdict(self.all), "Things": asdict(self.things), "Stuff": asdict(self.stuff)}
-        per_class = {str(c): _without_nan(asdict(q)) for c, q in self.per_class.items()}
+        per_class = {str(c): _without_nan(q._asdict()) for c, q in self.per_class.items()}
         return {**{name: _without_nan(group) for name, group in groups.items()}, "per_class": per_class}
 
 
@@ -103,21 +103,21 @@ class PanopticQuality(Metric):
     def add(self, pairs: Pairs) -> Matching:
         """`update` with the answer of `lay_over`."""
         self._check(pairs)
-        matching = _match(pairs)
-        place = {category: row for row, category in enumerate(self.categories)}
-        iou, hits = [m.iou for m in matching.matches], [place[m.category] for m in matching.matches]
+        found = _match(pairs)
+        true, count = pairs.target.category, len(self.categories)
+        hits = true[found.g]
         columns = (
-            sum_rows(hits, iou, len(place)),
-            sum_rows(hits, None, len(place)),
-            sum_rows([place[category] for _, category in matching.spurious], None, len(place)),
-            sum_rows([place[category] for _, category in matching.missed], None, len(place)),
+            sum_rows(hits, found.iou, count),
+            sum_rows(hits, None, count),
+            sum_rows(pairs.prediction.category[found.spurious], None, count),
+            sum_rows(true[found.missed], None, count),
         )
         self._sums += np.stack(columns, axis=1)
-        return matching
+        return _named(found, pairs)
 
     def compute(self) -> QualityResult:
         """The result so far."""
-        per_class = [_class_quality(iou, int(tp), int(fp), int(fn)) for iou, tp, fp, fn in self._sums.tolist()]
+        per_class = [_class_quality(*counts) for counts in self._sums.tolist()]
         every, things, stuff = (_mean([per_class[r] for r in rows]) for rows in self._groups())
         return QualityResult(every, things, stuff, dict(zip(self.categories, per_class, strict=True)))
 
@@ -131,10 +131,21 @@ def panoptic_quality(prediction: Segmentation, target: Segmentation, categories:
 
 def match(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> Matching:
     """Match the segments of one image; the rules are `PanopticQuality`'s."""
-    return _match(lay_over(prediction, target, categories))
+    pairs = lay_over(prediction, target, categories)
+    return _named(_match(pairs), pairs)
 
 
-def _match(pairs: Pairs) -> Matching:
+class _Found(NamedTuple):
+    """Rows of `pairs.target` and `pairs.prediction`: matched ones with their IoU, and those that are left."""
+
+    g: Integers
+    p: Integers
+    iou: NDArray[np.float64]
+    missed: Integers
+    spurious: Integers
+
+
+def _match(pairs: Pairs) -> _Found:
     g, p, overlap, target, prediction = pairs.g, pairs.p, pairs.overlap, pairs.target, pairs.prediction
     void_in_p = sum_rows(p, overlap * target.void[g], len(prediction.area))
     union = target.area[g] + prediction.area[p] - overlap - void_in_p[p]
@@ -151,31 +162,39 @@ def _match(pairs: Pairs) -> Matching:
 
     missed, spurious = target.listed & ~target.crowd, prediction.listed & ~(2 * excused > prediction.area)
     missed[g[matched]] = spurious[p[matched]] = False
+    iou = overlap[matched] / union[matched]
+    return _Found(g[matched], p[matched], iou, np.flatnonzero(missed), np.flatnonzero(spurious))
+
+
+def _named(found: _Found, pairs: Pairs) -> Matching:
+    """With the ids of categories."""
     ids = list(pairs.categories)
-    hits = zip(g[matched].tolist(), p[matched].tolist(), (overlap[matched] / union[matched]).tolist(), strict=True)
-    true, predicted = target.category.tolist(), prediction.category.tolist()
+    true, predicted = pairs.target.category.tolist(), pairs.prediction.category.tolist()
+    hits = zip(found.g.tolist(), found.p.tolist(), found.iou.tolist(), strict=True)
     return Matching(
-        tuple(Match(a, b, ids[true[a]], iou) for a, b, iou in hits),
-        tuple((row, ids[true[row]]) for row in np.flatnonzero(missed).tolist()),
-        tuple((row, ids[predicted[row]]) for row in np.flatnonzero(spurious).tolist()),
+        tuple(Match(g, p, ids[true[g]], iou) for g, p, iou in hits),
+        tuple((row, ids[true[row]]) for row in found.missed.tolist()),
+        tuple((row, ids[predicted[row]]) for row in found.spurious.tolist()),
     )
 
 
-def _class_quality(iou: float, tp: int, fp: int, fn: int) -> ClassQuality:
-    if tp + fp + fn == 0:
-        return ClassQuality(math.nan, math.nan, math.nan, iou, tp, fp, fn)
+_UNCOUNTED = ClassQuality(math.nan, math.nan, math.nan, 0.0, 0, 0, 0)
+
+
+def _class_quality(iou: float, tp: float, fp: float, fn: float) -> ClassQuality:
     weight = tp + fp / 2 + fn / 2
-    return ClassQuality(iou / weight, iou / tp if tp else 0.0, tp / weight, iou, tp, fp, fn)
+    if weight == 0:
+        return _UNCOUNTED
+    return ClassQuality(iou / weight, iou / tp if tp else 0.0, tp / weight, iou, int(tp), int(fp), int(fn))
 
 
 def _mean(per_class: Sequence[ClassQuality]) -> MeanQuality:
-    counted = [q for q in per_class if q.tp + q.fp + q.fn]
-    n = len(counted)
-    if not n:
+    counted = [q for q in per_class if q is not _UNCOUNTED]
+    if not counted:
         return MeanQuality(math.nan, math.nan, math.nan, 0)
-    return MeanQuality(
-        sum(q.pq for q in counted) / n, sum(q.sq for q in counted) / n, sum(q.rq for q in counted) / n, n
-    )
+    n = len(counted)
+    pq, sq, rq, *_ = zip(*counted, strict=True)
+    return MeanQuality(sum(pq) / n, sum(sq) / n, sum(rq) / n, n)
 
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:

@@ -238,9 +238,15 @@ std::tuple<A, A, A, A> select(const Face& face, const A& candidate, const A& cou
                     Face::template make<int32_t>({n}), Face::template make<bool>({n})};
   bool* truncated = out<bool, Face>(std::get<3>(result));
   std::fill(truncated, truncated + n, false);
-  const A scratch = Face::template make<uint8_t>({cpu::select_scratch_bytes(shape, params)});
+  const A scratch = Face::template make<uint8_t>({cpu::select_scratch_bytes(shape, int(p), params)});
   [[maybe_unused]] const typename Face::Release release;
-  cpu::select(seeds, counts, points, own_scores, scores, shape, int(p), params, out<Point, Face>(std::get<0>(result)),
+  const auto closure = std::make_pair(scores, room);
+  const cpu::InstanceScore score_of{[](const void* given, int64_t image, int32_t i) {
+                                      const auto& [values, length] = *static_cast<const decltype(closure)*>(given);
+                                      return values[image * length + i];
+                                    },
+                                    &closure};
+  cpu::select(seeds, counts, points, own_scores, score_of, shape, int(p), params, out<Point, Face>(std::get<0>(result)),
               out<float, Face>(std::get<1>(result)), out<int32_t, Face>(std::get<2>(result)), truncated,
               out<char, Face>(scratch), face.parallel());
   return result;

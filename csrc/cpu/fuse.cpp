@@ -18,7 +18,7 @@ struct Layout {
   int64_t* votes;                       // [N, P, rows, columns]
   Candidate* candidate;                 // [N, K]
   Point *position, *keypoints;          // [N, K], [N, K, P]
-  float *keypoint_score, *score;        // [N, K, P], [N, K]
+  float* keypoint_score;                // [N, K, P]
   int32_t* count;                       // [N]
   char* stage;                          // scratch of the stage that runs
   int64_t bytes;
@@ -40,11 +40,10 @@ Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, voi
   at.position = scratch.take<Point>(seeds);
   at.keypoints = scratch.take<Point>(seeds * p);
   at.keypoint_score = scratch.take<float>(seeds * p);
-  at.score = scratch.take<float>(seeds);
   at.count = scratch.take<int32_t>(shape.images);
-  at.stage = scratch.take<char>(std::max({vote_scratch_bytes(shape, p, params), peaks_scratch_bytes(shape, p, params),
-                                          select_scratch_bytes(shape, params), assign_scratch_bytes(shape, p, params),
-                                          merge_scratch_bytes(shape, params)}));
+  at.stage = scratch.take<char>(std::max({argmax_scratch_bytes(shape), vote_scratch_bytes(shape, p, params),
+                                          peaks_scratch_bytes(shape, p, params), select_scratch_bytes(shape, p, params),
+                                          assign_scratch_bytes(shape, p, params), merge_scratch_bytes(shape, params)}));
   at.bytes = scratch.bytes();
   return at;
 }
@@ -61,7 +60,7 @@ void fuse(const Heads& heads, const Graph& graph, const Things& things, const Sh
   const int p = graph.keypoints;
   int32_t* label = out.semantic;
 
-  argmax(heads.semantic, shape, at.node_label, label, parallel);
+  argmax(heads.semantic, shape, at.node_label, label, at.stage, parallel);
   const bool label_of_nodes = is_floating(heads.semantic.type);
   if (label_of_nodes && !params.all_voters) {
     choose_nodes(at.node_label, things, shape, at.nodes, parallel);
@@ -74,8 +73,12 @@ void fuse(const Heads& heads, const Graph& graph, const Things& things, const Sh
   peaks(at.votes, shape, p, params, at.candidate, at.position, at.count, out.truncated, at.stage, parallel);
   trace(at.candidate, at.position, at.count, heads.middle_range, heads.short_range, graph, shape, params, at.keypoints,
         parallel);
-  rescore(at.keypoints, at.count, at.votes, heads.heatmap, shape, p, params, at.keypoint_score, at.score, parallel);
-  select(at.candidate, at.count, at.keypoints, at.keypoint_score, at.score, shape, p, params, out.keypoints, out.score,
+  const Rescorer rescorer{at.keypoints, at.votes, heads.heatmap, shape, p, params, parallel.simd};
+  rescore_seeds(rescorer, at.candidate, at.count, at.keypoint_score, parallel);
+  const InstanceScore score{
+      [](const void* closure, int64_t n, int32_t i) { return static_cast<const Rescorer*>(closure)->score(n, i); },
+      &rescorer};
+  select(at.candidate, at.count, at.keypoints, at.keypoint_score, score, shape, p, params, out.keypoints, out.score,
          out.count, out.truncated, at.stage, parallel);
   assign(at.target, at.nodes, at.node_label, label, label_of_nodes, out.keypoints, out.count, things, shape, p, params,
          at.node_instance, at.node_distance, out.instance, at.stage, parallel);

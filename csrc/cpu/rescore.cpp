@@ -1,35 +1,106 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "deeperlab/rescore.h"
 
-#include "parallel.h"
+#include <algorithm>
+
+#include "lanes.h"
 
 namespace deeperlab::cpu {
+namespace {
+
+// The fast form of expected_oks: a row of vote cells at a time. Integer sums, so their order is of no account.
+template <class L>
+float expected_oks_fast(const int64_t* votes, const VoteGrid& grid, Point at, const OksKernel& kernel) {
+  using Float = typename L::Float;
+  using Int = typename L::Int;
+  using Half = Vector<int32_t, L::count / 2>;
+  using Sums = Vector<int64_t, L::count / 2>;
+  const float cell = float(grid.cell);
+  const int first = std::max(int((at.x - kernel.radius) / cell) - 1, kernel.first_column);
+  const int end = std::min(int((at.x + kernel.radius) / cell) + 1, kernel.last_column) + 1;
+  Float lane;
+  for (int i = 0; i < L::count; ++i) {
+    lane[i] = float(i);
+  }
+  Sums sum{}, expected{};
+  for (int y = kernel.first_row; y <= kernel.last_row; ++y) {
+    const float dy = float(int64_t(grid.cell) * y) - at.y;
+    for (int x = first; x < end && dy * dy <= kernel.radius2; x += L::count) {
+      const int from = std::min(x, grid.columns - L::count);  // within the row; what comes before x is done
+      const Float dx = (lane + float(from)) * cell - at.x;
+      const Float d2 = dx * dx + all<Float>(dy * dy);
+      const auto inside = less_equal(d2, all<Float>(kernel.radius2)) & less_equal(all<Float>(float(x - from)), lane);
+      const Int taken = choose(inside, all<Int>(-1), Int{});
+      const Int weight = rounded_integers(exp_lanes(-(d2 / kernel.falloff)) * 32768.0f) & taken;
+      Half takes[2], weights[2];
+      memcpy(takes, &taken, sizeof takes);
+      memcpy(weights, &weight, sizeof weights);
+      for (int half = 0; half < 2; ++half) {
+        const Sums here = load<Sums>(votes + int64_t(y) * grid.columns + from + half * L::count / 2);
+        sum += here & __builtin_convertvector(takes[half], Sums);
+        expected += here * __builtin_convertvector(weights[half], Sums);
+      }
+    }
+  }
+  int64_t total = 0, weighed = 0;
+  for (int i = 0; i < L::count / 2; ++i) {
+    total += sum[i];
+    weighed += expected[i];
+  }
+  return total == 0 ? 0.0f : float(double(weighed) / double(total) / 32768.0);
+}
+
+}  // namespace
+
+float Rescorer::keypoint_score(int64_t n, int32_t i, int k) const {
+  const VoteGrid grid = vote_grid(shape, params);
+  const Point* own = keypoints + (n * params.max_candidates + i) * keypoint_count;
+  const int64_t* map = votes + (n * keypoint_count + k) * grid.size();
+  const OksKernel kernel = oks_kernel(grid, own[k], box_of(own, keypoint_count).area(), params.kappa[k], params);
+  float probable = 0.0f, expected = 0.0f;
+  with_float_type(heatmap.type,
+                  [&](auto element) { probable = probability(heatmap.plane<decltype(element)>(n, k), shape, own[k]); });
+  if (simd == Simd::plain || grid.columns < 16) {
+    expected = expected_oks(map, grid, own[k], kernel);
+  } else {
+    with_simd(simd, [&](auto lanes) { expected = expected_oks_fast<decltype(lanes)>(map, grid, own[k], kernel); });
+  }
+  return probable * expected;
+}
+
+float Rescorer::score(int64_t n, int32_t i) const {
+  float sum = 0.0f;
+  for (int k = 0; k < keypoint_count; ++k) {
+    sum += keypoint_score(n, i, k);
+  }
+  return sum / float(keypoint_count);
+}
+
+void rescore_seeds(const Rescorer& rescorer, const Candidate* candidate, const int32_t* count, float* keypoint_score,
+                   const Parallel& parallel) {
+  const int64_t room = rescorer.params.max_candidates;
+  parallel_for(parallel, rescorer.shape.images * room, 16, [&](int64_t i) {
+    if (const int32_t own = int32_t(i % room); own < count[i / room]) {
+      const int kind = candidate[i].kind;
+      keypoint_score[i * rescorer.keypoint_count + kind] = rescorer.keypoint_score(i / room, own, kind);
+    }
+  });
+}
 
 void rescore(const Point* keypoints, const int32_t* count, const int64_t* votes, const View& heatmap,
              const Shape& shape, int keypoint_count, const Params& params, float* keypoint_score, float* score,
              const Parallel& parallel) {
-  const VoteGrid grid = vote_grid(shape, params);
+  const Rescorer rescorer{keypoints, votes, heatmap, shape, keypoint_count, params, parallel.simd};
   const int64_t room = params.max_candidates;
-  with_float_type(heatmap.type, [&](auto element) {
-    using T = decltype(element);
-    parallel_for(parallel, shape.images * room, 16, [&](int64_t i) {
-      const int64_t n = i / room;
-      const bool used = i % room < count[n];
-      const Point* own = keypoints + i * keypoint_count;
-      const float area = used ? box_of(own, keypoint_count).area() : 0.0f;
-      float sum = 0.0f;
-      for (int k = 0; k < keypoint_count; ++k) {
-        float s = 0.0f;
-        if (used) {
-          const int64_t* map = votes + (n * keypoint_count + k) * grid.size();
-          s = probability(heatmap.plane<T>(n, k), shape, own[k]) *
-              expected_oks(map, grid, own[k], area, params.kappa[k], params);
-        }
-        keypoint_score[i * keypoint_count + k] = s;
-        sum += s;
-      }
-      score[i] = sum / float(keypoint_count);
-    });
+  parallel_for(parallel, shape.images * room, 16, [&](int64_t i) {
+    const int64_t n = i / room;
+    float sum = 0.0f;
+    for (int k = 0; k < keypoint_count; ++k) {
+      float& own = keypoint_score[i * keypoint_count + k];
+      own = i % room < count[n] ? rescorer.keypoint_score(n, int32_t(i % room), k) : 0.0f;
+      sum += own;
+    }
+    score[i] = sum / float(keypoint_count);
   });
 }
 

@@ -4,122 +4,226 @@
 #include <algorithm>
 
 #include "deeperlab/scratch.h"
-#include "parallel.h"
+#include "lanes.h"
 
 namespace deeperlab::cpu {
 namespace {
 
+constexpr int widest = 16;  // lanes
+
+struct Accepted {
+  int32_t candidate, order;  // of acceptance
+  float score;
+  Box box;
+};
+
 struct Layout {
-  int32_t* accepted;  // [N, K] candidates in the order of the queue; accepted ones are moved to the front
-  Box* box;           // [N, K] box of accepted[i]
-  int32_t* kept;      // [N, K] positions in `accepted`, by instance score; survivors of NMS are moved to the front
+  int32_t* queue;      // [N, K] candidates in the order of the queue
+  Accepted* accepted;  // [N, K] in the order of acceptance, then by score; survivors of NMS are moved to the front
+  float* columns;      // [N, 2P + 5, room] accepted keypoints x, y of each kind; boxes x0, y0, x1, y1; areas
+  int64_t room;        // K, in whole vectors
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, const Params& params, void* block) {
+Layout lay_out(const Shape& shape, int keypoint_count, const Params& params, void* block) {
   Scratch scratch(block);
   const int64_t all = int64_t(shape.images) * params.max_candidates;
-  int32_t* accepted = scratch.take<int32_t>(all);
-  Box* box = scratch.take<Box>(all);
-  int32_t* kept = scratch.take<int32_t>(all);
-  return {accepted, box, kept, scratch.bytes()};
+  const int64_t room = (params.max_candidates + widest - 1) / widest * widest;
+  int32_t* queue = scratch.take<int32_t>(all);
+  Accepted* accepted = scratch.take<Accepted>(all);
+  float* columns = scratch.take<float>(shape.images * (2 * keypoint_count + 5) * room);
+  return {queue, accepted, columns, room, scratch.bytes()};
 }
 
-// The candidates, keypoints and scores of one image.
+// The candidates of one image.
 struct Hypotheses {
   const Candidate* candidate;
   const Point* keypoints;
   const float* keypoint_score;
-  const float* score;
   int keypoint_count;
 
-  const Point& keypoint(int32_t i, int k) const { return keypoints[int64_t(i) * keypoint_count + k]; }
+  const Point* own(int32_t i) const { return keypoints + int64_t(i) * keypoint_count; }
   float seed_score(int32_t i) const { return keypoint_score[int64_t(i) * keypoint_count + candidate[i].kind]; }
-  Box box(int32_t i) const { return box_of(&keypoint(i, 0), keypoint_count); }
 };
 
-// The greedy loop of the paper. Returns how many are accepted.
-int32_t group(const Hypotheses& all, int32_t count, const Params& params, int32_t* accepted, Box* box) {
-  int32_t queued = 0;
-  for (int32_t i = 0; i < count; ++i) {
-    if (all.score[i] >= params.instance_threshold) {
-      accepted[queued++] = i;
+// The accepted hypotheses, or the survivors of NMS, column by column, so that a new one is held against many together.
+struct Columns {
+  float* values;
+  int64_t room;
+  int keypoint_count;
+
+  float* x(int k) const { return values + 2 * k * room; }
+  float* y(int k) const { return values + (2 * k + 1) * room; }
+  float* box(int side) const { return values + (2 * keypoint_count + side) * room; }
+  float* area() const { return box(4); }
+
+  void set(int32_t i, const Point* keypoints, const Box& own) const {
+    for (int k = 0; k < keypoint_count; ++k) {
+      x(k)[i] = keypoints[k].x;
+      y(k)[i] = keypoints[k].y;
+    }
+    box(0)[i] = own.x0;
+    box(1)[i] = own.y0;
+    box(2)[i] = own.x1;
+    box(3)[i] = own.y1;
+    area()[i] = own.area();
+  }
+};
+
+// The plain forms.
+
+bool conflicts_with_any(const Columns& accepted, int32_t count, int kind, Point seed, float area,
+                        const Params& params) {
+  for (int32_t j = 0; j < count; ++j) {
+    if (conflicts(seed, area, {accepted.x(kind)[j], accepted.y(kind)[j]}, accepted.area()[j], params)) {
+      return true;
     }
   }
-  std::sort(accepted, accepted + queued, [&](int32_t a, int32_t b) {
+  return false;
+}
+
+bool suppressed_by_any(const Columns& kept, int32_t count, const Box& box, const Params& params) {
+  for (int32_t j = 0; j < count; ++j) {
+    if (suppresses({kept.box(0)[j], kept.box(1)[j], kept.box(2)[j], kept.box(3)[j]}, box, params)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The fast forms: as many at once as there are lanes, by the operations of select.h.
+
+template <class L>
+uint32_t lanes_in_use(int32_t left) {
+  return left >= L::count ? all_bits<typename L::Float> : (1u << left) - 1;
+}
+
+template <class L>
+bool conflicts_with_any_fast(const Columns& accepted, int32_t count, int kind, Point seed, float area,
+                             const Params& params) {
+  using Float = typename L::Float;
+  const Float greatest = all<Float>(params.nms_radius2), least = all<Float>(params.nms_radius_min2);
+  for (int32_t j = 0; j < count; j += L::count) {
+    const Float other = load<Float>(accepted.area() + j), own = all<Float>(area);
+    Float limit = params.nms_relative2 * choose(less(own, other), own, other);
+    limit = choose(less(least, limit), limit, least);
+    limit = choose(less(limit, greatest), limit, greatest);
+    const Float dx = seed.x - load<Float>(accepted.x(kind) + j), dy = seed.y - load<Float>(accepted.y(kind) + j);
+    if ((bits_of(less_equal(dx * dx + dy * dy, limit)) & lanes_in_use<L>(count - j)) != 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+template <class L>
+bool suppressed_by_any_fast(const Columns& kept, int32_t count, const Box& box, const Params& params) {
+  using Float = typename L::Float;
+  for (int32_t j = 0; j < count; j += L::count) {
+    const auto side = [&](int i) { return load<Float>(kept.box(i) + j); };
+    const auto greater = [](Float a, Float b) { return choose(less(b, a), a, b); };
+    const auto lesser = [](Float a, Float b) { return choose(less(a, b), a, b); };
+    const Float x0 = greater(side(0), all<Float>(box.x0)), y0 = greater(side(1), all<Float>(box.y0));
+    const Float x1 = lesser(side(2), all<Float>(box.x1)), y1 = lesser(side(3), all<Float>(box.y1));
+    const Float inter = choose(less(x0, x1) & less(y0, y1), (x1 - x0) * (y1 - y0), Float{});
+    const Float both = load<Float>(kept.area() + j) + box.area();
+    if ((bits_of(less(params.box_iou * (both - inter), inter)) & lanes_in_use<L>(count - j)) != 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The greedy loop of the paper. Returns how many are accepted.
+int32_t group(const Hypotheses& all, int64_t n, int32_t count, const InstanceScore& score, const Params& params,
+              Simd simd, int32_t* queue, const Columns& columns, Accepted* accepted) {
+  for (int32_t i = 0; i < count; ++i) {
+    queue[i] = i;
+  }
+  std::sort(queue, queue + count, [&](int32_t a, int32_t b) {
     const float sa = all.seed_score(a), sb = all.seed_score(b);
     return sa != sb ? sa > sb : before(all.candidate[a], all.candidate[b]);
   });
   int32_t length = 0;
-  for (int32_t i = 0; i < queued; ++i) {
-    const int32_t next = accepted[i];
-    const int k = all.candidate[next].kind;
-    const Box own = all.box(next);
-    bool free = true;
-    for (int32_t j = 0; j < length && free; ++j) {
-      free = !conflicts(all.keypoint(next, k), own.area(), all.keypoint(accepted[j], k), box[j].area(), params);
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t next = queue[i];
+    const int kind = all.candidate[next].kind;
+    const Point seed = all.own(next)[kind];
+    const Box box = box_of(all.own(next), all.keypoint_count);
+    bool taken = false;
+    if (simd == Simd::plain) {
+      taken = conflicts_with_any(columns, length, kind, seed, box.area(), params);
+    } else {
+      with_simd(simd, [&](auto lanes) {
+        taken = conflicts_with_any_fast<decltype(lanes)>(columns, length, kind, seed, box.area(), params);
+      });
     }
-    if (free) {
-      accepted[length] = next;
-      box[length++] = own;
+    // What is below the threshold never was a hypothesis; asked last, because it costs most.
+    const float own = taken ? 0.0f : score.get(score.closure, n, next);
+    if (!taken && own >= params.instance_threshold) {
+      columns.set(length, all.own(next), box);
+      accepted[length] = {next, length, own, box};
+      ++length;
     }
   }
   return length;
 }
 
 // Box NMS over the accepted hypotheses. Returns how many are kept.
-int32_t suppress(const Hypotheses& all, const int32_t* accepted, const Box* box, int32_t length, const Params& params,
-                 int32_t* kept) {
-  for (int32_t i = 0; i < length; ++i) {
-    kept[i] = i;
-  }
-  std::sort(kept, kept + length, [&](int32_t a, int32_t b) {
-    const float sa = all.score[accepted[a]], sb = all.score[accepted[b]];
-    return sa != sb ? sa > sb : a < b;
+int32_t suppress(const Hypotheses& all, int32_t length, const Params& params, Simd simd, const Columns& columns,
+                 Accepted* accepted) {
+  std::sort(accepted, accepted + length, [](const Accepted& a, const Accepted& b) {
+    return a.score != b.score ? a.score > b.score : a.order < b.order;
   });
-  int32_t survivors = 0;
+  int32_t kept = 0;
   for (int32_t i = 0; i < length; ++i) {
-    bool free = true;
-    for (int32_t j = 0; j < survivors && free; ++j) {
-      free = !suppresses(box[kept[j]], box[kept[i]], params);
+    const Accepted next = accepted[i];
+    bool suppressed = false;
+    if (simd == Simd::plain) {
+      suppressed = suppressed_by_any(columns, kept, next.box, params);
+    } else {
+      with_simd(simd, [&](auto lanes) {
+        suppressed = suppressed_by_any_fast<decltype(lanes)>(columns, kept, next.box, params);
+      });
     }
-    if (free) {
-      kept[survivors++] = kept[i];
+    if (!suppressed) {
+      columns.set(kept, all.own(next.candidate), next.box);
+      accepted[kept++] = next;
     }
   }
-  return survivors;
+  return kept;
 }
 
 }  // namespace
 
-int64_t select_scratch_bytes(const Shape& shape, const Params& params) { return lay_out(shape, params, nullptr).bytes; }
+int64_t select_scratch_bytes(const Shape& shape, int keypoint_count, const Params& params) {
+  return lay_out(shape, keypoint_count, params, nullptr).bytes;
+}
 
 void select(const Candidate* candidate, const int32_t* count, const Point* keypoints, const float* keypoint_score,
-            const float* score, const Shape& shape, int keypoint_count, const Params& params, Point* out_keypoints,
-            float* out_score, int32_t* out_count, bool* truncated, void* scratch, const Parallel& parallel) {
+            const InstanceScore& score, const Shape& shape, int keypoint_count, const Params& params,
+            Point* out_keypoints, float* out_score, int32_t* out_count, bool* truncated, void* scratch,
+            const Parallel& parallel) {
   const int64_t room = params.max_candidates, places = params.max_instances;
-  const Layout layout = lay_out(shape, params, scratch);
+  const Layout layout = lay_out(shape, keypoint_count, params, scratch);
   parallel_for(parallel, shape.images, 1, [&](int64_t n) {
     const Hypotheses all{candidate + n * room, keypoints + n * room * keypoint_count,
-                         keypoint_score + n * room * keypoint_count, score + n * room, keypoint_count};
-    int32_t* accepted = layout.accepted + n * room;
-    Box* box = layout.box + n * room;
-    int32_t* kept = layout.kept + n * room;
-    const int32_t length = group(all, count[n], params, accepted, box);
-    const int32_t survivors = suppress(all, accepted, box, length, params, kept);
+                         keypoint_score + n * room * keypoint_count, keypoint_count};
+    const Columns columns{layout.columns + n * (2 * keypoint_count + 5) * layout.room, layout.room, keypoint_count};
+    Accepted* const accepted = layout.accepted + n * room;
+    int32_t kept = group(all, n, count[n], score, params, parallel.simd, layout.queue + n * room, columns, accepted);
+    kept = suppress(all, kept, params, parallel.simd, columns, accepted);
 
-    out_count[n] = std::min<int32_t>(survivors, int32_t(places));
-    truncated[n] = truncated[n] || survivors > places;
+    out_count[n] = std::min<int32_t>(kept, int32_t(places));
+    truncated[n] = truncated[n] || kept > places;
     for (int64_t j = 0; j < places; ++j) {
       Point* own = out_keypoints + (n * places + j) * keypoint_count;
       if (j < out_count[n]) {
-        const int32_t i = accepted[kept[j]];
-        std::copy(&all.keypoint(i, 0), &all.keypoint(i, 0) + keypoint_count, own);
-        out_score[n * places + j] = all.score[i];
+        std::copy_n(all.own(accepted[j].candidate), keypoint_count, own);
       } else {
-        std::fill(own, own + keypoint_count, Point{0.0f, 0.0f});
-        out_score[n * places + j] = 0.0f;
+        std::fill_n(own, keypoint_count, Point{0.0f, 0.0f});
       }
+      out_score[n * places + j] = j < out_count[n] ? accepted[j].score : 0.0f;
     }
   });
 }

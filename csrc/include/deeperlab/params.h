@@ -8,7 +8,8 @@ namespace deeperlab {
 
 namespace cpu {
 struct Parallel;  // csrc/cpu/parallel.h
-struct Nodes;     // csrc/cpu/nodes.h
+enum class Simd : uint8_t;
+struct Nodes;  // csrc/cpu/nodes.h
 }  // namespace cpu
 
 // Bounds that keep every index and every fixed-point sum within its type (vote.h, peaks.h, merge.h).

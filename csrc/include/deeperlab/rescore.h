@@ -7,31 +7,43 @@
 
 namespace deeperlab {
 
-// The score map's opinion of keypoint `at` (px) of an instance with box area `area` (px²): the mean of the OKS
-// kernel over the votes within `radius`, in [0, 1]. The kernel is exp(−d² / (2 λ² κ² + c²)), λ² = max(area, c²), in
-// 15-bit fixed point; c², the width of a vote cell, keeps instances of few cells from scoring 0.
-DEEPERLAB_HD inline float expected_oks(const int64_t* votes, const VoteGrid& grid, Point at, float area, float kappa,
-                                       const Params& params) {
+// The OKS kernel around one keypoint: exp(−d² / falloff), falloff = 2 λ² κ² + c², λ² = max(box area, c²), over the
+// cells with d² <= radius² (px²). c², the width of a vote cell, keeps instances of few cells from scoring 0.
+struct OksKernel {
+  float falloff, radius, radius2;
+  int first_row, last_row, first_column, last_column;  // the disk lies within
+};
+
+DEEPERLAB_HD inline OksKernel oks_kernel(const VoteGrid& grid, Point at, float area, float kappa,
+                                         const Params& params) {
   const float cell2 = float(grid.cell) * float(grid.cell);
   const float lambda2 = area > cell2 ? area : cell2;
-  float falloff = (2.0f * lambda2) * (kappa * kappa);
-  falloff = params.oks_cell ? falloff + cell2 : falloff;
+  const float falloff = (2.0f * lambda2) * (kappa * kappa);
   const float radius = float(params.radius);
-  const float radius2 = radius * radius;
   // One cell of slack on each side: the disk itself is decided by distance alone.
   const int reach = int(radius) / grid.cell + 2;
   const int cy = int(at.y) / grid.cell, cx = int(at.x) / grid.cell;
-  const int y0 = cy > reach ? cy - reach : 0, y1 = cy + reach < grid.rows ? cy + reach : grid.rows - 1;
-  const int x0 = cx > reach ? cx - reach : 0, x1 = cx + reach < grid.columns ? cx + reach : grid.columns - 1;
+  return {params.oks_cell ? falloff + cell2 : falloff,
+          radius,
+          radius * radius,
+          cy > reach ? cy - reach : 0,
+          cy + reach < grid.rows ? cy + reach : grid.rows - 1,
+          cx > reach ? cx - reach : 0,
+          cx + reach < grid.columns ? cx + reach : grid.columns - 1};
+}
+
+// The score map's opinion of a keypoint at `at` (px): the mean of the OKS kernel over the votes, in [0, 1]. The kernel
+// is in 15-bit fixed point, so that the sums are exact.
+DEEPERLAB_HD inline float expected_oks(const int64_t* votes, const VoteGrid& grid, Point at, const OksKernel& kernel) {
   int64_t sum = 0, expected = 0;
-  for (int y = y0; y <= y1; ++y) {
-    for (int x = x0; x <= x1; ++x) {
+  for (int y = kernel.first_row; y <= kernel.last_row; ++y) {
+    for (int x = kernel.first_column; x <= kernel.last_column; ++x) {
       const Point centre{float(int64_t(grid.cell) * x), float(int64_t(grid.cell) * y)};
       const float d2 = squared_distance(centre, at);
-      if (d2 <= radius2) {
+      if (d2 <= kernel.radius2) {
         const int64_t here = votes[int64_t(y) * grid.columns + x];
         sum += here;
-        expected += here * int64_t(rintf(32768.0f * exp(-(d2 / falloff))));
+        expected += here * int64_t(rintf(32768.0f * exp(-(d2 / kernel.falloff))));
       }
     }
   }
@@ -52,6 +64,24 @@ namespace cpu {
 void rescore(const Point* keypoints, const int32_t* count, const int64_t* votes, const View& heatmap,
              const Shape& shape, int keypoint_count, const Params& params, float* keypoint_score, float* score,
              const Parallel& parallel);
+
+// The scores of one candidate, when they are asked for: nine of ten are rejected without.
+struct Rescorer {
+  const Point* keypoints;
+  const int64_t* votes;
+  const View& heatmap;
+  const Shape& shape;
+  int keypoint_count;
+  const Params& params;
+  Simd simd;
+
+  float keypoint_score(int64_t n, int32_t i, int k) const;  // candidate i of image n
+  float score(int64_t n, int32_t i) const;                  // the mean of all
+};
+
+// keypoint_score [N, max_candidates, P], of each candidate's own kind alone.
+void rescore_seeds(const Rescorer& rescorer, const Candidate* candidate, const int32_t* count, float* keypoint_score,
+                   const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -25,15 +25,22 @@ DEEPERLAB_HD inline bool suppresses(const Box& kept, const Box& box, const Param
 
 namespace cpu {
 
-int64_t select_scratch_bytes(const Shape& shape, const Params& params);
+// Gives the instance score of a candidate of an image; called only for those that conflict with no accepted one.
+struct InstanceScore {
+  float (*get)(const void* closure, int64_t n, int32_t i);
+  const void* closure;
+};
 
-// candidate [N, K], count [N], keypoints [N, K, P] (px), keypoint_score [N, K, P], score [N, K] (K candidates)
-// -> out_keypoints [N, M, P], out_score [N, M], out_count [N]; the best instance first, rows past the count 0.
-// Queue order: the seed's own score, ties by candidate; NMS order: instance score, ties in order of acceptance.
-// truncated[n] is set where more than M instances were found, and left alone otherwise.
+int64_t select_scratch_bytes(const Shape& shape, int keypoint_count, const Params& params);
+
+// candidate [N, K], count [N], keypoints [N, K, P] (px), keypoint_score [N, K, P] (K candidates; of each only that of
+// its own kind is looked at) -> out_keypoints [N, M, P], out_score [N, M], out_count [N]; the best instance first, rows
+// past the count 0. Queue order: the seed's own score, ties by candidate; NMS order: instance score, ties in order of
+// acceptance. truncated[n] is set where more than M instances were found, and left alone otherwise.
 void select(const Candidate* candidate, const int32_t* count, const Point* keypoints, const float* keypoint_score,
-            const float* score, const Shape& shape, int keypoint_count, const Params& params, Point* out_keypoints,
-            float* out_score, int32_t* out_count, bool* truncated, void* scratch, const Parallel& parallel);
+            const InstanceScore& score, const Shape& shape, int keypoint_count, const Params& params,
+            Point* out_keypoints, float* out_score, int32_t* out_count, bool* truncated, void* scratch,
+            const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -29,13 +29,12 @@ Shape shape_of_votes(const A& votes, const char* nodes, int64_t h, int64_t w, in
 // A stage by itself works on every node.
 template <class Face>
 struct EveryNode {
-  ArrayOf<Face> column, count;
+  ArrayOf<Face> scratch;
   cpu::Nodes nodes;
 
   EveryNode(const Face& face, const Shape& shape)
-      : column(Face::template make<int32_t>({shape.images, shape.h, shape.w})),
-        count(Face::template make<int32_t>({shape.images, shape.h})),
-        nodes{out<int32_t, Face>(column), out<int32_t, Face>(count)} {
+      : scratch(Face::template make<uint8_t>({cpu::nodes_scratch_bytes(shape)})),
+        nodes(cpu::lay_out_nodes(shape, out<void, Face>(scratch))) {
     cpu::choose_all(shape, nodes, face.parallel());
   }
 };

@@ -337,7 +337,8 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
     const int64_t row = n * plane + int64_t(y) * shape.w;
     const int32_t* column = nodes.column + row;
     const int32_t used = nodes.count[n * shape.h + y];
-    const Point* targets = target + n * keypoint_count * plane + int64_t(y) * shape.w;
+    const Point* targets = target + nodes.packed(shape, keypoint_count, n, 0, y);
+    const int64_t entries = nodes.total(shape, n);
     int32_t* nearest = node_instance + row;
     float* least = node_distance + row;
     std::fill(nearest, nearest + shape.w, 0);
@@ -345,7 +346,8 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
     if (parallel.simd == Simd::plain) {
       const Point* found = keypoints + n * params.max_instances * keypoint_count;
       for (int32_t i = 0; i < used; ++i) {
-        find_nearest(targets + i, plane, found, count[n], keypoint_count, params, nearest[column[i]], least[column[i]]);
+        find_nearest(targets + i, entries, found, count[n], keypoint_count, params, nearest[column[i]],
+                     least[column[i]]);
       }
       return;
     }
@@ -357,7 +359,7 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
         int32_t found[strip];
         float distance[strip];
         const int length = std::min(strip, used - i);
-        const bool bounded = search.read(targets + i, plane, length, at);
+        const bool bounded = search.read(targets + i, entries, length, at);
         search.find(at, bounded, found, distance);
         for (int e = 0; e < length; ++e) {
           const bool near = distance[e] <= params.max_distance2;

@@ -15,7 +15,7 @@ struct Layout {
   int32_t *node_label, *node_instance;  // [N, h, w]
   float* node_distance;                 // [N, h, w]
   Point* target;                        // [N, P, h, w]
-  int64_t* votes;                       // [N, P, rows, columns]
+  int64_t* votes;                       // [N, P, rows, columns], or in the place of the instance map
   Candidate* candidate;                 // [N, K]
   Point *position, *keypoints;          // [N, K], [N, K, P]
   float* keypoint_score;                // [N, K, P]
@@ -24,18 +24,27 @@ struct Layout {
   int64_t bytes;
 };
 
+int64_t votes_size(const Shape& shape, int keypoints, const Params& params) {
+  return int64_t(shape.images) * keypoints * vote_grid(shape, params).size();
+}
+
+// Fresh memory costs more than most stages do with it: 0.13 ms a MB. The votes are done with before the instance map is
+// begun, so they take its place where they fit.
+bool votes_fit_instance(const Shape& shape, int keypoints, const Params& params) {
+  return votes_size(shape, keypoints, params) * int64_t(sizeof(int64_t)) <=
+         int64_t(shape.images) * shape.height * shape.width * int64_t(sizeof(int32_t));
+}
+
 Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, void* block) {
   Scratch scratch(block);
   const int64_t nodes = int64_t(shape.images) * shape.h * shape.w;
   const int64_t seeds = int64_t(shape.images) * params.max_candidates;
   const int p = graph.keypoints;
   Layout at{};
-  at.nodes = {scratch.take<int32_t>(nodes), scratch.take<int32_t>(int64_t(shape.images) * shape.h)};
+  at.nodes = lay_out_nodes(shape, scratch.take<char>(nodes_scratch_bytes(shape)));
   at.node_label = scratch.take<int32_t>(nodes);
   at.node_instance = scratch.take<int32_t>(nodes);
   at.node_distance = scratch.take<float>(nodes);
-  at.target = scratch.take<Point>(nodes * p);
-  at.votes = scratch.take<int64_t>(int64_t(shape.images) * p * vote_grid(shape, params).size());
   at.candidate = scratch.take<Candidate>(seeds);
   at.position = scratch.take<Point>(seeds);
   at.keypoints = scratch.take<Point>(seeds * p);
@@ -44,6 +53,8 @@ Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, voi
   at.stage = scratch.take<char>(std::max({argmax_scratch_bytes(shape), vote_scratch_bytes(shape, p, params),
                                           peaks_scratch_bytes(shape, p, params), select_scratch_bytes(shape, p, params),
                                           assign_scratch_bytes(shape, p, params), merge_scratch_bytes(shape, params)}));
+  at.votes = votes_fit_instance(shape, p, params) ? nullptr : scratch.take<int64_t>(votes_size(shape, p, params));
+  at.target = scratch.take<Point>(nodes * p);  // last: what is packed at its front may leave the rest untouched
   at.bytes = scratch.bytes();
   return at;
 }
@@ -56,8 +67,11 @@ int64_t fuse_scratch_bytes(const Shape& shape, const Graph& graph, const Params&
 
 void fuse(const Heads& heads, const Graph& graph, const Things& things, const Shape& shape, const Params& params,
           const Panoptic& out, void* scratch, const Parallel& parallel) {
-  const Layout at = lay_out(shape, graph, params, scratch);
   const int p = graph.keypoints;
+  Layout at = lay_out(shape, graph, params, scratch);
+  if (votes_fit_instance(shape, p, params)) {
+    at.votes = reinterpret_cast<int64_t*>(out.instance);
+  }
   int32_t* label = out.semantic;
 
   argmax(heads.semantic, shape, at.node_label, label, at.stage, parallel);

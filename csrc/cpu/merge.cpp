@@ -104,6 +104,31 @@ struct CellMerger {
     }
   }
 
+  // A whole cell of several labels or instances: the pixels that share both are counted together.
+  void merge_cell(const CellRow& rows, int x) const {
+    const int s = shape.stride, count = s * s;
+    const int64_t first = int64_t(rows.begin) * shape.width + int64_t(x) * s;
+    int32_t label[max_cell_pixels], instance[max_cell_pixels];
+    for (int i = 0; i < s; ++i) {
+      copy_pixels(band.label + first + int64_t(i) * shape.width, s, label + i * s);
+      copy_pixels(band.instance + first + int64_t(i) * shape.width, s, instance + i * s);
+    }
+    for (int i = 0; i < count; i += L::count) {
+      const Int labels = load<Int>(label + i), instances = load<Int>(instance + i);
+      for (uint32_t rest = all_bits<Int> >> std::max(0, L::count - (count - i)); rest != 0;) {
+        const int lane = __builtin_ctz(rest);
+        const int32_t own = label[i + lane], j = instance[i + lane], last = band.final_label(own, j);
+        const uint32_t same = rest & bits_of(equal(labels, all<Int>(own)) & equal(instances, all<Int>(j)));
+        band.count(own, j, __builtin_popcount(same));
+        for (uint32_t todo = last != own ? same : 0; todo != 0; todo &= todo - 1) {
+          const int pixel = i + __builtin_ctz(todo);
+          band.semantic[first + int64_t(pixel / s) * shape.width + pixel % s] = last;
+        }
+        rest &= ~same;
+      }
+    }
+  }
+
   void merge_row(int y) const {
     const CellRow rows(shape, y);
     const int w = shape.w, s = shape.stride;
@@ -120,6 +145,13 @@ struct CellMerger {
     }
     const int32_t* labels = node_label + int64_t(y) * w;
     const int32_t* instances = node_instance + int64_t(y) * w;
+    const auto merge_mixed = [&](int x) {
+      if (rows.end - rows.begin == s && rows.width_of(shape, x) == s) {
+        merge_cell(rows, x);
+      } else {
+        merge_pixels(std::min(x * s, shape.width), std::min((x + 1) * s, shape.width));
+      }
+    };
     const auto merge_cells = [&](int x, int cells) {  // of one label; where that is a thing, of one instance
       const int32_t own = labels[x];
       const int begin = std::min(x * s, shape.width), end = std::min((x + cells) * s, shape.width);
@@ -148,7 +180,7 @@ struct CellMerger {
           if (whole >> (i - x) & 1u) {
             merge_cells(int(i), 1);
           } else {
-            merge_pixels(std::min(int(i) * s, shape.width), std::min(int(i + 1) * s, shape.width));
+            merge_mixed(int(i));
           }
         }
       }

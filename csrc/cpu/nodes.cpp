@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "deeperlab/scratch.h"
 #include "lanes.h"
 
 namespace deeperlab::cpu {
@@ -22,7 +23,37 @@ bool on_border(const int32_t* label, int y, int x, int h, int w) {
   return false;
 }
 
+// Fills `before`.
+void add_up(const Shape& shape, const Nodes& nodes) {
+  for (int64_t n = 0; n < shape.images; ++n) {
+    int64_t* before = nodes.before + n * (shape.h + 1);
+    before[0] = 0;
+    for (int y = 0; y < shape.h; ++y) {
+      before[y + 1] = before[y] + nodes.count[n * shape.h + y];
+    }
+  }
+}
+
+Nodes lay_out(const Shape& shape, Scratch& scratch) {
+  const int64_t rows = int64_t(shape.images) * shape.h;
+  int32_t* column = scratch.take<int32_t>(rows * shape.w);
+  int32_t* count = scratch.take<int32_t>(rows);
+  int64_t* before = scratch.take<int64_t>(rows + shape.images);
+  return {column, count, before};
+}
+
 }  // namespace
+
+int64_t nodes_scratch_bytes(const Shape& shape) {
+  Scratch scratch(nullptr);
+  lay_out(shape, scratch);
+  return scratch.bytes();
+}
+
+Nodes lay_out_nodes(const Shape& shape, void* block) {
+  Scratch scratch(block);
+  return lay_out(shape, scratch);
+}
 
 void choose_all(const Shape& shape, const Nodes& nodes, const Parallel& parallel) {
   parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
@@ -30,6 +61,7 @@ void choose_all(const Shape& shape, const Nodes& nodes, const Parallel& parallel
     std::iota(row, row + shape.w, 0);
     nodes.count[n * shape.h + y] = shape.w;
   });
+  add_up(shape, nodes);
 }
 
 void choose_nodes(const int32_t* node_label, const Things& things, const Shape& shape, const Nodes& nodes,
@@ -78,6 +110,7 @@ void choose_nodes(const int32_t* node_label, const Things& things, const Shape& 
     }
     nodes.count[n * shape.h + y] = count;
   });
+  add_up(shape, nodes);
 }
 
 }  // namespace deeperlab::cpu

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "deeperlab/scratch.h"
-#include "parallel.h"
+#include "lanes.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -18,68 +18,135 @@ bool better(const Peak& a, const Peak& b) {
   return a.votes != b.votes ? a.votes > b.votes : before(a.candidate, b.candidate);
 }
 
-// No two peaks touch, so each 2 × 2 block of cells holds at most one.
-int64_t most_peaks(const VoteGrid& grid) { return int64_t((grid.rows + 1) / 2) * ((grid.columns + 1) / 2); }
+// Room for the peaks of one keypoint. No two peaks touch, so each 2 × 2 block of cells holds at most one; of more than
+// twice what is wanted, the worse half is dropped on the way.
+int64_t capacity(const VoteGrid& grid, const Params& params) {
+  const int64_t most = int64_t((grid.rows + 1) / 2) * ((grid.columns + 1) / 2);
+  return std::min<int64_t>(most, 2 * int64_t(params.max_candidates));
+}
+
+struct Found {
+  int64_t kept, dropped;
+};
 
 struct Layout {
-  Peak* peaks;     // [N, P, most_peaks]
-  int64_t* found;  // [N, P]
+  Peak* peaks;   // [N, P, capacity]
+  Found* found;  // [N, P]
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, int keypoints, const VoteGrid& grid, void* block) {
+Layout lay_out(const Shape& shape, int keypoints, const Params& params, void* block) {
   Scratch scratch(block);
-  Peak* peaks = scratch.take<Peak>(int64_t(shape.images) * keypoints * most_peaks(grid));
-  int64_t* found = scratch.take<int64_t>(int64_t(shape.images) * keypoints);
+  const int64_t planes = int64_t(shape.images) * keypoints;
+  Peak* peaks = scratch.take<Peak>(planes * capacity(vote_grid(shape, params), params));
+  Found* found = scratch.take<Found>(planes);
   return {peaks, found, scratch.bytes()};
 }
 
-int64_t find_peaks(const int64_t* votes, int kind, int64_t limit, const VoteGrid& grid, Peak* peaks) {
-  int64_t found = 0;
-  for (int y = 0; y < grid.rows; ++y) {
-    for (int x = 0; x < grid.columns; ++x) {
-      const int64_t here = votes[int64_t(y) * grid.columns + x];
-      if (here >= limit && is_peak(votes, y, x, grid)) {
-        peaks[found++] = {here, {kind, y, x}};
+struct Finder {
+  const int64_t* votes;  // [rows, columns]
+  const VoteGrid& grid;
+  int kind;
+  int64_t limit, room, wanted;
+  Peak* peaks;
+  Found found;
+
+  // Cell (y, x) reaches the limit: a peak if it beats its neighbours.
+  void offer(int y, int x) {
+    if (!is_peak(votes, y, x, grid)) {
+      return;
+    }
+    if (found.kept == room) {
+      std::nth_element(peaks, peaks + wanted, peaks + room, better);
+      found.dropped += found.kept - wanted;
+      found.kept = wanted;
+    }
+    peaks[found.kept++] = {votes[int64_t(y) * grid.columns + x], {kind, y, x}};
+  }
+
+  // The plain form.
+  void find_row(int y, int first) {
+    for (int x = first; x < grid.columns; ++x) {
+      if (votes[int64_t(y) * grid.columns + x] >= limit) {
+        offer(y, x);
       }
     }
   }
-  return found;
-}
+
+  // The fast form: few cells reach the limit, so many are looked at together.
+  template <class L>
+  void find_row_fast(int y) {
+    using Words = Vector<int64_t, L::count / 2>;
+    constexpr int together = 2 * L::count;
+    const int64_t* row = votes + int64_t(y) * grid.columns;
+    int x = 0;
+    for (; x + together <= grid.columns; x += together) {
+      Words most = load<Words>(row + x);
+      for (int i = L::count / 2; i < together; i += L::count / 2) {
+        const Words here = load<Words>(row + x + i);
+        most = here > most ? here : most;
+      }
+      int64_t greatest = most[0];
+      for (int i = 1; i < L::count / 2; ++i) {
+        greatest = std::max<int64_t>(greatest, most[i]);
+      }
+      for (int i = 0; i < together && greatest >= limit; ++i) {
+        if (row[x + i] >= limit) {
+          offer(y, x + i);
+        }
+      }
+    }
+    find_row(y, x);
+  }
+};
 
 }  // namespace
 
 int64_t peaks_scratch_bytes(const Shape& shape, int keypoints, const Params& params) {
-  return lay_out(shape, keypoints, vote_grid(shape, params), nullptr).bytes;
+  return lay_out(shape, keypoints, params, nullptr).bytes;
 }
 
 void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params& params, Candidate* candidate,
            Point* position, int32_t* count, bool* truncated, void* scratch, const Parallel& parallel) {
   const VoteGrid grid = vote_grid(shape, params);
   const int64_t limit = peak_limit(shape, params, grid);
-  const int64_t room = params.max_candidates;
-  const Layout layout = lay_out(shape, keypoints, grid, scratch);
+  const int64_t wanted = params.max_candidates, room = capacity(grid, params);
+  const Layout layout = lay_out(shape, keypoints, params, scratch);
 
   parallel_for(parallel, int64_t(shape.images) * keypoints, 1, [&](int64_t plane) {
-    layout.found[plane] = find_peaks(votes + plane * grid.size(), int(plane % keypoints), limit, grid,
-                                     layout.peaks + plane * most_peaks(grid));
+    Finder finder{votes + plane * grid.size(), grid,  int(plane % keypoints), limit, room, wanted,
+                  layout.peaks + plane * room, {0, 0}};
+    if (parallel.simd == Simd::plain) {
+      for (int y = 0; y < grid.rows; ++y) {
+        finder.find_row(y, 0);
+      }
+    } else {
+      with_simd(parallel.simd, [&](auto lanes) {
+        for (int y = 0; y < grid.rows; ++y) {
+          finder.template find_row_fast<decltype(lanes)>(y);
+        }
+      });
+    }
+    layout.found[plane] = finder.found;
   });
   parallel_for(parallel, shape.images, 1, [&](int64_t n) {
-    Peak* all = layout.peaks + n * keypoints * most_peaks(grid);
-    int64_t total = 0;
+    Peak* all = layout.peaks + n * keypoints * room;
+    int64_t total = 0, dropped = 0;
     for (int k = 0; k < keypoints; ++k) {  // close the gaps between the keypoints' lists
-      const Peak* list = all + k * most_peaks(grid);
-      std::copy(list, list + layout.found[n * keypoints + k], all + total);
-      total += layout.found[n * keypoints + k];
+      const Peak* list = all + k * room;
+      const Found& own = layout.found[n * keypoints + k];
+      std::copy(list, list + own.kept, all + total);
+      total += own.kept;
+      dropped += own.dropped;
     }
-    const int64_t kept = std::min(total, room);
+    const int64_t kept = std::min(total, wanted);
     std::partial_sort(all, all + kept, all + total, better);
     count[n] = int32_t(kept);
-    truncated[n] = total > room;
-    for (int64_t i = 0; i < room; ++i) {
+    truncated[n] = total + dropped > wanted;
+    for (int64_t i = 0; i < wanted; ++i) {
       const Candidate c = i < kept ? all[i].candidate : Candidate{-1, -1, -1};
-      candidate[n * room + i] = c;
-      position[n * room + i] =
+      candidate[n * wanted + i] = c;
+      position[n * wanted + i] =
           i < kept ? centroid(votes + (n * keypoints + c.kind) * grid.size(), c.y, c.x, grid) : Point{0.0f, 0.0f};
     }
   });

@@ -125,9 +125,14 @@ void refine_row_fast(const View& long_range, const View& short_range, int64_t n,
   const auto refine = [&](const int32_t* columns, Point* to) {
     const Int nodes = load<Int>(columns);
     Float px, py;
-    for (int i = 0; i < L::count; ++i) {
-      px[i] = dx(y, nodes[i]);
-      py[i] = dy(y, nodes[i]);
+    if (dx.column == 1 && dy.column == 1 && columns[L::count - 1] - columns[0] == L::count - 1) {  // side by side
+      px = load_floats<Float, true>(dx.data + y * dx.row + columns[0], 1);
+      py = load_floats<Float, true>(dy.data + y * dy.row + columns[0], 1);
+    } else {
+      for (int i = 0; i < L::count; ++i) {
+        px[i] = dx(y, columns[i]);
+        py[i] = dy(y, columns[i]);
+      }
     }
     px = __builtin_convertvector(nodes * shape.stride, Float) + px;
     py = float(y * int64_t(shape.stride)) + py;
@@ -166,7 +171,7 @@ void refine(const View& long_range, const View& short_range, const Shape& shape,
       const int64_t n = plane / keypoints, row = n * shape.h + y;
       const int k = int(plane % keypoints);
       const int32_t* column = nodes.column + row * shape.w;
-      Point* to = target + (plane * shape.h + y) * shape.w;
+      Point* to = target + nodes.packed(shape, keypoints, n, k, y);
       if (!fast) {
         return refine_row<T>(long_range, short_range, n, k, y, column, nodes.count[row], shape, params, to);
       }

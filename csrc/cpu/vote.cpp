@@ -192,8 +192,13 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
 
   parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
     const int64_t first = (n * rows + y) * w;
+    int32_t known = -1;  // label of the node before: mostly this one's too
+    bool votes_too = params.all_voters;
     for (int32_t i = 0; i < nodes.count[n * rows + y]; ++i) {
-      layout.voter[first + i] = params.all_voters || things.has(node_label[first + nodes.column[first + i]]);
+      const int32_t own = node_label[first + nodes.column[first + i]];
+      votes_too = own == known ? votes_too : params.all_voters || things.has(own);
+      known = own;
+      layout.voter[first + i] = votes_too;
     }
   });
   with_float_type(heatmap.type, [&](auto element) {
@@ -202,7 +207,7 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
       const int64_t n = plane / keypoints, k = plane % keypoints, cells = grid.size();
       const Plane<T> heat = heatmap.plane<T>(n, k);
       const Plane<T> dx = short_range.plane<T>(n, 2 * k), dy = short_range.plane<T>(n, 2 * k + 1);
-      const Point* targets = target + plane * rows * w;
+      const auto targets = [&](int64_t y) { return target + nodes.packed(shape, keypoints, n, int(k), int(y)); };
       const uint8_t* voter = layout.voter + n * rows * w;
       const int32_t* voters = nodes.count + n * rows;
       int64_t* const map = votes + plane * cells;
@@ -210,7 +215,7 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
       if (!fast) {
         for (int64_t y = 0; y < rows; ++y) {
           vote_short(heat, dx, dy, int(y), 0, shape, grid, AddToCells{map, grid, params.short_weight});
-          vote_long(targets + y * w, voter + y * w, voters[y], shape, grid, AddToCells{map, grid, params.long_weight});
+          vote_long(targets(y), voter + y * w, voters[y], shape, grid, AddToCells{map, grid, params.long_weight});
         }
         return;
       }
@@ -224,7 +229,7 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
         with_density(heat.column == 1 && dx.column == 1, [&](auto dense) {
           for (int64_t y = 0; y < rows; ++y) {
             vote_short_fast<L, dense.value>(heat, dx, dy, int(y), shape, grid, short_words);
-            vote_long_fast<L>(targets + y * w, voter + y * w, voters[y], shape, grid, long_words);
+            vote_long_fast<L>(targets(y), voter + y * w, voters[y], shape, grid, long_words);
           }
         });
         settle<L>(short_words, grid, uint64_t(params.short_weight));

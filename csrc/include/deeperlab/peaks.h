@@ -7,7 +7,8 @@
 
 namespace deeperlab {
 
-// Least score of a peak, in units of fuse_votes: a share of what one ideal disk of voters adds up to, never 0.
+// Least score of a peak, in units of the score map (vote.h): a share of what one ideal disk of voters adds up to, never
+// 0.
 inline int64_t peak_limit(const Shape& shape, const Params& params, const VoteGrid& grid) {
   const double radius = params.radius / shape.stride;  // nodes
   const double limit = params.peak_threshold * 256.0 * double(int64_t(1) << grid.fraction_bits) *

@@ -52,7 +52,7 @@ void assign_run(const int32_t* node_label, const int32_t* node_instance, const f
 // rounding is monotonic, so the bounds hold for the floats themselves, and an instance is left out only if another is
 // nearer to every node. What is left is nearly independent of the number of instances.
 
-constexpr int strip = 32;  // nodes
+constexpr int strip = 16;  // nodes: the wider, the looser the bounds
 constexpr int widest = 16;
 
 // Strips and instances are kept coordinate by coordinate: x of keypoint 0, y of keypoint 0, x of keypoint 1, …
@@ -116,15 +116,14 @@ struct NearestInstances {
 
   Float coordinate(int d, int32_t j) const { return load<Float>(instances.coordinates + d * instances.room + j); }
 
-  // Least distance of instances j … from anything in the box of the strip.
-  Float least_distance(const Strip& nodes, int32_t j) const {
+  // Least and greatest distance of instances j … from anything in the box of the strip, counting coordinates from d on.
+  Float least_distance(const Strip& nodes, int32_t j, int d) const {
     Float sum{};
-    for (int d = 0; d < dimensions; d += 2) {
+    for (; d < dimensions; d += 2) {
       Float square[2];
       for (int c = 0; c < 2; ++c) {
         const Float at = coordinate(d + c, j), under = nodes.low[d + c] - at, over = at - nodes.high[d + c];
-        const Float outside = choose(less(over, under), under, over);
-        const Float distance = choose(less(Float{}, outside), outside, Float{});
+        const Float distance = max_lanes(max_lanes(under, over), Float{});
         square[c] = distance * distance;
       }
       sum = sum + (square[0] + square[1]);
@@ -137,8 +136,8 @@ struct NearestInstances {
     for (int d = 0; d < dimensions; d += 2) {
       Float square[2];
       for (int c = 0; c < 2; ++c) {
-        const Float at = coordinate(d + c, j), under = at - nodes.low[d + c], over = nodes.high[d + c] - at;
-        const Float distance = choose(less(over, under), under, over);
+        const Float at = coordinate(d + c, j);
+        const Float distance = max_lanes(at - nodes.low[d + c], nodes.high[d + c] - at);
         square[c] = distance * distance;
       }
       sum = sum + (square[0] + square[1]);
@@ -146,36 +145,74 @@ struct NearestInstances {
     return sum;
   }
 
-  void offer(const Strip& nodes, int32_t j, int32_t* instance, float* distance) const {
-    for (int i = 0; i < strip; i += L::count) {
-      Float sum{};
-      for (int d = 0; d < dimensions; d += 2) {
-        const Float dx = load<Float>(nodes.at[d] + i) - instances.coordinates[d * instances.room + j];
-        const Float dy = load<Float>(nodes.at[d + 1] + i) - instances.coordinates[(d + 1) * instances.room + j];
-        sum = sum + (dx * dx + dy * dy);
+  // Calls visit(j, lanes) for the instances that may lie within `limit` of the strip. The last keypoint alone (the mass
+  // centre) rules out most: what it adds is part of the sum, which no other term makes less.
+  template <class Visit>
+  void visit_within(const Strip& nodes, const float& limit, const Visit& visit) const {
+    for (int32_t j = 0; j < instances.count; j += L::count) {
+      uint32_t left = (2u << std::min(instances.count - j - 1, L::count - 1)) - 1;
+      left &= ~bits_of(less(all<Float>(limit), least_distance(nodes, j, dimensions - 2)));  // NaN stays
+      if (left != 0) {
+        left &= ~bits_of(less(all<Float>(limit), least_distance(nodes, j, 0)));
       }
-      const Float least = load<Float>(distance + i);
-      store(instance + i, choose(less(sum, least), all<Int>(j + 1), load<Int>(instance + i)));
-      store(distance + i, choose(less(sum, least), sum, least));
+      if (left != 0) {
+        visit(j, left);
+      }
     }
   }
 
-  // Nearest instance of every node of a strip; 0 and +inf: none.
-  void find(const Strip& nodes, bool bounded, int32_t* instance, float* distance) const {
-    std::fill(instance, instance + strip, 0);
-    std::fill(distance, distance + strip, infinity);
-    Float nearest = all<Float>(infinity);
-    for (int32_t j = 0; j < instances.count && bounded; j += L::count) {
-      const Float greatest = greatest_distance(nodes, j);
-      nearest = choose(less(greatest, nearest), greatest, nearest);  // NaN is not less
+  // What keypoint d / 2 adds to the distances of nodes i … from instance j.
+  Float square(const Strip& nodes, int i, int32_t j, int d) const {
+    const Float dx = load<Float>(nodes.at[d] + i) - instances.coordinates[d * instances.room + j];
+    const Float dy = load<Float>(nodes.at[d + 1] + i) - instances.coordinates[(d + 1) * instances.room + j];
+    return dx * dx + dy * dy;
+  }
+
+  Float distance_of(const Strip& nodes, int i, int32_t j) const {
+    Float sum{};
+    for (int d = 0; d < dimensions; d += 2) {
+      sum = sum + square(nodes, i, j, d);
     }
-    const float limit = reduce(nearest, [](float x, float y) { return x < y ? x : y; });
-    for (int32_t j = 0; j < instances.count; j += L::count) {
-      const uint32_t out = bounded ? bits_of(less(all<Float>(limit), least_distance(nodes, j))) : 0;
-      const uint32_t there = (2u << std::min(instances.count - j - 1, L::count - 1)) - 1;
-      visit_bits(there & ~out, [&](int i) { offer(nodes, j + i, instance, distance); });
+    return sum;
+  }
+
+  // enough: distances that others are known to have; what exceeds them by its last term alone is not looked at further.
+  void offer(const Strip& nodes, int32_t j, const float* enough, int32_t* instance, float* distance) const {
+    for (int i = 0; i < strip; i += L::count) {
+      const Float least = load<Float>(distance + i), limit = min_lanes(least, load<Float>(enough + i));
+      if (bits_of(less_equal(square(nodes, i, j, dimensions - 2), limit)) != 0) {
+        const Float sum = distance_of(nodes, i, j);
+        store(instance + i, choose(less(sum, least), all<Int>(j + 1), load<Int>(instance + i)));
+        store(distance + i, choose(less(sum, least), sum, least));
+      }
     }
   }
+
+  // Nearest instance of every node of a strip; 0 and +inf: none. `last` is one that was near the strip before, or -1.
+  void find(const Strip& nodes, bool bounded, int32_t* instance, float* distance, int32_t& last) const {
+    std::fill(instance, instance + strip, 0);
+    std::fill(distance, distance + strip, infinity);
+    float limit = infinity;  // no node is farther from its nearest instance
+    float enough[strip];
+    for (int i = 0; i < strip; i += L::count) {
+      store(enough + i, last < 0 ? all<Float>(infinity) : number_or_infinity(distance_of(nodes, i, last)));
+    }
+    if (bounded) {
+      const auto tighten = [&](int32_t j, uint32_t) {
+        limit = std::min(limit, least_lane(number_or_infinity(greatest_distance(nodes, j))));
+      };
+      if (last >= 0) {
+        tighten(last / L::count * L::count, 0);
+      }
+      visit_within(nodes, limit, tighten);
+    }
+    visit_within(nodes, limit, [&](int32_t j, uint32_t left) {
+      visit_bits(left, [&](int i) { offer(nodes, j + i, enough, instance, distance); });
+    });
+    last = instance[0] - 1;
+  }
+
+  static Float number_or_infinity(Float value) { return choose(equal(value, value), value, all<Float>(infinity)); }
 };
 
 // The fast form for pixels, where those of a cell whose corners carry one label have it too. Such a cell whose corners
@@ -216,10 +253,21 @@ struct CellAssigner {
     for (int i = 1; i < 4; ++i) {
       alike = alike && node_instance[at[i]] == first;
     }
-    int32_t own_label[max_cell_pixels] = {}, chosen[max_cell_pixels];
-    read_cell(shape, y, x, label, own_label);
+    const CellRow rows(shape, y);
+    const bool whole = shape.stride == 4 && rows.end - rows.begin == 4 && rows.width_of(shape, x) == 4;
+    const int32_t* own_pixels = label + int64_t(rows.begin) * shape.width + int64_t(x) * shape.stride;
+    int32_t own_label[max_cell_pixels], chosen[max_cell_pixels];
+    if (!whole) {
+      std::fill(own_label, own_label + pixels.padded, 0);
+      read_cell(shape, y, x, label, own_label);
+    }
     for (int p = 0; p < pixels.padded; p += L::count) {
-      const Int own = load<Int>(own_label + p);
+      Int own;
+      if (whole) {
+        load_rows(own_pixels + int64_t(p / 4) * shape.width, shape.width, own);
+      } else {
+        own = load<Int>(own_label + p);
+      }
       const Int thing = thing_lanes(own);
       store(chosen + p, alike ? first & thing : thing & decide_lanes(own, at, p));
     }
@@ -354,13 +402,14 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
     const Instances instances{layout.coordinates + n * dimensions * layout.room, layout.room, count[n]};
     with_simd(parallel.simd, [&](auto lanes) {
       const NearestInstances<decltype(lanes)> search{instances, dimensions};
+      int32_t last = -1;
       for (int32_t i = 0; i < used; i += strip) {
         Strip at;
         int32_t found[strip];
         float distance[strip];
         const int length = std::min(strip, used - i);
         const bool bounded = search.read(targets + i, entries, length, at);
-        search.find(at, bounded, found, distance);
+        search.find(at, bounded, found, distance, last);
         for (int e = 0; e < length; ++e) {
           const bool near = distance[e] <= params.max_distance2;
           nearest[column[i + e]] = near ? found[e] : 0;

@@ -2,6 +2,7 @@
 #include "deeperlab/fuse.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "deeperlab/scratch.h"
 #include "nodes.h"
@@ -76,12 +77,19 @@ void fuse(const Heads& heads, const Graph& graph, const Things& things, const Sh
 
   argmax(heads.semantic, shape, at.node_label, label, at.stage, parallel);
   const bool label_of_nodes = is_floating(heads.semantic.type);
-  if (label_of_nodes && !params.all_voters) {
-    choose_nodes(at.node_label, things, shape, at.nodes, parallel);
-  } else {
-    choose_all(shape, at.nodes, parallel);
+  const auto refine_nodes = [&] {
+    return refine(heads.long_range, heads.short_range, shape, p, params, at.nodes, at.target, parallel);
+  };
+  // Where a thing node may stay without an instance, because it lies too far from all, others may have to speak for it.
+  bool chosen = label_of_nodes && !params.all_voters && !(params.max_distance2 < HUGE_VALF);
+  if (chosen) {
+    choose_nodes(at.node_label, label, things, shape, at.nodes, parallel);
+    chosen = refine_nodes();
   }
-  refine(heads.long_range, heads.short_range, shape, p, params, at.nodes, at.target, parallel);
+  if (!chosen) {
+    choose_all(shape, at.nodes, parallel);
+    refine_nodes();
+  }
   vote(heads.heatmap, heads.short_range, at.target, at.nodes, at.node_label, things, shape, p, params, at.votes,
        at.stage, parallel);
   peaks(at.votes, shape, p, params, at.candidate, at.position, at.count, out.truncated, at.stage, parallel);

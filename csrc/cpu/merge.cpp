@@ -109,12 +109,21 @@ struct CellMerger {
     const int s = shape.stride, count = s * s;
     const int64_t first = int64_t(rows.begin) * shape.width + int64_t(x) * s;
     int32_t label[max_cell_pixels], instance[max_cell_pixels];
-    for (int i = 0; i < s; ++i) {
-      copy_pixels(band.label + first + int64_t(i) * shape.width, s, label + i * s);
-      copy_pixels(band.instance + first + int64_t(i) * shape.width, s, instance + i * s);
+    for (int i = 0; i < s && s != 4; ++i) {
+      std::copy_n(band.label + first + int64_t(i) * shape.width, s, label + i * s);
+      std::copy_n(band.instance + first + int64_t(i) * shape.width, s, instance + i * s);
     }
     for (int i = 0; i < count; i += L::count) {
-      const Int labels = load<Int>(label + i), instances = load<Int>(instance + i);
+      Int labels, instances;
+      if (s == 4) {
+        load_rows(band.label + first + int64_t(i / 4) * shape.width, shape.width, labels);
+        load_rows(band.instance + first + int64_t(i / 4) * shape.width, shape.width, instances);
+        store(label + i, labels);
+        store(instance + i, instances);
+      } else {
+        labels = load<Int>(label + i);
+        instances = load<Int>(instance + i);
+      }
       for (uint32_t rest = all_bits<Int> >> std::max(0, L::count - (count - i)); rest != 0;) {
         const int lane = __builtin_ctz(rest);
         const int32_t own = label[i + lane], j = instance[i + lane], last = band.final_label(own, j);
@@ -172,17 +181,19 @@ struct CellMerger {
         return bits_of(equal(here, load<Int>(map + x + 1)) & equal(here, load<Int>(map + x + w)) &
                        equal(here, load<Int>(map + x + w + 1)));
       };
-      uint32_t whole = alike(labels) & alike(instances);
-      if (whole == all_bits<Int>) {
-        merge_cells(int(done), int(x + L::count - done));
-      } else {
-        for (int64_t i = done; i < x + L::count; ++i) {
-          if (whole >> (i - x) & 1u) {
-            merge_cells(int(i), 1);
-          } else {
-            merge_mixed(int(i));
+      const uint32_t whole = alike(labels) & alike(instances), todo = all_bits<Int> << (done - x) & all_bits<Int>;
+      for (uint32_t rest = todo; rest != 0;) {  // by turns: cells that are whole, and so share their corners' values
+        const int first = __builtin_ctz(rest);
+        const uint32_t same = whole >> first & 1u ? whole : ~whole;
+        const int length = __builtin_ctz(~(same >> first) | 1u << (L::count - first));
+        if (whole >> first & 1u) {
+          merge_cells(int(x) + first, length);
+        } else {
+          for (int i = first; i < first + length; ++i) {
+            merge_mixed(int(x) + i);
           }
         }
+        rest &= ~(((1u << length) - 1) << first);
       }
       done = x + L::count;
     });

@@ -10,17 +10,96 @@
 namespace deeperlab::cpu {
 namespace {
 
-// Whether a node differs from one of its (up to eight) neighbours: then it is a corner of a mixed cell.
-bool on_border(const int32_t* label, int y, int x, int h, int w) {
-  const int32_t own = label[int64_t(y) * w + x];
-  for (int v = std::max(y - 1, 0); v <= std::min(y + 1, h - 1); ++v) {
-    for (int u = std::max(x - 1, 0); u <= std::min(x + 1, w - 1); ++u) {
-      if (label[int64_t(v) * w + u] != own) {
+// Whether a thing pixel of cell (y, x) finds no thing node among its corners of non-zero weight: then the others count.
+// Sides whose corners agree have no such pixel, nor has what lies between four corners of which one is a thing. Past
+// the last nodes, pixels are like those on them.
+bool needs_all_corners(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape, int y,
+                       int x) {
+  const bool right = x + 1 < shape.w, down = y + 1 < shape.h;
+  const int32_t* own = node_label + int64_t(y) * shape.w + x;
+  const int32_t a = own[0], b = own[right], c = own[down * shape.w], d = own[down * shape.w + right];
+  const bool a_thing = things.has(a), b_thing = things.has(b), c_thing = things.has(c);
+  const bool inside = !a_thing && !b_thing && !c_thing && !things.has(d) && (a != b || a != c || a != d);
+  const bool top = !a_thing && !b_thing && a != b, left = !a_thing && !c_thing && a != c;
+  if (!inside && !top && !left) {
+    return false;
+  }
+  const int64_t s = shape.stride;
+  const int64_t rows = std::min<int64_t>(down ? s : 1, shape.height - y * s);
+  const int64_t columns = std::min<int64_t>(right ? s : 1, shape.width - x * s);
+  for (int64_t v = 0; v < rows; ++v) {
+    for (int64_t u = 0; u < columns; ++u) {
+      const bool alone = u == 0 ? v > 0 && left : v == 0 ? top : inside;
+      if (alone && things.has(label[(y * s + v) * shape.width + x * s + u])) {
         return true;
       }
     }
   }
   return false;
+}
+
+// Row y of an image: 1 where a node is chosen.
+void mark_row(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape, int y,
+              Simd simd, int32_t* row) {
+  const int h = shape.h, w = shape.w;
+  const int32_t* own = node_label + int64_t(y) * w;
+  int32_t known = -1;  // label of the node before: mostly this one's too
+  bool thing = false;
+  for (int x = 0; x < w; ++x) {
+    thing = own[x] == known ? thing : things.has(own[x]);
+    known = own[x];
+    row[x] = thing;
+  }
+  for (int cell_y = std::max(y - 1, 0); cell_y <= y; ++cell_y) {  // the cells that this row's nodes are corners of
+    const int32_t* top = node_label + int64_t(cell_y) * w;
+    const int32_t* bottom = cell_y + 1 < h ? top + w : top;
+    const auto mark_corners = [&](int x) {
+      if (needs_all_corners(node_label, label, things, shape, cell_y, x)) {
+        row[x] = row[std::min(x + 1, w - 1)] = 1;
+      }
+    };
+    int x = 0;
+    if (simd != Simd::plain) {
+      with_simd(simd, [&](auto lanes) {
+        using Int = typename decltype(lanes)::Int;
+        for (; x + lanes.count < w; x += lanes.count) {
+          const Int here = load<Int>(top + x);
+          const auto alike = equal(here, load<Int>(top + x + 1)) & equal(here, load<Int>(bottom + x)) &
+                             equal(here, load<Int>(bottom + x + 1));
+          visit_bits(all_bits<Int> & ~bits_of(alike), [&](int i) { mark_corners(x + i); });
+        }
+      });
+    }
+    for (; x < w; ++x) {
+      mark_corners(x);
+    }
+  }
+}
+
+// The columns of the nodes marked, in the place of the marks. Returns how many.
+int32_t list_marked(int32_t* row, int w, Simd simd) {
+  int32_t count = 0;
+  int x = 0;
+  if (simd != Simd::plain) {
+    with_simd(simd, [&](auto lanes) {
+      using Int = typename decltype(lanes)::Int;
+      for (; x + lanes.count <= w; x += lanes.count) {
+        const uint32_t marked = all_bits<Int> & ~bits_of(equal(load<Int>(row + x), Int{}));
+        if (marked == all_bits<Int>) {
+          std::iota(row + count, row + count + lanes.count, x);
+          count += lanes.count;
+        } else {
+          visit_bits(marked, [&](int i) { row[count++] = x + i; });
+        }
+      }
+    });
+  }
+  for (; x < w; ++x) {
+    const bool marked = row[x] != 0;
+    row[count] = x;
+    count += marked;
+  }
+  return count;
 }
 
 // Fills `before`.
@@ -64,51 +143,13 @@ void choose_all(const Shape& shape, const Nodes& nodes, const Parallel& parallel
   add_up(shape, nodes);
 }
 
-void choose_nodes(const int32_t* node_label, const Things& things, const Shape& shape, const Nodes& nodes,
-                  const Parallel& parallel) {
+void choose_nodes(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape,
+                  const Nodes& nodes, const Parallel& parallel) {
+  const int64_t plane = int64_t(shape.h) * shape.w, pixels = int64_t(shape.height) * shape.width;
   parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-    const int32_t* label = node_label + n * shape.h * shape.w;
-    const int32_t* own = label + int64_t(y) * shape.w;
-    int32_t* row = nodes.column + (n * shape.h + y) * shape.w;
-    int32_t count = 0;
-    const auto choose = [&](int x) {
-      row[count] = x;
-      count += things.has(own[x]) || on_border(label, y, x, shape.h, shape.w);
-    };
-    const auto choose_block = [&](auto lanes, int x) {
-      using Int = typename decltype(lanes)::Int;
-      const Int here = load<Int>(own + x);
-      uint32_t inside = all_bits<Int>;  // all neighbours have the node's label
-      for (const int32_t* at : {own - shape.w, own, own + shape.w}) {
-        for (int dx = -1; dx <= 1; ++dx) {
-          inside &= bits_of(equal(here, load<Int>(at + x + dx)));
-        }
-      }
-      if (inside == all_bits<Int>) {  // then the nodes of the block are alike
-        if (things.has(here[0])) {
-          std::iota(row + count, row + count + lanes.count, x);
-          count += lanes.count;
-        }
-        return;
-      }
-      for (int i = 0; i < lanes.count; ++i) {
-        row[count] = x + i;
-        count += !(inside >> i & 1u) || things.has(here[i]);
-      }
-    };
-    int x = 0;
-    if (parallel.simd != Simd::plain && y > 0 && y + 1 < shape.h) {
-      choose(x++);
-      with_simd(parallel.simd, [&](auto lanes) {
-        for (; x + lanes.count < shape.w; x += lanes.count) {
-          choose_block(lanes, x);
-        }
-      });
-    }
-    for (; x < shape.w; ++x) {
-      choose(x);
-    }
-    nodes.count[n * shape.h + y] = count;
+    int32_t* row = nodes.column + n * plane + int64_t(y) * shape.w;
+    mark_row(node_label + n * plane, label + n * pixels, things, shape, y, parallel.simd, row);
+    nodes.count[n * shape.h + y] = list_marked(row, shape.w, parallel.simd);
   });
   add_up(shape, nodes);
 }

@@ -28,9 +28,10 @@ Nodes lay_out_nodes(const Shape& shape, void* scratch);
 // Every node: what a stage by itself works on.
 void choose_all(const Shape& shape, const Nodes& nodes, const Parallel& parallel);
 
-// Those that can make a difference to the panoptic map where pixels have their label from the nodes (argmax of logits):
-// thing nodes, and the corners of mixed cells, next to which a thing pixel may be.
-void choose_nodes(const int32_t* node_label, const Things& things, const Shape& shape, const Nodes& nodes,
-                  const Parallel& parallel);
+// Those that can make a difference to the panoptic map where pixels have their label from the nodes (argmax of logits)
+// and every thing node has an instance if there is one: thing nodes, and the corners of cells with a thing pixel that
+// no thing node speaks for.
+void choose_nodes(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape,
+                  const Nodes& nodes, const Parallel& parallel);
 
 }  // namespace deeperlab::cpu

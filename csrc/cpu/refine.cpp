@@ -2,6 +2,8 @@
 #include "deeperlab/refine.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstdlib>
 
 #include "lanes.h"
@@ -162,25 +164,34 @@ bool fits_lanes(const View& head, const Shape& shape) {
 
 }  // namespace
 
-void refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
+bool refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
             const Nodes& nodes, Point* target, const Parallel& parallel) {
   const bool fast = parallel.simd != Simd::plain && fits_lanes(long_range, shape) && fits_lanes(short_range, shape);
+  std::atomic<bool> all_near{true};
   with_float_type(long_range.type, [&](auto element) {
     using T = decltype(element);
     parallel_rows(parallel, int64_t(shape.images) * keypoints, shape.h, shape.w, [&](int64_t plane, int y) {
       const int64_t n = plane / keypoints, row = n * shape.h + y;
-      const int k = int(plane % keypoints);
+      const int k = int(plane % keypoints), count = nodes.count[row];
       const int32_t* column = nodes.column + row * shape.w;
       Point* to = target + nodes.packed(shape, keypoints, n, k, y);
-      if (!fast) {
-        return refine_row<T>(long_range, short_range, n, k, y, column, nodes.count[row], shape, params, to);
+      if (fast) {
+        with_simd(parallel.simd, [&](auto lanes) {
+          refine_row_fast<decltype(lanes), T>(long_range, short_range, n, k, y, column, count, shape, params, to);
+        });
+      } else {
+        refine_row<T>(long_range, short_range, n, k, y, column, count, shape, params, to);
       }
-      with_simd(parallel.simd, [&](auto lanes) {
-        refine_row_fast<decltype(lanes), T>(long_range, short_range, n, k, y, column, nodes.count[row], shape, params,
-                                            to);
-      });
+      bool near = true;
+      for (int32_t i = 0; i < count; ++i) {
+        near = near & (std::fabs(to[i].x) <= 1e9f) & (std::fabs(to[i].y) <= 1e9f);
+      }
+      if (!near) {
+        all_near.store(false, std::memory_order_relaxed);
+      }
     });
   });
+  return all_near;
 }
 
 }  // namespace deeperlab::cpu

@@ -2,6 +2,7 @@
 #include "deeperlab/rescore.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "lanes.h"
 
@@ -16,8 +17,9 @@ float expected_oks_fast(const int64_t* votes, const VoteGrid& grid, Point at, co
   using Half = Vector<int32_t, L::count / 2>;
   using Sums = Vector<int64_t, L::count / 2>;
   const float cell = float(grid.cell);
-  const int first = std::max(int((at.x - kernel.radius) / cell) - 1, kernel.first_column);
-  const int end = std::min(int((at.x + kernel.radius) / cell) + 1, kernel.last_column) + 1;
+  // A quarter of a cell of slack on each side: the disk itself is decided by distance alone.
+  const int first = std::max(int(std::floor((at.x - kernel.radius) / cell - 0.25f)), kernel.first_column);
+  const int end = std::min(int((at.x + kernel.radius) / cell + 0.25f), kernel.last_column) + 1;
   Float lane;
   for (int i = 0; i < L::count; ++i) {
     lane[i] = float(i);

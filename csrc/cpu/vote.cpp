@@ -85,13 +85,29 @@ template <class L>
 struct Voter {
   using Float = typename L::Float;
   using Int = typename L::Int;
+  static constexpr int room = 4 * L::count;  // votes gathered before they are added: their words are in memory by then
 
   const Shape& shape;
   const VoteGrid& grid;
   uint64_t* words;  // [rows, columns]
+  int gathered = 0;
+  int32_t at[room];
+  uint64_t top[room], bottom[room];
+
+  Voter(const Shape& own_shape, const VoteGrid& own_grid, uint64_t* own_words)
+      : shape(own_shape), grid(own_grid), words(own_words) {}
+
+  void add_gathered() {
+    for (int i = 0; i < gathered; ++i) {
+      uint64_t* const word = words + at[i];
+      word[0] += top[i];
+      word[grid.columns] += bottom[i];
+    }
+    gathered = 0;
+  }
 
   // As `splat` of vote.h; votes that do not count weigh nothing.
-  void cast(Float x, Float y, Float weight) const {
+  void cast(Float x, Float y, Float weight) {
     const float width = float(shape.width - 1), height = float(shape.height - 1), cell = float(grid.cell);
     const auto counts = less_equal(Float{}, x) & less_equal(x, all<Float>(width)) & less_equal(Float{}, y) &
                         less_equal(y, all<Float>(height));
@@ -106,25 +122,22 @@ struct Voter {
     const Float upper = weight * (1.0f - fy), lower = weight * fy;
     const Int a = rounded_integers((upper * (1.0f - fx)) * one), b = rounded_integers((upper * fx) * one);
     const Int c = rounded_integers((lower * (1.0f - fx)) * one), d = rounded_integers((lower * fx) * one);
-    int32_t at[L::count];
-    uint64_t top[L::count], bottom[L::count];
-    store(at, row * grid.columns + column);
-    store(top, interleave_low(a, b));
-    store(top + L::count / 2, interleave_high(a, b));
-    store(bottom, interleave_low(c, d));
-    store(bottom + L::count / 2, interleave_high(c, d));
-    for (int i = 0; i < L::count; ++i) {
-      words[at[i]] += top[i];
-      words[at[i] + grid.columns] += bottom[i];
+    store(at + gathered, row * grid.columns + column);
+    store(top + gathered, interleave_low(a, b));
+    store(top + gathered + L::count / 2, interleave_high(a, b));
+    store(bottom + gathered, interleave_low(c, d));
+    store(bottom + gathered + L::count / 2, interleave_high(c, d));
+    gathered += L::count;
+    if (gathered == room) {
+      add_gathered();
     }
   }
 };
 
 template <class L, bool dense, class T>
 void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>& dy, int y, const Shape& shape,
-                     const VoteGrid& grid, uint64_t* words) {
+                     const VoteGrid& grid, Voter<L>& voter) {
   using Float = typename L::Float;
-  const Voter<L> voter{shape, grid, words};
   Float along;
   for (int i = 0; i < L::count; ++i) {
     along[i] = float(i * shape.stride);
@@ -138,20 +151,20 @@ void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>
     const Float py = float(int64_t(shape.stride) * y) + row(dy, x);
     voter.cast(px, py, sigmoid_lanes(row(heatmap, x)));
   }
-  vote_short(heatmap, dx, dy, y, x, shape, grid, AddToWords{words, grid});
+  vote_short(heatmap, dx, dy, y, x, shape, grid, AddToWords{voter.words, grid});
 }
 
 template <class L>
-void vote_long_fast(const Point* target, const uint8_t* voter, int32_t count, const Shape& shape, const VoteGrid& grid,
-                    uint64_t* words) {
+void vote_long_fast(const Point* target, const uint8_t* casts, int32_t count, const Shape& shape, const VoteGrid& grid,
+                    Voter<L>& voter) {
   using Float = typename L::Float;
   int32_t i = 0;
   for (; i + L::count <= count; i += L::count) {
     const Float first = load<Float>(target + i), second = load<Float>(target + i + L::count / 2);
-    const Float weight = __builtin_convertvector(load<Vector<int8_t, L::count>>(voter + i), Float);
-    Voter<L>{shape, grid, words}.cast(even_lanes(first, second), odd_lanes(first, second), weight);
+    const Float weight = __builtin_convertvector(load<Vector<int8_t, L::count>>(casts + i), Float);
+    voter.cast(even_lanes(first, second), odd_lanes(first, second), weight);
   }
-  vote_long(target + i, voter + i, count - i, shape, grid, AddToWords{words, grid});
+  vote_long(target + i, casts + i, count - i, shape, grid, AddToWords{voter.words, grid});
 }
 
 // Both kinds share a map where they weigh the same.
@@ -226,12 +239,15 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
         if (!one_map(params)) {
           std::fill(long_words, long_words + cells, 0);
         }
+        Voter<L> short_voter(shape, grid, short_words), long_voter(shape, grid, long_words);
         with_density(heat.column == 1 && dx.column == 1, [&](auto dense) {
           for (int64_t y = 0; y < rows; ++y) {
-            vote_short_fast<L, dense.value>(heat, dx, dy, int(y), shape, grid, short_words);
-            vote_long_fast<L>(targets(y), voter + y * w, voters[y], shape, grid, long_words);
+            vote_short_fast<L, dense.value>(heat, dx, dy, int(y), shape, grid, short_voter);
+            vote_long_fast(targets(y), voter + y * w, voters[y], shape, grid, long_voter);
           }
         });
+        short_voter.add_gathered();
+        long_voter.add_gathered();
         settle<L>(short_words, grid, uint64_t(params.short_weight));
         if (!one_map(params)) {
           settle<L>(long_words, grid, uint64_t(params.long_weight));

@@ -30,8 +30,9 @@ DEEPERLAB_HD inline Point refine_node(const View& long_range, const View& short_
 
 namespace cpu {
 
-// long_range, short_range [N, 2P, h, w] -> target [N, P, h, w] (px) of the entries of `nodes`, row by row.
-void refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
+// long_range, short_range [N, 2P, h, w] -> target [N, P, h, w] (px) of the entries of `nodes`, packed. Returns whether
+// all lie within 10^9 px, so that no squared distance to an image is infinite or NaN.
+bool refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
             const Nodes& nodes, Point* target, const Parallel& parallel);
 
 }  // namespace cpu

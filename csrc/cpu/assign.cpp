@@ -197,16 +197,16 @@ struct NearestInstances {
     for (int i = 0; i < strip; i += L::count) {
       store(enough + i, last < 0 ? all<Float>(infinity) : number_or_infinity(distance_of(nodes, i, last)));
     }
-    if (bounded) {
-      const auto tighten = [&](int32_t j, uint32_t) {
-        limit = std::min(limit, least_lane(number_or_infinity(greatest_distance(nodes, j))));
-      };
-      if (last >= 0) {
-        tighten(last / L::count * L::count, 0);
-      }
-      visit_within(nodes, limit, tighten);
+    const auto tighten = [&](int32_t j) {
+      limit = std::min(limit, least_lane(number_or_infinity(greatest_distance(nodes, j))));
+    };
+    if (bounded && last >= 0) {
+      tighten(last / L::count * L::count);
     }
     visit_within(nodes, limit, [&](int32_t j, uint32_t left) {
+      if (bounded) {
+        tighten(j);
+      }
       visit_bits(left, [&](int i) { offer(nodes, j + i, enough, instance, distance); });
     });
     last = instance[0] - 1;
@@ -403,11 +403,14 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
     with_simd(parallel.simd, [&](auto lanes) {
       const NearestInstances<decltype(lanes)> search{instances, dimensions};
       int32_t last = -1;
-      for (int32_t i = 0; i < used; i += strip) {
+      for (int32_t i = 0, length = 0; i < used; i += length) {
+        length = 1;  // a strip ends where nodes are left out: what comes after it often is another instance's
+        while (length < std::min(strip, used - i) && column[i + length] == column[i] + length) {
+          ++length;
+        }
         Strip at;
         int32_t found[strip];
         float distance[strip];
-        const int length = std::min(strip, used - i);
         const bool bounded = search.read(targets + i, entries, length, at);
         search.find(at, bounded, found, distance, last);
         for (int e = 0; e < length; ++e) {

@@ -201,6 +201,40 @@ struct CellMerger {
   }
 };
 
+// Calls task(i) for every pixel of an instance without a category. Where node_instance is known to be what pixels have
+// their instance from, only cells with such a corner are looked at.
+template <class Task>
+void visit_undecided(const Shape& shape, const int32_t* instance, const int32_t* node_instance, const int32_t* category,
+                     const Task& task) {
+  const auto undecided = [&](int32_t j) { return j > 0 && category[j - 1] < 0; };
+  const auto visit_rows = [&](int begin, int end, int left, int right) {
+    for (int y = begin; y < end; ++y) {
+      for (int64_t i = int64_t(y) * shape.width + left; i < int64_t(y) * shape.width + right; ++i) {
+        if (undecided(instance[i])) {
+          task(i);
+        }
+      }
+    }
+  };
+  if (node_instance == nullptr) {
+    return visit_rows(0, shape.height, 0, shape.width);
+  }
+  for (int y = 0; y < shape.h; ++y) {
+    const CellRow rows(shape, y);
+    const int32_t* own = node_instance + int64_t(y) * shape.w;
+    const int32_t* below = y + 1 < shape.h ? own + shape.w : own;
+    bool here = false;  // of this column of nodes
+    for (int x = shape.w - 1; x >= 0; --x) {
+      const bool next = here;
+      here = undecided(own[x]) || undecided(below[x]);
+      if (here || next) {
+        const int left = std::min(x * shape.stride, shape.width);
+        visit_rows(rows.begin, rows.end, left, x == shape.w - 1 ? shape.width : left + rows.width_of(shape, x));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int64_t merge_scratch_bytes(const Shape& shape, const Params& params) { return lay_out(shape, params, nullptr).bytes; }
@@ -267,19 +301,21 @@ void merge(const int32_t* label, const int32_t* instance, const int32_t* node_la
       own = area[n * places + j - 1] > 0 ? own : -1;
     }
     if (undecided) {  // where no node had a vote, all pixels do
-      for (int64_t i = n * pixels; i < (n + 1) * pixels; ++i) {
-        const int32_t j = instance[i];
-        if (j > 0 && category[n * places + j - 1] < 0 && things.has(label[i])) {
-          ++ballots[j * classes + label[i]];
-        }
-      }
+      int32_t* const own = category + n * places;
+      const auto visit = [&](const auto& task) {
+        visit_undecided(shape, instance + n * pixels, fast ? node_instance + n * plane : nullptr, own, task);
+      };
+      visit([&](int64_t i) {
+        const int32_t j = instance[n * pixels + i], at = label[n * pixels + i];
+        ballots[j * classes + std::max(at, 0)] += things.has(at);
+      });
+      int32_t* const late = layout.areas + n * bands * (places + 1);  // added up by now
       for (int64_t j = 1; j <= places; ++j) {
-        if (area[n * places + j - 1] > 0 && category[n * places + j - 1] < 0) {
-          category[n * places + j - 1] = winner(ballots + j * classes, int(classes));
-        }
+        late[j] = area[n * places + j - 1] > 0 && own[j - 1] < 0 ? winner(ballots + j * classes, int(classes)) : -1;
       }
-      for (int64_t i = n * pixels; i < (n + 1) * pixels; ++i) {
-        semantic[i] = instance[i] > 0 ? category[n * places + instance[i] - 1] : semantic[i];
+      visit([&](int64_t i) { semantic[n * pixels + i] = late[instance[n * pixels + i]]; });
+      for (int64_t j = 1; j <= places; ++j) {
+        own[j - 1] = own[j - 1] < 0 ? late[j] : own[j - 1];
       }
     }
     for (int64_t c = 0; c < classes; ++c) {

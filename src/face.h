@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "arguments.h"
+#include "nodes.h"
 #include "simd.h"
 
 namespace deeperlab::binding {
@@ -156,5 +157,18 @@ template <class T, class Face>
 T* out(const ArrayOf<Face>& array) {
   return static_cast<T*>(const_cast<void*>(static_cast<const void*>(Face::data(array))));
 }
+
+// A stage by itself works on every node.
+template <class Face>
+struct EveryNode {
+  ArrayOf<Face> scratch;
+  cpu::Nodes nodes;
+
+  EveryNode(const Face& face, const Shape& shape)
+      : scratch(Face::template make<uint8_t>({cpu::nodes_scratch_bytes(shape)})),
+        nodes(cpu::lay_out_nodes(shape, out<void, Face>(scratch))) {
+    cpu::choose_all(shape, nodes, face.parallel());
+  }
+};
 
 }  // namespace deeperlab::binding

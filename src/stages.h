@@ -8,7 +8,6 @@
 #include <tuple>
 
 #include "face.h"
-#include "nodes.h"
 
 namespace deeperlab::binding {
 
@@ -25,19 +24,6 @@ Shape shape_of_votes(const A& votes, const char* nodes, int64_t h, int64_t w, in
   return make_shape(Face::extent(votes, 0), 1, h, w, stride, (rows - 2) * cell + 1, (columns - 2) * cell + 1,
                     {nodes, "votes"});
 }
-
-// A stage by itself works on every node.
-template <class Face>
-struct EveryNode {
-  ArrayOf<Face> scratch;
-  cpu::Nodes nodes;
-
-  EveryNode(const Face& face, const Shape& shape)
-      : scratch(Face::template make<uint8_t>({cpu::nodes_scratch_bytes(shape)})),
-        nodes(cpu::lay_out_nodes(shape, out<void, Face>(scratch))) {
-    cpu::choose_all(shape, nodes, face.parallel());
-  }
-};
 
 inline void require_pair(const char* name, const Ints& pair) {
   require(pair.size() == 2, name, ": expected two integers, got ", pair.size());

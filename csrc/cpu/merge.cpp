@@ -93,36 +93,25 @@ struct CellMerger {
   const int32_t* node_label;
   const int32_t* node_instance;
 
-  void merge_run_in_place(int64_t begin, int length) const {
-    for (int64_t i = begin; i < begin + length; ++i) {
-      const int32_t own = band.label[i], j = band.instance[i];
-      band.count(own, j, 1);
-      const int32_t last = band.final_label(own, j);
-      if (last != own) {
-        band.semantic[i] = last;
-      }
-    }
-  }
-
   // A whole cell of several labels or instances: the pixels that share both are counted together.
-  void merge_cell(const CellRow& rows, int x) const {
+  void merge_cell(int y, int x) const {
     const int s = shape.stride, count = s * s;
-    const int64_t first = int64_t(rows.begin) * shape.width + int64_t(x) * s;
+    const int64_t first = int64_t(y) * s * shape.width + int64_t(x) * s;
     int32_t label[max_cell_pixels], instance[max_cell_pixels];
-    for (int i = 0; i < s && s != 4; ++i) {
-      std::copy_n(band.label + first + int64_t(i) * shape.width, s, label + i * s);
-      std::copy_n(band.instance + first + int64_t(i) * shape.width, s, instance + i * s);
+    if (s != 4) {
+      read_cell(shape, y, x, band.label, label);
+      read_cell(shape, y, x, band.instance, instance);
     }
     for (int i = 0; i < count; i += L::count) {
       Int labels, instances;
       if (s == 4) {
-        load_rows(band.label + first + int64_t(i / 4) * shape.width, shape.width, labels);
-        load_rows(band.instance + first + int64_t(i / 4) * shape.width, shape.width, instances);
+        const int64_t row = first + int64_t(i / 4) * shape.width;
+        load_rows(band.label + row, shape.width, labels);
+        load_rows(band.instance + row, shape.width, instances);
         store(label + i, labels);
         store(instance + i, instances);
       } else {
-        labels = load<Int>(label + i);
-        instances = load<Int>(instance + i);
+        labels = load<Int>(label + i), instances = load<Int>(instance + i);
       }
       for (uint32_t rest = all_bits<Int> >> std::max(0, L::count - (count - i)); rest != 0;) {
         const int lane = __builtin_ctz(rest);
@@ -143,7 +132,7 @@ struct CellMerger {
     const int w = shape.w, s = shape.stride;
     const auto merge_pixels = [&](int begin, int end) {  // columns
       for (int i = rows.begin; i < rows.end; ++i) {
-        merge_run_in_place(int64_t(i) * shape.width + begin, end - begin);
+        band.merge_run(int64_t(i) * shape.width + begin, end - begin);
       }
     };
     if (rows.begin >= rows.end) {
@@ -154,13 +143,6 @@ struct CellMerger {
     }
     const int32_t* labels = node_label + int64_t(y) * w;
     const int32_t* instances = node_instance + int64_t(y) * w;
-    const auto merge_mixed = [&](int x) {
-      if (rows.end - rows.begin == s && rows.width_of(shape, x) == s) {
-        merge_cell(rows, x);
-      } else {
-        merge_pixels(std::min(x * s, shape.width), std::min((x + 1) * s, shape.width));
-      }
-    };
     const auto merge_cells = [&](int x, int cells) {  // of one label; where that is a thing, of one instance
       const int32_t own = labels[x];
       const int begin = std::min(x * s, shape.width), end = std::min((x + cells) * s, shape.width);
@@ -176,24 +158,19 @@ struct CellMerger {
     };
     int64_t done = 0;
     visit_blocks(w - 1, L::count, [&](int64_t x) {
-      const auto alike = [&](const int32_t* map) {
-        const Int here = load<Int>(map + x);
-        return bits_of(equal(here, load<Int>(map + x + 1)) & equal(here, load<Int>(map + x + w)) &
-                       equal(here, load<Int>(map + x + w + 1)));
-      };
-      const uint32_t whole = alike(labels) & alike(instances), todo = all_bits<Int> << (done - x) & all_bits<Int>;
-      for (uint32_t rest = todo; rest != 0;) {  // by turns: cells that are whole, and so share their corners' values
-        const int first = __builtin_ctz(rest);
-        const uint32_t same = whole >> first & 1u ? whole : ~whole;
-        const int length = __builtin_ctz(~(same >> first) | 1u << (L::count - first));
-        if (whole >> first & 1u) {
-          merge_cells(int(x) + first, length);
-        } else {
-          for (int i = first; i < first + length; ++i) {
-            merge_mixed(int(x) + i);
+      const uint32_t whole = alike_cells<L>(labels + x, w) & alike_cells<L>(instances + x, w);
+      for (int i = int(done - x), next; i < L::count; i = next) {
+        next = i + 1;
+        const int cell = int(x) + i;
+        if (whole >> i & 1u) {  // neighbours that are whole too share its corners, and so their values
+          for (; next < L::count && whole >> next & 1u; ++next) {
           }
+          merge_cells(cell, next - i);
+        } else if (rows.end - rows.begin == s && rows.width_of(shape, cell) == s) {
+          merge_cell(y, cell);
+        } else {
+          merge_pixels(std::min(cell * s, shape.width), std::min((cell + 1) * s, shape.width));
         }
-        rest &= ~(((1u << length) - 1) << first);
       }
       done = x + L::count;
     });

@@ -135,10 +135,7 @@ struct CellMerger {
         band.merge_run(int64_t(i) * shape.width + begin, end - begin);
       }
     };
-    if (rows.begin >= rows.end) {
-      return;
-    }
-    if (y == shape.h - 1) {
+    if (y == shape.h - 1 || rows.begin >= rows.end) {
       return merge_pixels(0, shape.width);
     }
     const int32_t* labels = node_label + int64_t(y) * w;
@@ -163,8 +160,7 @@ struct CellMerger {
         next = i + 1;
         const int cell = int(x) + i;
         if (whole >> i & 1u) {  // neighbours that are whole too share its corners, and so their values
-          for (; next < L::count && whole >> next & 1u; ++next) {
-          }
+          next = std::min(i + __builtin_ctz(~(whole >> i)), L::count);
           merge_cells(cell, next - i);
         } else if (rows.end - rows.begin == s && rows.width_of(shape, cell) == s) {
           merge_cell(y, cell);

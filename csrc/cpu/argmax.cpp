@@ -95,7 +95,7 @@ struct Labeller {
     for (int c = 0; c < shape.classes; ++c) {
       const T* from = row(c, y) + x * column;
       for (int i = 0; i < wide; ++i) {
-        __builtin_prefetch(from + logits.row + i * L::count * column, 0, 2);
+        __builtin_prefetch(from + logits.row + i * L::count * column, 0, 3);
         const Float value = load_floats<Float, dense>(from + i * L::count * column, column);
         const auto first = less(best[i], value), ahead = less(second[i], value);
         third[i] = max_lanes(min_lanes(value, second[i]), third[i]);

@@ -141,18 +141,19 @@ Vector<int32_t, lanes_of<V>> rounded_integers(V x) {
 // clamp of view.h, lane by lane: NaN becomes `low`.
 template <class V>
 V clamp_lanes(V value, float low, float high) {
-  value = choose(less_equal(all<V>(low), value), value, all<V>(low));
-  return choose(less_equal(value, all<V>(high)), value, all<V>(high));
+  return min_lanes(max_lanes(value, all<V>(low)), all<V>(high));
 }
 
 // exp and sigmoid of exp.h, lane by lane, by the same operations.
+constexpr float least_exponent = -87.33654f, greatest_exponent = 88.72283f;
+
+// Of x within the exponents; at the nearest of them for others.
 template <class V>
-V exp_lanes(V x) {
+V bounded_exp_lanes(V x) {
   using Int = Vector<int32_t, lanes_of<V>>;
-  const V low = all<V>(-87.33654f), high = all<V>(88.72283f), infinite = all<V>(float_from_bits(0x7f800000u));
-  const V bounded = clamp_lanes(x, low[0], high[0]);
-  const V n = round_lanes(bounded * 1.44269504f);
-  const V r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+  x = clamp_lanes(x, least_exponent, greatest_exponent);
+  const V n = round_lanes(x * 1.44269504f);
+  const V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   V p = all<V>(1.97902984e-4f);
   p = p * r + 1.39447036e-3f;
   p = p * r + 8.33349734e-3f;
@@ -161,13 +162,19 @@ V exp_lanes(V x) {
   p = p * r + 0.5f;
   const V e = ((r * r) * p + r) + 1.0f;
   const Int whole = rounded_integers(n), half = whole >> 1;
-  const V scaled = e * reinterpret_cast<V>((half + 127) << 23) * reinterpret_cast<V>((whole - half + 127) << 23);
-  return choose(equal(x, x), choose(less(high, x), infinite, choose(less(x, low), V{}, scaled)), x);
+  return e * reinterpret_cast<V>((half + 127) << 23) * reinterpret_cast<V>((whole - half + 127) << 23);
 }
 
 template <class V>
+V exp_lanes(V x) {
+  const V finite = choose(less(x, all<V>(least_exponent)), V{}, bounded_exp_lanes(x));
+  return choose(equal(x, x), choose(less(all<V>(greatest_exponent), x), all<V>(infinity), finite), x);
+}
+
+// 1 + exp is 1 at the least exponent too. NaN becomes 0.
+template <class V>
 V sigmoid_lanes(V logit) {
-  return choose(equal(logit, logit), 1.0f / (1.0f + exp_lanes(-logit)), V{});
+  return choose(less_equal(-logit, all<V>(greatest_exponent)), 1.0f / (1.0f + bounded_exp_lanes(-logit)), V{});
 }
 
 // Calls visit(x) for blocks of `lanes` that cover [0, count); the last may overlap the one before. count >= lanes.

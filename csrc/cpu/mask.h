@@ -98,6 +98,14 @@ inline uint32_t bits_of(Mask<4> mask) {
   return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(mask.lane)));
 }
 
+[[gnu::target("avx2")]] inline Vector<float, 8> max_lanes(const Vector<float, 8>& a, const Vector<float, 8>& b) {
+  return reinterpret_cast<Vector<float, 8>>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+}
+
+[[gnu::target("avx2")]] inline Vector<float, 8> min_lanes(const Vector<float, 8>& a, const Vector<float, 8>& b) {
+  return reinterpret_cast<Vector<float, 8>>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+}
+
 template <>
 struct Mask<16> {
   uint16_t bits;

@@ -52,27 +52,18 @@ struct NearestInstances {
         const Float a = load<Float>(from + i), b = load<Float>(from + i + L::count / 2);
         const Float value[2] = {even_lanes(a, b), odd_lanes(a, b)};
         for (int c = 0; c < 2; ++c) {
-          low[c] = i == 0 ? value[c] : choose(less(value[c], low[c]), value[c], low[c]);
-          high[c] = i == 0 ? value[c] : choose(less(high[c], value[c]), value[c], high[c]);
+          low[c] = i == 0 ? value[c] : min_lanes(value[c], low[c]);
+          high[c] = i == 0 ? value[c] : max_lanes(value[c], high[c]);
           sum += value[c] * 0.0f;
           store(nodes.at[d + c] + i, value[c]);
         }
       }
       for (int c = 0; c < 2; ++c) {
-        nodes.low[d + c] = reduce(low[c], [](float x, float y) { return x < y ? x : y; });
-        nodes.high[d + c] = reduce(high[c], [](float x, float y) { return x > y ? x : y; });
+        nodes.low[d + c] = least_lane(low[c]);
+        nodes.high[d + c] = -least_lane(-high[c]);
       }
     }
-    return reduce(sum, [](float x, float y) { return x + y; }) == 0.0f;
-  }
-
-  template <class Combine>
-  static float reduce(Float values, const Combine& combine) {
-    float result = values[0];
-    for (int i = 1; i < L::count; ++i) {
-      result = combine(result, values[i]);
-    }
-    return result;
+    return bits_of(equal(sum, Float{})) == all_bits<Float>;
   }
 
   Float coordinate(int d, int32_t j) const { return load<Float>(instances.coordinates + d * instances.room + j); }

@@ -111,17 +111,17 @@ struct Voter {
     const float width = float(shape.width - 1), height = float(shape.height - 1), cell = float(grid.cell);
     const auto counts = less_equal(Float{}, x) & less_equal(x, all<Float>(width)) & less_equal(Float{}, y) &
                         less_equal(y, all<Float>(height));
-    weight = choose(counts, weight, Float{});
+    // Scaled first, by a power of two: what that would round otherwise is too little to count.
+    weight = choose(counts, weight * power_of_two(grid.fraction_bits), Float{});
     x = choose(counts, x, Float{});
     y = choose(counts, y, Float{});
     const bool power = (grid.cell & (grid.cell - 1)) == 0;  // then the product has the bits of the division
     const Float gx = power ? x * (1.0f / cell) : x / cell, gy = power ? y * (1.0f / cell) : y / cell;
     const Int column = __builtin_convertvector(gx, Int), row = __builtin_convertvector(gy, Int);
     const Float fx = gx - __builtin_convertvector(column, Float), fy = gy - __builtin_convertvector(row, Float);
-    const float one = power_of_two(grid.fraction_bits);
     const Float upper = weight * (1.0f - fy), lower = weight * fy;
-    const Int a = rounded_integers((upper * (1.0f - fx)) * one), b = rounded_integers((upper * fx) * one);
-    const Int c = rounded_integers((lower * (1.0f - fx)) * one), d = rounded_integers((lower * fx) * one);
+    const Int a = rounded_integers(upper * (1.0f - fx)), b = rounded_integers(upper * fx);
+    const Int c = rounded_integers(lower * (1.0f - fx)), d = rounded_integers(lower * fx);
     store(at + gathered, row * grid.columns + column);
     store(top + gathered, interleave_low(a, b));
     store(top + gathered + L::count / 2, interleave_high(a, b));

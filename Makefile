@@ -25,12 +25,12 @@ lint: $(INSTALLED) ## ruff, mypy and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find csrc src -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc src benchmarks/yardsticks -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(INSTALLED) ## let ruff and clang-format write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc src -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+	find csrc src benchmarks/yardsticks -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
 
 RESULTS := benchmarks/results
 TIMED := $(BIN)/python -m pytest benchmarks -p benchmarks.machine --benchmark-enable --benchmark-only \
@@ -61,7 +61,7 @@ asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behav
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	PYTHONPATH=build/asan/site DEEPERLAB_INSTALLED=build/asan/site \
-	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_ops.py tests/test_fuzz.py \
+	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_ops.py tests/test_fuzz.py tests/test_simd.py \
 	  tests/test_stages.py tests/test_overlap.py tests/test_draw.py
 
 wheel: $(INSTALLED) ## a wheel in dist/

@@ -17,8 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-AVX2 = {"avx2", "bmi2"}
-AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+from deeperlab._numpy import simd
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,12 @@ _START = Work.so_far()
 
 
 def describe(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
-    """One flat record; `simd` is the best instruction set of the machine, or the one that DEEPERLAB_SIMD asks for."""
-    facts = dict(re.findall(r"^(model name|flags)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
-    flags = set(facts.get("flags", "").split())
-    best = "avx512" if flags >= AVX512 else "avx2" if flags >= AVX2 else "baseline"
+    """One flat record; `simd` is the form of the stages that this process runs."""
+    facts = dict(re.findall(r"^(model name)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
     return {
         "cpu": facts.get("model name", platform.machine()),
         "cores": len(os.sched_getaffinity(0)),
-        "simd": os.environ.get("DEEPERLAB_SIMD") or best,
+        "simd": simd(),
         "compiler": _compiler(),
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "numpy", "deeperlab")},

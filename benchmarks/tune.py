@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from deeperlab.diagnose import Truth
 from deeperlab.metrics import PanopticQuality
 from deeperlab.stagewise import true_keypoint_result
 
-SWEEP: dict[str, tuple[object, ...]] = {
+SWEEP: dict[str, tuple[Any, ...]] = {
     "long_steps": (1, 2),
     "long_short_steps": (0, 1, 3, 5),
     "middle_steps": (0, 1, 3, 5),
@@ -59,7 +60,7 @@ class Image:
 
 def drawn() -> Iterator[Image]:
     """Scenes of few and many things, large and small."""
-    kinds = (
+    kinds: tuple[dict[str, Any], ...] = (
         {"instances": 5},
         {"instances": 20},
         {"instances": 50},
@@ -123,7 +124,7 @@ def main() -> None:
         (f"{name} {value}", replace(FuseParams(), **{name: value})) for name in options.only for value in SWEEP[name]
     ]
     columns = [(stride, level) for stride in options.strides for level in options.levels]
-    table = {label: [] for label, _ in rows}
+    table: dict[str, list[str]] = {label: [] for label, _ in rows}
     for stride, level in columns:
         heads = [encode(image, stride, level) for image in images]
         for label, params in track(rows, description=f"stride {stride}, noise {level}"):

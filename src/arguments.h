@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -129,7 +130,9 @@ inline void set_grouping(double instance_threshold, double nms_radius, double nm
 // +inf: no cut-off.
 inline float greatest_distance2(double max_distance, int64_t keypoints) {
   require(max_distance >= 0.0, "max_distance: expected at least 0, got ", max_distance);  // NaN fails
-  return float(double(keypoints) * (max_distance * max_distance));
+  const double distance2 = double(keypoints) * (max_distance * max_distance);
+  return distance2 > double(std::numeric_limits<float>::max()) ? std::numeric_limits<float>::infinity()
+                                                               : float(distance2);
 }
 
 inline void set_kappa(const Reals& kappa, int64_t keypoints, Params& params) {

@@ -45,6 +45,7 @@ void register_stages(py::module_& m) {
 PYBIND11_MODULE(_numpy, m) {
   m.doc() = "The fusion for NumPy arrays; deeperlab.fuse is its public face.";
   m.def("fuse", &Threaded<&fuse<ArrayFace>>::call, "All arguments as torch.ops.deeperlab.fuse, then num_threads.");
+  m.def("simd", [] { return simd_names[int(simd())]; }, "The form of the stages that this process runs.");
   register_stages(m);
   register_metrics(m);
   register_draw(m);

@@ -102,7 +102,7 @@ def test_named_commands_exist(page: Path) -> None:
     commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
     for name in re.findall(r"`deeperlab (\w+)", page.read_text()):
         assert name in commands
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for name in re.findall(r"`make ([\w-]+)", page.read_text()):
         assert name in targets
 

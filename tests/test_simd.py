@@ -19,8 +19,8 @@ import pytest
 HERE = Path(__file__).parent
 LEVELS = ("plain", "baseline", "avx2", "avx512")  # ascending
 FLAGS = {
-    "avx2": {"avx2", "bmi2"},
-    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx2": {"avx2", "bmi1", "bmi2"},
+    "avx512": {"avx2", "bmi1", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl"},
 }
 CALL = "_numpy.argmax(np.zeros((1, 2, 3, 4), np.float32), num_classes=2, stride=1, nodes=(3, 4), size=(3, 4))"
 ARRAYS = f"import conftest, numpy as np; from deeperlab import _numpy; print(_numpy.argmax.__name__, {CALL}[0].sum())"
@@ -154,5 +154,11 @@ def test_an_unknown_level_is_refused_for_tensors_too() -> None:
     assert last_error("sse", TENSORS) == f"ValueError: {message}"
 
 
-def test_no_level_is_the_best_one() -> None:
-    assert last_error("", ARRAYS) == ""
+@pytest.mark.parametrize("level", ["", *LEVELS])
+def test_the_form_in_use_has_its_name(level: str) -> None:
+    """No level is the best one."""
+    if lacking(level):
+        pytest.skip(lacking(level))
+    best = [name for name in LEVELS if not lacking(name)][-1]
+    output, _ = start(level, "-c", "import conftest; from deeperlab._numpy import simd; print(simd())").communicate()
+    assert output.strip() == (level or best)

@@ -84,7 +84,6 @@ struct CellAssigner {
     }
     const CellRow rows(shape, y);
     const bool whole = shape.stride == 4 && rows.end - rows.begin == 4 && rows.width_of(shape, x) == 4;
-    const int32_t* own_pixels = label + int64_t(rows.begin) * shape.width + int64_t(x) * shape.stride;
     int32_t own_label[max_cell_pixels], chosen[max_cell_pixels];
     if (!whole) {
       std::fill(own_label, own_label + pixels.padded, 0);
@@ -93,7 +92,7 @@ struct CellAssigner {
     for (int p = 0; p < pixels.padded; p += L::count) {
       Int own;
       if (whole) {
-        load_rows(own_pixels + int64_t(p / 4) * shape.width, shape.width, own);
+        load_rows(label + int64_t(rows.begin + p / 4) * shape.width + x * 4, shape.width, own);
       } else {
         own = load<Int>(own_label + p);
       }
@@ -174,7 +173,7 @@ struct Layout {
 
 Layout lay_out(const Shape& shape, int keypoint_count, const Params& params, void* block) {
   Scratch scratch(block);
-  const int64_t room = (params.max_instances + widest - 1) / widest * widest;
+  const int64_t room = whole_vectors(params.max_instances);
   float* coordinates = scratch.take<float>(int64_t(shape.images) * 2 * keypoint_count * room);
   return {coordinates, room, scratch.bytes()};
 }
@@ -193,7 +192,7 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
   const Layout layout = lay_out(shape, keypoint_count, params, scratch);
   const int dimensions = 2 * keypoint_count;
 
-  parallel_for(parallel, shape.images * dimensions, 64, [&](int64_t task) {
+  parallel_for(parallel, int64_t(shape.images) * dimensions, 64, [&](int64_t task) {
     const int64_t n = task / dimensions, d = task % dimensions;
     const Point* from = keypoints + n * params.max_instances * keypoint_count + d / 2;
     float* to = layout.coordinates + task * layout.room;
@@ -201,7 +200,7 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
       const Point point = from[int64_t(j) * keypoint_count];
       to[j] = d % 2 == 0 ? point.x : point.y;
     }
-    const int64_t end = (count[n] + widest - 1) / widest * widest;
+    const int64_t end = whole_vectors(count[n]);
     std::fill(to + count[n], to + end, infinity);
   });
 

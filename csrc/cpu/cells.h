@@ -45,15 +45,15 @@ constexpr int max_fast_stride = 16;
 constexpr int max_cell_pixels = max_fast_stride * max_fast_stride;
 
 // Whether the fast forms serve: cells small enough, and rows of more nodes than the widest vector has lanes.
-inline bool has_fast_cells(const Shape& shape) { return shape.stride <= max_fast_stride && shape.w > 16; }
+inline bool has_fast_cells(const Shape& shape) { return shape.stride <= max_fast_stride && shape.w > widest_lanes; }
 
 // The pixels of a cell, row by row, for every cell alike.
 struct CellPixels {
-  int count, padded;  // padded: to whole vectors of 16
+  int count, padded;  // padded: to whole vectors
   float fx[max_cell_pixels], fy[max_cell_pixels];
   int32_t weight[4][max_cell_pixels];  // of the corners: top left, top right, bottom left, bottom right; sum stride²
 
-  explicit CellPixels(int stride) : count(stride * stride), padded((count + 15) / 16 * 16) {
+  explicit CellPixels(int stride) : count(stride * stride), padded(int(whole_vectors(count))) {
     for (int i = 0; i < padded; ++i) {  // what lies past `count` repeats the first pixel
       const int y = i < count ? i / stride : 0, x = i < count ? i % stride : 0;
       const Between at = between_corners({0, 0, y, x}, stride);
@@ -105,7 +105,7 @@ void fill_cells(const Shape& shape, int y, int32_t* map, const Value& value, con
     }
   }
   for (int i = rows.begin + 1; i < rows.end; ++i) {
-    std::copy(top, top + width, map + int64_t(i) * width);
+    std::copy(top, top + (y == shape.h - 1 ? width : rows.past), map + int64_t(i) * width);
   }
   for (int i = rows.begin; i < rows.end && rows.past < width && y < shape.h - 1; ++i) {
     int32_t* const last = map + int64_t(i) * width + rows.past;

@@ -81,12 +81,11 @@ void fuse(const Heads& heads, const Graph& graph, const Things& things, const Sh
     return refine(heads.long_range, heads.short_range, shape, p, params, at.nodes, at.target, parallel);
   };
   // Where a thing node may stay without an instance, because it lies too far from all, others may have to speak for it.
-  bool chosen = label_of_nodes && !params.all_voters && !(params.max_distance2 < HUGE_VALF);
-  if (chosen) {
+  const bool may_choose = label_of_nodes && !params.all_voters && !(params.max_distance2 < HUGE_VALF);
+  if (may_choose) {
     choose_nodes(at.node_label, label, things, shape, at.nodes, parallel);
-    chosen = refine_nodes();
   }
-  if (!chosen) {
+  if (!may_choose || !refine_nodes()) {
     choose_all(shape, at.nodes, parallel);
     refine_nodes();
   }

@@ -14,7 +14,6 @@
 namespace deeperlab::cpu {
 
 constexpr int strip = 16;  // nodes: the wider, the looser the bounds
-constexpr int widest = 16;
 
 // Strips and instances are kept coordinate by coordinate: x of keypoint 0, y of keypoint 0, x of keypoint 1, …
 struct Strip {

@@ -62,7 +62,7 @@ float Rescorer::keypoint_score(int64_t n, int32_t i, int k) const {
   float probable = 0.0f, expected = 0.0f;
   with_float_type(heatmap.type,
                   [&](auto element) { probable = probability(heatmap.plane<decltype(element)>(n, k), shape, own[k]); });
-  if (simd == Simd::plain || grid.columns < 16) {
+  if (simd == Simd::plain || grid.columns < widest_lanes) {
     expected = expected_oks(map, grid, own[k], kernel);
   } else {
     with_simd(simd, [&](auto lanes) { expected = expected_oks_fast<decltype(lanes)>(map, grid, own[k], kernel); });

@@ -9,8 +9,6 @@
 namespace deeperlab::cpu {
 namespace {
 
-constexpr int widest = 16;  // lanes
-
 struct Accepted {
   int32_t candidate, order;  // of acceptance
   float score;
@@ -28,10 +26,10 @@ struct Layout {
 Layout lay_out(const Shape& shape, int keypoint_count, const Params& params, void* block) {
   Scratch scratch(block);
   const int64_t all = int64_t(shape.images) * params.max_candidates;
-  const int64_t room = (params.max_candidates + widest - 1) / widest * widest;
+  const int64_t room = whole_vectors(params.max_candidates);
   int32_t* queue = scratch.take<int32_t>(all);
   Accepted* accepted = scratch.take<Accepted>(all);
-  float* columns = scratch.take<float>(shape.images * (2 * keypoint_count + 5) * room);
+  float* columns = scratch.take<float>(int64_t(shape.images) * (2 * keypoint_count + 5) * room);
   return {queue, accepted, columns, room, scratch.bytes()};
 }
 

@@ -27,6 +27,11 @@ struct Lanes {
   using Int = Vector<int32_t, n>;
 };
 
+constexpr int widest_lanes = 16;
+
+// `count` elements in whole vectors of any width.
+constexpr int64_t whole_vectors(int64_t count) { return (count + widest_lanes - 1) / widest_lanes * widest_lanes; }
+
 template <class V>
 V load(const void* from) {
   V value;
@@ -86,11 +91,12 @@ void with_simd(Simd simd, const Body& body) {
 // The best instruction set of this machine.
 inline Simd best_simd() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return Simd::avx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
+  if (avx2) {
     return Simd::avx2;
   }
 #endif

@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import platform
 import sys
-from pathlib import Path
 
 import typer
 
@@ -51,14 +50,12 @@ def _version(name: str) -> str:
 
 
 def _simd() -> str:
-    flags: set[str] = set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        flags = {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
-    has = [name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags]
-    own = f"compiled for the baseline of {platform.machine()}, wider registers only where chosen at run time"
-    return f"{own}; this processor has {' and '.join(has) or 'no AVX2'}"
+    try:
+        from deeperlab._numpy import simd
+
+        return f"{simd()}; DEEPERLAB_SIMD=plain|baseline|avx2|avx512 forces another, with the same bits"
+    except (ImportError, ValueError) as fault:
+        return str(fault)
 
 
 def _threads() -> str:

@@ -60,7 +60,7 @@ asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behav
 	  -C build-dir=build/asan/cmake -C cmake.define.DEEPERLAB_SANITIZE=ON -C cmake.build-type=Debug .
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	PYTHONPATH=build/asan/site DEEPERLAB_INSTALLED=build/asan/site \
+	PYTHONPATH=$(CURDIR)/build/asan/site DEEPERLAB_INSTALLED=$(CURDIR)/build/asan/site \
 	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_ops.py tests/test_fuzz.py tests/test_simd.py \
 	  tests/test_stages.py tests/test_overlap.py tests/test_draw.py
 

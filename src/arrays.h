@@ -64,6 +64,8 @@ struct ArrayFace {
             text(std::vector<int64_t>(array.strides(), array.strides() + array.ndim()).data(), size_t(array.ndim())),
             " and ", past, " bytes past an element of ", width, "; pass a copy");
   }
+  static void require_place(const Array&, const char*, const Array&) {}
+
   static int64_t stride(const Array& array, int64_t axis) { return array.strides(axis) / array.itemsize(); }
 
   static bool type(const Array& array, Type& type) {
@@ -105,6 +107,7 @@ struct ArrayFace {
   }
 
   cpu::Parallel parallel() const { return {&run_on_threads, threads, simd()}; }
+  CpuEngine engine() const { return {parallel()}; }
 
  private:
   // Large memory sits on a 2 MiB boundary and asks for huge pages; see tensors.h.

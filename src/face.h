@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the bindings share: a face says how one of them sees memory, and the checks here are written once for all.
 //
-// A face has: Array; rank(a), extent(a, axis), require_strides(a, name), stride(a, axis) in elements, data(a), type(a,
-// Type&), dtype(a) as text, refuse_type(message); make<T>(sizes), an uninitialised contiguous array; Release, held
-// while the engine runs; parallel().
+// A face has: Array; rank(a), extent(a, axis), require_strides(a, name), require_place(a, name, like): in the memory
+// that `like` is in; stride(a, axis) in elements, data(a), type(a, Type&), dtype(a) as text, refuse_type(message);
+// make<T>(sizes), an uninitialised contiguous array; Release, held while the engine runs; parallel() for the stages,
+// engine() for the whole.
 #pragma once
 
 #include <algorithm>
@@ -41,6 +42,20 @@ inline cpu::Simd simd() {
   return chosen;
 }
 
+// The engine on the CPU: of a face whose memory lies there.
+struct CpuEngine {
+  cpu::Parallel parallel;
+
+  int64_t fuse_scratch_bytes(const Shape& shape, const Graph& graph, const Params& params) const {
+    return cpu::fuse_scratch_bytes(shape, graph, params);
+  }
+
+  void fuse(const Heads& heads, const Graph& graph, const Things& things, const Shape& shape, const Params& params,
+            const Panoptic& out, void* scratch) const {
+    cpu::fuse(heads, graph, things, shape, params, out, scratch, parallel);
+  }
+};
+
 template <class Face>
 Ints sizes_of(const ArrayOf<Face>& array) {
   Ints sizes;
@@ -70,6 +85,7 @@ View head(const ArrayOf<Face>& array, const char* name, const ArrayOf<Face>& lik
   if (!Face::type(array, type) || !is_floating(type)) {
     Face::refuse_type(std::string(name) + ": expected " + Face::floats + ", got " + Face::dtype(array));
   }
+  Face::require_place(array, name, like);
   require(Face::dtype(array) == Face::dtype(like), name, ": expected the dtype of the other heads, ", Face::dtype(like),
           ", got ", Face::dtype(array));
   Face::require_strides(array, name);
@@ -88,6 +104,7 @@ View semantic_view(const ArrayOf<Face>& array, const ArrayOf<Face>& like, const 
   if (!Face::type(array, type) || is_floating(type)) {
     Face::refuse_type("semantic: expected labels of type uint8, int16, int32 or int64, got " + Face::dtype(array));
   }
+  Face::require_place(array, "semantic", like);
   Face::require_strides(array, "semantic");
   return {Face::data(array), type, Face::stride(array, 0), 0, Face::stride(array, 1), Face::stride(array, 2)};
 }

@@ -35,24 +35,25 @@ std::tuple<A, A, A, A, A, A, A, A, A> fuse(const Face& face, const A& semantic, 
                     head<Face>(long_range, "long_range", heatmap, {n, 2 * p, h, w})};
   const Things thing_classes = make_things(things, num_classes);
 
-  const A out_semantic = Face::template make<int32_t>({n, height, width});
-  const A out_instance = Face::template make<int32_t>({n, height, width});
-  const A out_keypoints = Face::template make<float>({n, m, p, 2});
-  const A out_score = Face::template make<float>({n, m});
-  const A out_category = Face::template make<int32_t>({n, m});
-  const A out_area = Face::template make<int32_t>({n, m});
-  const A out_class_area = Face::template make<int32_t>({n, num_classes});
-  const A out_count = Face::template make<int32_t>({n});
-  const A out_truncated = Face::template make<bool>({n});
+  const A out_semantic = face.template make<int32_t>({n, height, width});
+  const A out_instance = face.template make<int32_t>({n, height, width});
+  const A out_keypoints = face.template make<float>({n, m, p, 2});
+  const A out_score = face.template make<float>({n, m});
+  const A out_category = face.template make<int32_t>({n, m});
+  const A out_area = face.template make<int32_t>({n, m});
+  const A out_class_area = face.template make<int32_t>({n, num_classes});
+  const A out_count = face.template make<int32_t>({n});
+  const A out_truncated = face.template make<bool>({n});
   const Panoptic panoptic{
       out<int32_t, Face>(out_semantic),   out<int32_t, Face>(out_instance), out<Point, Face>(out_keypoints),
       out<float, Face>(out_score),        out<int32_t, Face>(out_category), out<int32_t, Face>(out_area),
       out<int32_t, Face>(out_class_area), out<int32_t, Face>(out_count),    out<bool, Face>(out_truncated)};
   if (n > 0) {
-    const A scratch = Face::template make<uint8_t>({cpu::fuse_scratch_bytes(shape, graph, params)});
+    const auto engine = face.engine();
+    const A scratch = face.template make<uint8_t>({engine.fuse_scratch_bytes(shape, graph, params)});
     void* block = out<void, Face>(scratch);
     [[maybe_unused]] const typename Face::Release release;
-    cpu::fuse(heads, graph, thing_classes, shape, params, panoptic, block, face.parallel());
+    engine.fuse(heads, graph, thing_classes, shape, params, panoptic, block);
   }
   return {out_semantic, out_instance,   out_keypoints, out_score,    out_category,
           out_area,     out_class_area, out_count,     out_truncated};

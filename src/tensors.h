@@ -29,6 +29,12 @@ struct TensorFace {
             "; pass a clone");
   }
 
+  static void require_place(const Array& tensor, const char* name, const Array& like) {
+    require(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(), name,
+            ": expected the device of the other tensors, got ", tensor.is_cuda() ? "CUDA device " : "device ",
+            tensor.get_device_index());
+  }
+
   static int64_t stride(const Array& tensor, int64_t axis) { return tensor.stride(axis); }
   static const void* data(const Array& tensor) { return tensor.const_data_ptr(); }
 
@@ -54,13 +60,17 @@ struct TensorFace {
   [[noreturn]] static void refuse_type(const std::string& message) { throw std::invalid_argument(message); }
 
   template <class T>
+  static constexpr ScalarType scalar_type() {
+    return std::is_same_v<T, float>     ? ScalarType::Float
+           : std::is_same_v<T, int32_t> ? ScalarType::Int
+           : std::is_same_v<T, int64_t> ? ScalarType::Long
+           : std::is_same_v<T, bool>    ? ScalarType::Bool
+                                        : ScalarType::Byte;
+  }
+
+  template <class T>
   static Array make(Sizes sizes) {
-    constexpr ScalarType type = std::is_same_v<T, float>     ? ScalarType::Float
-                                : std::is_same_v<T, int32_t> ? ScalarType::Int
-                                : std::is_same_v<T, int64_t> ? ScalarType::Long
-                                : std::is_same_v<T, bool>    ? ScalarType::Bool
-                                                             : ScalarType::Byte;
-    return allocate(sizes, type, sizeof(T));
+    return allocate(sizes, scalar_type<T>(), sizeof(T));
   }
 
   cpu::Parallel parallel() const {
@@ -69,6 +79,7 @@ struct TensorFace {
             },
             0, simd()};
   }
+  CpuEngine engine() const { return {parallel()}; }
 
  private:
   // A large tensor sits on a 2 MiB boundary and asks for huge pages: the page faults of a fresh 8.3 MB map cost more

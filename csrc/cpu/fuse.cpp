@@ -25,17 +25,6 @@ struct Layout {
   int64_t bytes;
 };
 
-int64_t votes_size(const Shape& shape, int keypoints, const Params& params) {
-  return int64_t(shape.images) * keypoints * vote_grid(shape, params).size();
-}
-
-// Fresh memory costs more than most stages do with it: 0.13 ms a MB. The votes are done with before the instance map is
-// begun, so they take its place where they fit.
-bool votes_fit_instance(const Shape& shape, int keypoints, const Params& params) {
-  return votes_size(shape, keypoints, params) * int64_t(sizeof(int64_t)) <=
-         int64_t(shape.images) * shape.height * shape.width * int64_t(sizeof(int32_t));
-}
-
 Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, void* block) {
   Scratch scratch(block);
   const int64_t nodes = int64_t(shape.images) * shape.h * shape.w;

@@ -2,9 +2,8 @@
 // The fast form of argmax in cells whose corners have several labels: classes are offered to all pixels together.
 #pragma once
 
-#include <cmath>
-
 #include "cells.h"
+#include "deeperlab/argmax.h"
 
 namespace deeperlab::cpu {
 
@@ -39,10 +38,6 @@ struct BestLanes {
     score = choose(less(score, value), value, score);
   }
 };
-
-// Interpolated scores of a class whose corners all lie below this cannot reach `score`: rounding is monotonic, so they
-// exceed their largest corner by the rounding of the weights at most, 6 · 2^-24 of it (subnormals: 2^-147).
-inline float out_of_reach(float score) { return score - (std::fabs(score) * 0x1p-20f + 0x1p-120f); }
 
 // Offers a cell its first classes; returns the least score that its pixels reach.
 template <class L>

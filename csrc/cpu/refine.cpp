@@ -184,7 +184,7 @@ bool refine(const View& long_range, const View& short_range, const Shape& shape,
       }
       bool near = true;
       for (int32_t i = 0; i < count; ++i) {
-        near = near & (std::fabs(to[i].x) <= 1e9f) & (std::fabs(to[i].y) <= 1e9f);
+        near = near & is_near(to[i]);
       }
       if (!near) {
         all_near.store(false, std::memory_order_relaxed);

@@ -49,7 +49,7 @@ float expected_oks_fast(const int64_t* votes, const VoteGrid& grid, Point at, co
     total += sum[i];
     weighed += expected[i];
   }
-  return total == 0 ? 0.0f : float(double(weighed) / double(total) / 32768.0);
+  return OksSums{total, weighed}.mean();
 }
 
 }  // namespace

@@ -26,8 +26,8 @@ def fuse(
 ) -> Panoptic:
     """Turns raw heads into a panoptic map (the whole of section 3.4 of the paper).
 
-    The result is the same to the last bit for tensors and arrays, for any number of threads and for any position in a
-    batch. It is not differentiable.
+    The result is the same to the last bit for tensors and arrays, on the CPU and on CUDA devices, for any number of
+    threads and for any position in a batch. It is not differentiable.
 
     Args:
         heads: `Heads`; or a mapping with their names as keys (which may hold `stride`, `graph` and `num_classes`
@@ -41,7 +41,8 @@ def fuse(
 
     Returns:
         A `Panoptic` of tensors, or of arrays, as the heads are; without batch dimension where the heads have none.
-        This version has kernels for the CPU only: tensors on another device are refused.
+        CUDA tensors are fused on their device and its current stream, and nothing waits for it, if the package was
+        built with nvcc; tensors on other devices are refused.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -74,11 +75,14 @@ def fuse(
     else:
         if num_threads is not None:
             raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
-        if heads.heatmap.device.type not in ("cpu", "meta"):
-            device = heads.heatmap.device
-            raise ValueError(f"heatmap: expected device cpu, for which there are kernels, got {device}; use .cpu()")
+        from .ops import HAS_CUDA
         from .ops import fuse as fuse_tensors
 
+        device = heads.heatmap.device
+        kernels = ("cpu", "cuda", "meta") if HAS_CUDA else ("cpu", "meta")
+        if device.type not in kernels:
+            hint = "" if HAS_CUDA else ", or build deeperlab with nvcc on PATH"
+            raise ValueError(f"heatmap: expected device {' or '.join(kernels[:-1])}, got {device}; use .cpu(){hint}")
         result = fuse_tensors(*(head.detach() for head in tensors), *arguments)
     if not heads.batched:
         result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy

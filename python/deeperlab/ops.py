@@ -51,6 +51,7 @@ def _register_dataclass(cls: type, constants: Sequence[str]) -> None:
 
 
 _load()
+HAS_CUDA = bool(torch._C._dispatch_has_kernel_for_dispatch_key("deeperlab::fuse", "CUDA"))  # was built with nvcc
 _register_dataclass(Heads, ("stride", "graph", "num_classes"))
 _register_dataclass(Panoptic, ("things",))
 

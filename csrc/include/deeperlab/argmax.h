@@ -27,6 +27,13 @@ DEEPERLAB_HD inline Between between_corners(Cell cell, int stride) {
   return {cell.y, cell.x, float(cell.past_y) / float(stride), float(cell.past_x) / float(stride)};
 }
 
+// Interpolated scores of a class whose corners all lie below this cannot reach `score`, nor what every pixel of a cell
+// reaches whose corners do: rounding is monotonic, so they leave the range of their corners by the rounding of the
+// weights at most, 6 · 2^-24 of it (subnormals: 2^-147).
+DEEPERLAB_HD inline float out_of_reach(float score) {
+  return score - ((score < 0.0f ? -score : score) * 0x1p-20f + 0x1p-120f);
+}
+
 // Integer labels: what is no class is void, -1: no thing, in no segment.
 DEEPERLAB_HD inline int32_t valid_label(int64_t label, int classes) {
   return label >= 0 && label < classes ? int32_t(label) : -1;
@@ -42,4 +49,13 @@ void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32
             const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// The same. spoken_for [N, h, w]: 1 where a node that may be no thing is a corner of a thing pixel that has no thing
+// among its corners (logits only).
+void argmax(const View& semantic, const Shape& shape, const Things* things, int32_t* node_label, int32_t* label,
+            uint8_t* spoken_for, Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

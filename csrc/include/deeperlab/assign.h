@@ -2,14 +2,31 @@
 // assign: every node, then every thing pixel, takes its instance (section 3.4).
 #pragma once
 
+#include "deeperlab/instance.h"
 #include "deeperlab/params.h"
-#include "deeperlab/view.h"
 
 namespace deeperlab {
 
 // Adds what one keypoint contributes to the distance between a node's predicted keypoints and an instance's (px²).
 DEEPERLAB_HD inline float add_distance(float distance, Point predicted, Point keypoint) {
   return distance + squared_distance(predicted, keypoint);
+}
+
+// The least and the greatest that add_distance adds for predictions anywhere in a box, by the same operations: rounding
+// is monotonic, so these bound the floats themselves.
+DEEPERLAB_HD inline float add_least_distance(float distance, const Box& predicted, Point keypoint) {
+  const float left = predicted.x0 - keypoint.x, right = keypoint.x - predicted.x1;
+  const float above = predicted.y0 - keypoint.y, below = keypoint.y - predicted.y1;
+  const float dx = left > right ? left : right, dy = above > below ? above : below;
+  const Point outside{dx > 0.0f ? dx : 0.0f, dy > 0.0f ? dy : 0.0f};
+  return distance + squared_distance(outside, {0.0f, 0.0f});
+}
+
+DEEPERLAB_HD inline float add_greatest_distance(float distance, const Box& predicted, Point keypoint) {
+  const float left = keypoint.x - predicted.x0, right = predicted.x1 - keypoint.x;
+  const float above = keypoint.y - predicted.y0, below = predicted.y1 - keypoint.y;
+  const Point farthest{left > right ? left : right, above > below ? above : below};
+  return distance + squared_distance(farthest, {0.0f, 0.0f});
 }
 
 // What a corner of a pixel's cell says. rank: how well it qualifies, see assign_pixel.
@@ -76,4 +93,15 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
             void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// For nodes; pixels follow in merge. target [N, P, h, w] of thing nodes (all_voters: of all). What is neither a thing
+// nor spoken_for (argmax.h) is asked only if all_nodes, or if *far (vote.h); the others have no instance.
+void assign(const Point* target, const View& long_range, const View& short_range, const int32_t* node_label,
+            const uint8_t* spoken_for, const int32_t* far, bool all_nodes, const Point* keypoints, const int32_t* count,
+            const Things* things, const Shape& shape, int keypoint_count, const Params& params, int32_t* node_instance,
+            float* node_distance, Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

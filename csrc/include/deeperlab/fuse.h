@@ -35,6 +35,18 @@ struct Panoptic {
   bool* truncated;      // [N]
 };
 
+// Numbers of all score maps.
+inline int64_t votes_size(const Shape& shape, int keypoints, const Params& params) {
+  return int64_t(shape.images) * keypoints * vote_grid(shape, params).size();
+}
+
+// The votes are done with before the instance map is begun, so they take its place where they fit: less memory to
+// touch.
+inline bool votes_fit_instance(const Shape& shape, int keypoints, const Params& params) {
+  return votes_size(shape, keypoints, params) * int64_t(sizeof(int64_t)) <=
+         int64_t(shape.images) * shape.height * shape.width * int64_t(sizeof(int32_t));
+}
+
 namespace cpu {
 
 int64_t fuse_scratch_bytes(const Shape& shape, const Graph& graph, const Params& params);
@@ -43,4 +55,14 @@ void fuse(const Heads& heads, const Graph& graph, const Things& things, const Sh
           const Panoptic& out, void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+int64_t fuse_scratch_bytes(const Shape& shape, const Graph& graph, const Params& params);
+
+// Nothing waits for the device. Returns what is wrong with it in words, or nullptr.
+const char* fuse(const Heads& heads, const Graph& graph, const Things& things, const Shape& shape, const Params& params,
+                 const Panoptic& out, void* scratch, Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

@@ -31,4 +31,16 @@ void merge(const int32_t* label, const int32_t* instance, const int32_t* node_la
            const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+int64_t merge_scratch_bytes(const Shape& shape, const Params& params);
+
+// The same, with the pixels of assign: `semantic` holds their labels and takes their classes, `instance` is written.
+void merge(const int32_t* node_label, const int32_t* node_instance, const float* node_distance, const Point* keypoints,
+           const int32_t* count, const Things* things, const Shape& shape, int keypoint_count, const Params& params,
+           int32_t* semantic, int32_t* instance, int32_t* category, int32_t* area, int32_t* class_area, void* scratch,
+           Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

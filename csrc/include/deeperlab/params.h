@@ -12,6 +12,11 @@ enum class Simd : uint8_t;
 struct Nodes;  // csrc/cpu/nodes.h
 }  // namespace cpu
 
+// The stages of cuda:: take pointers to memory of the device, and return when their kernels are in the stream's queue.
+namespace cuda {
+using Stream = void*;  // a cudaStream_t
+}  // namespace cuda
+
 // Bounds that keep every index and every fixed-point sum within its type (vote.h, peaks.h, merge.h).
 constexpr int max_classes = 1 << 15;
 constexpr int max_side = 1 << 20;           // px, image height and width

@@ -61,4 +61,13 @@ void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params
            Point* position, int32_t* count, bool* truncated, void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+int64_t peaks_scratch_bytes(const Shape& shape, int keypoints, const Params& params);
+
+void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params& params, Candidate* candidate,
+           Point* position, int32_t* count, bool* truncated, void* scratch, Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

@@ -28,10 +28,15 @@ DEEPERLAB_HD inline Point refine_node(const View& long_range, const View& short_
   return follow<T>(short_range, n, k, shape, params.long_short_steps, target);
 }
 
+// Whether a target lies within 10^9 px, so that no squared distance to an image is infinite or NaN. False for NaN.
+DEEPERLAB_HD inline bool is_near(Point target) {
+  return target.x >= -1e9f && target.x <= 1e9f && target.y >= -1e9f && target.y <= 1e9f;
+}
+
 namespace cpu {
 
 // long_range, short_range [N, 2P, h, w] -> target [N, P, h, w] (px) of the entries of `nodes`, packed. Returns whether
-// all lie within 10^9 px, so that no squared distance to an image is infinite or NaN.
+// all are near.
 bool refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
             const Nodes& nodes, Point* target, const Parallel& parallel);
 

@@ -32,22 +32,33 @@ DEEPERLAB_HD inline OksKernel oks_kernel(const VoteGrid& grid, Point at, float a
           cx + reach < grid.columns ? cx + reach : grid.columns - 1};
 }
 
-// The score map's opinion of a keypoint at `at` (px): the mean of the OKS kernel over the votes, in [0, 1]. The kernel
-// is in 15-bit fixed point, so that the sums are exact.
-DEEPERLAB_HD inline float expected_oks(const int64_t* votes, const VoteGrid& grid, Point at, const OksKernel& kernel) {
-  int64_t sum = 0, expected = 0;
-  for (int y = kernel.first_row; y <= kernel.last_row; ++y) {
-    for (int x = kernel.first_column; x <= kernel.last_column; ++x) {
-      const Point centre{float(int64_t(grid.cell) * x), float(int64_t(grid.cell) * y)};
-      const float d2 = squared_distance(centre, at);
-      if (d2 <= kernel.radius2) {
-        const int64_t here = votes[int64_t(y) * grid.columns + x];
-        sum += here;
-        expected += here * int64_t(rintf(32768.0f * exp(-(d2 / kernel.falloff))));
-      }
+// The votes of the disk, and the same weighed by the kernel in 15-bit fixed point, so that the sums are exact.
+struct OksSums {
+  int64_t votes, expected;
+
+  DEEPERLAB_HD void add_cell(const int64_t* map, const VoteGrid& grid, Point at, const OksKernel& kernel, int y,
+                             int x) {
+    const Point centre{float(int64_t(grid.cell) * x), float(int64_t(grid.cell) * y)};
+    const float d2 = squared_distance(centre, at);
+    if (d2 <= kernel.radius2) {
+      const int64_t here = map[int64_t(y) * grid.columns + x];
+      votes += here;
+      expected += here * int64_t(rintf(32768.0f * exp(-(d2 / kernel.falloff))));
     }
   }
-  return sum == 0 ? 0.0f : float(double(expected) / double(sum) / 32768.0);
+
+  DEEPERLAB_HD float mean() const { return votes == 0 ? 0.0f : float(double(expected) / double(votes) / 32768.0); }
+};
+
+// The score map's opinion of a keypoint at `at` (px): the mean of the OKS kernel over the votes, in [0, 1].
+DEEPERLAB_HD inline float expected_oks(const int64_t* votes, const VoteGrid& grid, Point at, const OksKernel& kernel) {
+  OksSums sums{0, 0};
+  for (int y = kernel.first_row; y <= kernel.last_row; ++y) {
+    for (int x = kernel.first_column; x <= kernel.last_column; ++x) {
+      sums.add_cell(votes, grid, at, kernel, y, x);
+    }
+  }
+  return sums.mean();
 }
 
 // Probability at `at` (px): a bilinear sample of probabilities, not the sigmoid of sampled logits.
@@ -84,4 +95,13 @@ void rescore_seeds(const Rescorer& rescorer, const Candidate* candidate, const i
                    const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// The same; rows past count[n] are left alone.
+void rescore(const Point* keypoints, const int32_t* count, const int64_t* votes, const View& heatmap,
+             const Shape& shape, int keypoint_count, const Params& params, float* keypoint_score, float* score,
+             Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

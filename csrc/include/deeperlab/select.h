@@ -43,4 +43,15 @@ void select(const Candidate* candidate, const int32_t* count, const Point* keypo
             const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+int64_t select_scratch_bytes(const Shape& shape, const Params& params);
+
+// The same, of scores [N, K] that are computed already.
+void select(const Candidate* candidate, const int32_t* count, const Point* keypoints, const float* keypoint_score,
+            const float* score, const Shape& shape, int keypoint_count, const Params& params, Point* out_keypoints,
+            float* out_score, int32_t* out_count, bool* truncated, void* scratch, Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

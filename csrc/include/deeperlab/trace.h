@@ -37,4 +37,13 @@ void trace(const Candidate* candidate, const Point* position, const int32_t* cou
            const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// The same; rows past count[n] are left alone.
+void trace(const Candidate* candidate, const Point* position, const int32_t* count, const View& middle_range,
+           const View& short_range, const Graph& graph, const Shape& shape, const Params& params, Point* keypoints,
+           Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

@@ -71,4 +71,14 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
           int64_t* votes, void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// refine and vote in one: target [N, P, h, w] of the nodes that cast long votes; far: 1 if one of them is not near
+// (refine.h), else 0.
+void vote(const View& heatmap, const View& short_range, const View& long_range, const Shape& shape, int keypoints,
+          const Params& params, const Things* things, const int32_t* node_label, Point* target, int32_t* far,
+          int64_t* votes, Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

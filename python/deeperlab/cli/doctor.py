@@ -67,11 +67,13 @@ def _threads() -> str:
 
 
 def _cuda() -> str:
-    own = "this version of deeperlab has no CUDA kernels"
     try:
         import torch
+
+        from deeperlab.ops import HAS_CUDA
     except ImportError:
-        return f"{own}; torch is not installed"
+        return "needs torch and its operators"
+    own = "with kernels" if HAS_CUDA else "built without kernels (nvcc was not found)"
     if torch.version.cuda is None:
         return f"{own}; torch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():

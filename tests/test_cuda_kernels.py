@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA engine without a GPU: the text of its kernels runs on emulated threads, forwards and in reverse, and gives
+the bits of the CPU; its PTX holds no instruction that rounds in another way."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from emulator import build
+from simd_digests import EAGER, Case, random_case, scene_case
+
+from deeperlab import STAR, Graph, Heads, _numpy
+from deeperlab.fuse import image_size, op_arguments
+
+NAMES = ("semantic", "instance", "keypoints", "score", "category", "area", "class_area", "count", "truncated")
+HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+FORWARDS, REVERSED = 1, 2
+ALONE = Graph(("centre",), ())
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Any:
+    if not (shutil.which("g++") or shutil.which("c++")):
+        pytest.skip("no C++ compiler to build the emulator with")
+    return build.load()
+
+
+def op_call(case: Case) -> tuple[Any, ...]:
+    heads = case.heads
+    height, width = image_size(heads, case.size)
+    return (
+        *(heads.semantic, heads.heatmap, heads.short_range, heads.middle_range, heads.long_range),
+        *(list(case.things), heads.classes, [end for edge in heads.graph.edges for end in edge]),
+        *(heads.stride, height, width),
+        *op_arguments(case.params, len(heads.graph.keypoints)),
+    )
+
+
+def compare(emulated: Any, case: Case) -> dict[str, Any]:
+    """The result, having seen that all ways to it agree."""
+    call = op_call(case)
+    want = dict(zip(NAMES, _numpy.fuse(*call, 2), strict=True))
+    for order in (FORWARDS, REVERSED):
+        got = dict(zip(NAMES, emulated.fuse(*call, order), strict=True))
+        for name in NAMES:
+            np.testing.assert_array_equal(got[name], want[name], err_msg=f"{name}, order {order}", strict=True)
+    return want
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(0, 24, 2))
+def test_drawn_scenes(emulated: Any, seed: int) -> None:
+    assert compare(emulated, scene_case(seed))["count"].max() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(0, 330, 4))
+def test_random_heads(emulated: Any, seed: int) -> None:
+    compare(emulated, random_case(seed))
+
+
+@pytest.fixture
+def case() -> Case:
+    return scene_case(0)
+
+
+def test_ties_everywhere(emulated: Any, case: Case) -> None:
+    """Zero heads: every class, every cell and every score alike."""
+    zeros = {name: np.zeros_like(getattr(case.heads, name)) for name in HEADS}
+    compare(emulated, replace(case, heads=replace(case.heads, **zeros), params=EAGER))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
+@pytest.mark.parametrize("head", ["semantic", "heatmap", "short_range", "middle_range", "long_range"])
+def test_one_value_everywhere(emulated: Any, case: Case, head: str, value: float) -> None:
+    full = np.full_like(getattr(case.heads, head), value)
+    compare(emulated, replace(case, heads=replace(case.heads, **{head: full})))
+
+
+def test_no_candidate(emulated: Any, case: Case) -> None:
+    params = replace(case.params, peak_threshold=1e5)
+    assert compare(emulated, replace(case, params=params))["count"].max() == 0
+
+
+def test_no_thing(emulated: Any, case: Case) -> None:
+    compare(emulated, replace(case, things=()))
+
+
+def test_more_than_a_thousand_instances(emulated: Any) -> None:
+    """More than any block has threads."""
+    rng = np.random.default_rng(5)
+    h = w = 120
+    heatmap = rng.normal(-2, 1, (1, 1, h, w)).astype(np.float32)
+    near = rng.normal(0, 0.4, (1, 2, h, w)).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.arange(w), np.arange(h))).astype(np.float32)
+    centre = np.round(grid / 2) * 2
+    long_range = ((centre - grid) + near[0])[None].astype(np.float32)
+    semantic = rng.normal(0, 1, (1, 3, h, w)).astype(np.float32)
+    heads = Heads(
+        *(semantic, heatmap, near, np.zeros((1, 0, h, w), np.float32), long_range),
+        stride=1, graph=ALONE, num_classes=3,
+    )  # fmt: skip
+    params = replace(EAGER, vote_cell=1, radius=1.0, nms_radius=0.5, nms_radius_min=0.0, box_iou=1.0,
+                     max_candidates=4096, max_instances=1500)  # fmt: skip
+    assert compare(emulated, Case(heads, (0, 1, 2), (h, w), params))["count"].max() > 1024
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 130)])
+def test_thin_images(emulated: Any, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    h, w = (side // 4 + 1 for side in size)
+    channels = {"semantic": 5, "heatmap": 5, "short_range": 10, "middle_range": 16, "long_range": 10}
+    arrays = {k: rng.normal(0, 4, (2, c, h, w)).astype(np.float32) for k, c in channels.items()}
+    heads = Heads(**arrays, stride=4, graph=STAR, num_classes=5)
+    compare(emulated, Case(heads, (0, 1, 3), size, EAGER))
+
+
+def test_empty_batch(emulated: Any, case: Case) -> None:
+    none = {name: getattr(case.heads, name)[:0] for name in HEADS}
+    assert compare(emulated, replace(case, heads=replace(case.heads, **none)))["semantic"].shape[0] == 0
+
+
+@pytest.mark.parametrize("options", [{"majority": "all"}, {"max_distance": 20.0}, {"long_voters": "all"},
+                                     {"short_weight": 0.5}, {"max_instances": 2}, {"max_candidates": 3}])  # fmt: skip
+def test_parameters(emulated: Any, case: Case, options: dict[str, Any]) -> None:
+    compare(emulated, replace(case, params=replace(case.params, **options)))
+
+
+def test_places_in_a_batch(emulated: Any) -> None:
+    one, other = scene_case(0), scene_case(0)
+    both = {n: np.concatenate([getattr(c.heads, n) for c in (one, other)]) for n in HEADS}
+    both["heatmap"][1] += 0.5
+    compare(emulated, replace(one, heads=replace(one.heads, **both)))
+
+
+def ptx_of(kernel: Path, folder: Path, *, contract: bool = False) -> str:
+    output = folder / f"{kernel.stem}.ptx"
+    flags = [
+        "-std=c++17",
+        "-O3",
+        f"-fmad={str(contract).lower()}",
+        "-arch=compute_75",
+        f"-I{build.ROOT / 'csrc/include'}",
+    ]
+    subprocess.run(["nvcc", "-ptx", *flags, str(kernel), "-o", str(output)], check=True, capture_output=True)
+    return output.read_text()
+
+
+@pytest.mark.slow
+def test_kernels_round_as_the_cpu_does(tmp_path: Path) -> None:
+    """No multiplication is contracted with an addition, nothing is approximate or flushed to zero."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc to compile the kernels with")
+    with ThreadPoolExecutor(2) as pool:
+        texts = dict(zip(build.KERNELS, pool.map(lambda kernel: ptx_of(kernel, tmp_path), build.KERNELS), strict=True))
+    inexact = re.compile(r"\b\w+(?:\.\w+)*(?:\.approx|\.ftz)[\w.]*|\bfma\.rn\.f32")
+    for kernel, text in texts.items():
+        assert ".entry" in text, kernel
+        assert not set(inexact.findall(text)), kernel
+    rescore = next(kernel for kernel in build.KERNELS if kernel.stem == "rescore")
+    assert inexact.search(ptx_of(rescore, tmp_path, contract=True))  # or nothing is proved
+
+
+def test_the_build_names_its_architectures() -> None:
+    text = (build.ROOT / "CMakeLists.txt").read_text()
+    assert re.search(r"CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 90-real 100-real 120\)", text)
+    assert "-fmad=false" in text
+
+
+def test_kernels_are_built_where_a_compiler_is() -> None:
+    pytest.importorskip("torch")
+    from deeperlab.ops import HAS_CUDA
+
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc to compile the kernels with")
+    assert HAS_CUDA

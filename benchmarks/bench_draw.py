@@ -14,7 +14,7 @@ from deeperlab import _numpy, visualize
 from deeperlab.data import scenes
 from deeperlab.visualize import colours, reference, segments
 
-from .conftest import CLASSES, THINGS
+from .cases import CLASSES, THINGS
 
 
 @lru_cache(maxsize=1)

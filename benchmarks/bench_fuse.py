@@ -21,7 +21,8 @@ import pytest
 import deeperlab
 from deeperlab import Panoptic, metrics
 
-from .conftest import CLASSES, THINGS, Case, Spec, as_arrays, twin
+from .cases import CLASSES, THINGS, Spec
+from .conftest import Case, as_arrays, twin
 from .yardsticks import expert, plain
 
 ISTHING = {c: c in THINGS for c in range(CLASSES)}

@@ -16,7 +16,8 @@ from deeperlab._numpy import overlap
 from deeperlab.data import scenes
 from deeperlab.metrics import CoveringResult, PanopticQuality, ParsingCovering, QualityResult, lay_over
 
-from .conftest import CLASSES, THINGS, Case
+from .cases import CLASSES, THINGS
+from .conftest import Case
 
 ISTHING = {c: c in THINGS for c in range(CLASSES)}
 Map = NDArray[np.int32]

@@ -15,7 +15,8 @@ import torch
 
 from deeperlab import FuseParams, ops, reference
 
-from .conftest import CLASSES, THINGS, Case
+from .cases import CLASSES, THINGS
+from .conftest import Case
 
 STAGES = ("argmax", "refine", "vote", "peaks", "trace", "rescore", "select", "assign", "merge")
 

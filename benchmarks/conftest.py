@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is timed: drawn scenes of 66 classes, 37 of them things that cover 35 %, as noisy heads at stride 4."""
+"""Fixtures of the benchmarks: scenes (cases.py) with the answer that another program gives."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from deeperlab import FuseParams, Heads, Panoptic, reference, targets
-from deeperlab.data import noise, scenes
+from deeperlab import FuseParams, Heads, Panoptic, reference
 
+from .cases import CLASSES, THINGS, Spec, noisy_heads
 from .yardsticks import plain
 
-THINGS = tuple(range(37))
-CLASSES = 66
 PAPER_MS = {
     (257, 257): 5,
     (321, 321): 8,
@@ -33,30 +31,6 @@ PAPER_MS = {
 """By height and width, Table 1 of the paper: "merge" on a Xeon E5-1650 v3, scope not stated."""
 TWIN_PIXELS = 721 * 721
 """Up to this size the answer is the reference's, beyond it that of the plain program, which is ten times as fast."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A scene: (H, W) px, or the side of a square, and how its heads come.
-
-    Heads at stride 1 are those at stride 4, upsampled as `torch.nn.functional.interpolate` does with aligned corners:
-    what a network hands over that upsamples its own outputs.
-    """
-
-    size: int | tuple[int, int]
-    instances: int
-    stride: int = 4
-    dtype: str = "float32"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
-
-    def __str__(self) -> str:
-        size = str(self.size) if isinstance(self.size, int) else "x".join(map(str, self.size))
-        parts = [f"{size} px", f"{self.instances} thing{'s' if self.instances != 1 else ''}"]
-        parts += [f"stride {self.stride}"] * (self.stride != 4) + [self.dtype] * (self.dtype != "float32")
-        return ", ".join(parts)
 
 
 TIMED = tuple(Spec(size, n) for size in (721, 1441) for n in (5, 50, 200))
@@ -80,20 +54,7 @@ def as_arrays(heads: Heads) -> Heads:
 
 @lru_cache(maxsize=2)
 def _case(spec: Spec) -> Case:
-    scene = scenes.draw(
-        1, spec.shape, instances=spec.instances, num_classes=CLASSES, num_things=len(THINGS), coverage=0.35
-    )
-    perfect = targets.encode_heads(scene.category, scene.instance, CLASSES, stride=4)
-    noisy = noise.perturb(perfect, seed=1, instance=scene.instance, level=1)
-    tensors = [torch.from_numpy(getattr(noisy, name)[None]) for name in plain.HEADS]
-    if spec.stride == 1:
-        tensors = [
-            torch.nn.functional.interpolate(head, size=spec.shape, mode="bilinear", align_corners=True)
-            for head in tensors
-        ]
-    dtype = getattr(torch, spec.dtype)
-    named: dict[str, Any] = {name: head.to(dtype) for name, head in zip(plain.HEADS, tensors, strict=True)}
-    heads = replace(noisy, **named, stride=spec.stride)
+    heads = noisy_heads(spec)
     answer = twin(heads) if spec.shape[0] * spec.shape[1] <= TWIN_PIXELS else plain.same_answer(heads, THINGS)
     info = {
         "size": spec.size,

@@ -180,7 +180,7 @@ def draw(folder: Path, size: int, instances: int) -> str:
     from deeperlab import targets
     from deeperlab.data import noise, scenes
 
-    from .conftest import CLASSES, THINGS
+    from .cases import CLASSES, THINGS
 
     scene = scenes.draw(1, size, instances=instances, num_classes=CLASSES, num_things=len(THINGS), coverage=0.35)
     perfect = targets.encode_heads(scene.category, scene.instance, CLASSES, stride=4)

@@ -45,6 +45,7 @@ def test_every_stage_has_header_loop_op_reference_test_and_bench() -> None:
     for stage in STAGES:
         assert (ROOT / "csrc/include/deeperlab" / f"{stage}.h").is_file()
         assert (ROOT / "csrc/cpu" / f"{stage}.cpp").is_file()
+        assert stage == "refine" or (ROOT / "csrc/cuda" / f"{stage}.cu").is_file()  # there it is a part of vote
         assert f'"{stage}(' in (ROOT / "src/ops.cpp").read_text()
         assert re.search(rf"^def {stage}\(", (PACKAGE / "reference.py").read_text(), re.MULTILINE)
         assert f'"{stage}"' in (ROOT / "tests/test_stages.py").read_text()

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds, tests, sanitizes and times the CUDA engine on a machine with a GPU, and writes what it found.
+#
+#   benchmarks/gpu.sh [FOLDER]        results go to FOLDER, by default benchmarks/results
+#
+# Needs no network and no virtual environment: python3 must hold torch >= 2.11, numpy, pybind11, scikit-build-core, cmake and
+# ninja, and nvcc must be on PATH. The tests run if pytest is there, the sanitizer if compute-sanitizer is; what did not run
+# is said at the end. REHEARSE=1 goes through everything on the CPU with small scenes. PYTHON names another interpreter.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+OUT=$(realpath -m "${1:-benchmarks/results}")
+SITE=$PWD/build/gpu/site
+mkdir -p "$OUT"
+failed=() skipped=()
+
+step() { # NAME COMMAND...: goes on after a failure, which the end of the script tells
+  local name=$1
+  shift
+  echo "== $name"
+  "$@" || failed+=("$name")
+}
+
+if [[ -n ${REHEARSE:-} ]]; then
+  device=cpu
+  architectures=90
+  tests=tests/test_cuda_kernels.py
+else
+  device=cuda
+  architectures=native
+  tests=tests/test_cuda_device.py
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || failed+=("nvidia-smi")
+fi
+
+echo "== build"
+"$PYTHON" -m pip install -q --no-build-isolation --no-deps --upgrade --target "$SITE" -C build-dir=build/gpu/cmake \
+  -C cmake.define.DEEPERLAB_CUDA=ON -C cmake.define.CMAKE_CUDA_ARCHITECTURES=$architectures . || exit 1
+export PYTHONPATH=$SITE:$PWD DEEPERLAB_INSTALLED=$SITE
+"$PYTHON" -m deeperlab.cli doctor 2>/dev/null || true
+
+if "$PYTHON" -c "import pytest" 2>/dev/null; then
+  # Without the project's settings, which ask for plugins that may not be there.
+  step tests "$PYTHON" -m pytest -q -c /dev/null --rootdir="$PWD" -p no:cacheprovider --import-mode=importlib \
+    -o pythonpath="$PWD/tests" $tests
+else
+  skipped+=("tests: no pytest")
+fi
+
+if [[ $device == cuda ]] && command -v compute-sanitizer > /dev/null; then
+  for tool in memcheck racecheck initcheck synccheck; do
+    # Torch's pool would hide what lies outside an allocation.
+    step "$tool" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool --error-exitcode 9 \
+      "$PYTHON" -m benchmarks.gpu_check
+  done
+else
+  skipped+=("compute-sanitizer")
+  step check "$PYTHON" -m benchmarks.gpu_check --device $device
+fi
+
+if [[ $device == cuda ]]; then
+  step benchmarks "$PYTHON" -m benchmarks.gpu --out "$OUT"
+else
+  step benchmarks "$PYTHON" -m benchmarks.gpu --device cpu --small --rounds 3 --out "$OUT"
+fi
+
+((${#skipped[@]})) && printf 'not run: %s\n' "${skipped[@]}"
+if ((${#failed[@]})); then
+  printf 'FAILED: %s\n' "${failed[@]}"
+  exit 1
+fi
+echo "all of it passed"

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA engine on a GPU: the bits of the CPU, from any stream, in a graph, compiled, a thousand times. Skipped where
+there is no GPU; tests/test_cuda_kernels.py runs the same kernels without one."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from simd_digests import EAGER, Case, random_case, scene_case
+
+import deeperlab
+from deeperlab import Heads, Panoptic
+from deeperlab.ops import HAS_CUDA
+
+if not (torch.cuda.is_available() and HAS_CUDA):
+    pytest.skip("no CUDA device, or built without CUDA", allow_module_level=True)
+
+HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+
+
+def on(device: str, heads: Heads) -> Heads:
+    return replace(heads, **{name: torch.as_tensor(np.ascontiguousarray(getattr(heads, name))).to(device)
+                             for name in HEADS})  # fmt: skip
+
+
+def fuse(case: Case, heads: Heads) -> Panoptic:
+    return deeperlab.fuse(heads, case.things, size=case.size, params=case.params)
+
+
+def assert_equal(got: Panoptic, want: Panoptic) -> None:
+    for field in fields(want):
+        if field.name != "things":
+            left, right = (torch.as_tensor(getattr(p, field.name)).cpu() for p in (got, want))
+            assert torch.equal(left, right), field.name
+
+
+@pytest.fixture
+def case() -> Case:
+    return scene_case(0)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_drawn_scenes(seed: int) -> None:
+    case = scene_case(seed)
+    assert_equal(fuse(case, on("cuda", case.heads)), fuse(case, on("cpu", case.heads)))
+
+
+@pytest.mark.parametrize("seed", range(330))
+def test_random_heads(seed: int) -> None:
+    case = random_case(seed)
+    assert_equal(fuse(case, on("cuda", case.heads)), fuse(case, on("cpu", case.heads)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_and_odd_strides(case: Case, dtype: torch.dtype) -> None:
+    heads = on("cuda", case.heads)
+    half = replace(heads, **{name: getattr(heads, name).to(dtype) for name in HEADS})
+    turned = {name: getattr(half, name).contiguous(memory_format=torch.channels_last) for name in HEADS}
+    want = fuse(case, replace(half, **{name: getattr(half, name).cpu() for name in HEADS}))
+    assert_equal(fuse(case, half), want)
+    assert_equal(fuse(case, replace(half, **turned)), want)
+
+
+def test_a_thousand_times() -> None:
+    """Threads of a GPU come in any order; the result does not."""
+    case = scene_case(1)
+    heads = on("cuda", case.heads)
+    want = fuse(case, heads)
+    for _ in range(1000):
+        got = fuse(case, heads)
+        assert all(torch.equal(getattr(got, f.name), getattr(want, f.name)) for f in fields(want) if f.name != "things")
+
+
+def test_places_in_a_batch(case: Case) -> None:
+    heads = on("cuda", case.heads)
+    batch = replace(heads, **{name: getattr(heads, name).expand(5, *getattr(heads, name).shape[1:]) for name in HEADS})
+    want = fuse(case, heads)
+    for i in range(5):
+        assert_equal(fuse(case, batch)[i : i + 1], want)
+
+
+def test_other_streams_are_respected(case: Case) -> None:
+    heads, stream = on("cuda", case.heads), torch.cuda.Stream()
+    want = fuse(case, heads)
+    late = {name: torch.zeros_like(getattr(heads, name)) for name in HEADS}
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # the heads arrive late, on this stream
+        for name in HEADS:
+            late[name].copy_(getattr(heads, name))
+        got = fuse(case, replace(heads, **late))
+    stream.synchronize()
+    assert_equal(got, want)
+
+
+def test_graphs_are_captured_and_replayed(case: Case) -> None:
+    heads = on("cuda", case.heads)
+    blank = replace(heads, **{name: torch.zeros_like(getattr(heads, name)) for name in HEADS})
+    fuse(case, blank)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = fuse(case, blank)
+    for other in (heads, on("cuda", replace(case.heads, heatmap=case.heads.heatmap + 1))):
+        for name in HEADS:
+            getattr(blank, name).copy_(getattr(other, name))
+        graph.replay()
+        assert_equal(result, fuse(case, other))
+
+
+def test_nothing_waits_for_the_device(case: Case) -> None:
+    heads = on("cuda", case.heads)
+    fuse(case, heads)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        fuse(case, heads)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_compiled_whole(case: Case) -> None:
+    heads = on("cuda", case.heads)
+    compiled = torch.compile(lambda h: fuse(case, h), fullgraph=True)
+    assert_equal(compiled(heads), fuse(case, heads))
+
+
+def test_opcheck(case: Case) -> None:
+    from test_cuda_kernels import op_call
+
+    call = op_call(case)
+    tensors = (torch.as_tensor(head).cuda() for head in call[:5])
+    torch.library.opcheck(deeperlab.ops.fuse, (*tensors, *call[5:]))
+
+
+def test_tensors_on_two_devices_are_refused_by_the_op(case: Case) -> None:
+    from test_cuda_kernels import op_call
+
+    call = list(op_call(case))
+    call[:5] = [torch.as_tensor(head).cuda() for head in call[:5]]
+    for i in range(5):
+        mixed = [*call[:i], call[i].cpu(), *call[i + 1 :]]
+        with pytest.raises((ValueError, RuntimeError), match="device"):
+            deeperlab.ops.fuse(*mixed)
+
+
+def test_more_than_two_to_the_31_elements(case: Case) -> None:
+    """Logits and maps of one batch beyond 32 bits: every image as it is alone."""
+    classes, h, w = 66, 361, 361
+    images = 2**31 // (classes * h * w) + 2
+    if torch.cuda.mem_get_info()[0] < 30 << 30:
+        pytest.skip("needs 30 GiB of device memory")
+    generator = torch.Generator("cuda").manual_seed(1)
+    channels = (classes, 5, 10, 16, 10)
+    one = [torch.randn(1, c, h, w, device="cuda", generator=generator).half() * 3 for c in channels]
+    many = [head.repeat(images, 1, 1, 1) for head in one]
+    assert many[0].numel() > 2**31
+    params = replace(EAGER, max_candidates=500)
+    want = deeperlab.fuse(Heads(*one), range(37), params=params)
+    got = deeperlab.fuse(Heads(*many), range(37), params=params)
+    for i in (0, 1, images // 2, images - 2, images - 1):
+        assert_equal(got[i : i + 1], want)
+
+
+def test_gradients_are_not_asked_for(case: Case) -> None:
+    heads: Any = on("cuda", case.heads)
+    heads = replace(heads, heatmap=heads.heatmap.requires_grad_())
+    assert not fuse(case, heads).score.requires_grad

@@ -29,7 +29,8 @@ if [[ -n ${REHEARSE:-} ]]; then
 else
   device=cuda
   architectures=native
-  tests=tests/test_cuda_device.py
+  tests="tests/test_cuda_device.py tests/test_fuse.py"
+  export DEEPERLAB_TEST_DEVICE=cuda
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || failed+=("nvidia-smi")
 fi
 

@@ -29,6 +29,7 @@ if folder := os.environ.get("DEEPERLAB_INSTALLED"):  # or the other build would 
         assert Path(loaded).is_relative_to(Path(folder).resolve()), loaded
 
 ROOT = Path(__file__).resolve().parents[1]
+DEVICE = os.environ.get("DEEPERLAB_TEST_DEVICE", "cpu")  # where the tests of fuse have their tensors
 
 # PersonLab's kinematic tree: 17 COCO keypoints, 16 edges from parent to child, then the same backwards.
 _TREE = (
@@ -103,11 +104,11 @@ def make_heads(
 
 
 def as_tensors(heads: Heads, dtype: Any = None) -> Heads:
-    """The same heads as torch tensors, floating ones of the given dtype."""
+    """The same heads as torch tensors on the device under test, floating ones of the given dtype."""
     import torch
 
     def convert(head: np.ndarray) -> Any:
-        tensor = torch.from_numpy(head)
+        tensor = torch.from_numpy(head).to(DEVICE)
         return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
     values = {field.name: getattr(heads, field.name) for field in fields(heads)}
@@ -125,7 +126,7 @@ def assert_same(a: Any, b: Any, what: str = "") -> None:
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             assert_same(x, y, f"{what}[{i}]")
     else:
-        a, b = np.asarray(a), np.asarray(b)
+        a, b = (np.asarray(x.cpu() if hasattr(x, "cpu") else x) for x in (a, b))
         assert a.dtype == b.dtype, (what, a.dtype, b.dtype)
         assert a.shape == b.shape, (what, a.shape, b.shape)
         np.testing.assert_array_equal(a, b, err_msg=what, strict=True)

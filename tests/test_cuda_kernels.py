@@ -141,6 +141,18 @@ def test_places_in_a_batch(emulated: Any) -> None:
     compare(emulated, replace(one, heads=replace(one.heads, **both)))
 
 
+@pytest.mark.parametrize(("error", "words"), [(1, "no kernel for its architecture; rebuild"),
+                                              (2, "driver is too old"), (3, "the words of CUDA")])  # fmt: skip
+def test_faults_of_the_device_are_told_in_words(emulated: Any, case: Case, error: int, words: str) -> None:
+    emulated.fail(error)
+    try:
+        with pytest.raises(ValueError, match=words):
+            emulated.fuse(*op_call(case), FORWARDS)
+    finally:
+        emulated.fail(0)
+    compare(emulated, case)
+
+
 def ptx_of(kernel: Path, folder: Path, *, contract: bool = False) -> str:
     output = folder / f"{kernel.stem}.ptx"
     flags = [

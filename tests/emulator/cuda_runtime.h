@@ -22,17 +22,16 @@ struct dim3 {
 };
 
 using cudaStream_t = void*;
-enum cudaError_t { cudaSuccess, cudaErrorNoKernelImageForDevice, cudaErrorInsufficientDriver };
+enum cudaError_t { cudaSuccess, cudaErrorNoKernelImageForDevice, cudaErrorInsufficientDriver, cudaErrorUnknown };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   cudaStream_t stream = nullptr;
 };
 
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 1, cudaSuccess; }
-inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
+inline const char* cudaGetErrorString(cudaError_t) { return "the words of CUDA"; }
 inline cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t) {
   memset(data, value, bytes);
   return cudaSuccess;
@@ -43,6 +42,7 @@ extern thread_local dim3 gridDim, blockDim, blockIdx, threadIdx;  // of the thre
 namespace emulator {
 
 extern thread_local bool reversed;
+extern thread_local cudaError_t last_error, launch_error;  // launch_error: what the next launches end with
 
 void run_grid(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
 void pass();  // lets others run
@@ -69,9 +69,15 @@ T unpack(unsigned long long bits) {
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
-  emulator::run_grid(config->gridDim.x, config->blockDim.x, [&] { kernel(arguments...); });
-  return cudaSuccess;
+  if (emulator::launch_error == cudaSuccess) {
+    emulator::run_grid(config->gridDim.x, config->blockDim.x, [&] { kernel(arguments...); });
+  } else {
+    emulator::last_error = emulator::launch_error;
+  }
+  return emulator::launch_error;
 }
+
+inline cudaError_t cudaGetLastError() { return std::exchange(emulator::last_error, cudaSuccess); }
 
 inline void __syncthreads() { emulator::block_barrier(); }
 inline void __syncwarp() { emulator::exchange(0xffffffffu, 0); }

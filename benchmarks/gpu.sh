@@ -6,14 +6,17 @@
 #
 # Needs no network and no virtual environment: python3 must hold torch >= 2.11, numpy, pybind11, scikit-build-core, cmake and
 # ninja, and nvcc must be on PATH. The tests run if pytest is there, the sanitizer if compute-sanitizer is; what did not run
-# is said at the end. REHEARSE=1 goes through everything on the CPU with small scenes. PYTHON names another interpreter.
+# is said at the end. STEPS="build tests" does a part: build, tests, sanitize and benchmarks, all by default. REHEARSE=1 goes
+# through everything on the CPU with small scenes. PYTHON names another interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 OUT=$(realpath -m "${1:-benchmarks/results}")
 SITE=$PWD/build/gpu/site
 mkdir -p "$OUT"
+STEPS=${STEPS:-build tests sanitize benchmarks}
 failed=() skipped=()
+wanted() { [[ " $STEPS " == *" $1 "* ]]; }
 
 step() { # NAME COMMAND...: goes on after a failure, which the end of the script tells
   local name=$1
@@ -34,13 +37,18 @@ else
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || failed+=("nvidia-smi")
 fi
 
-echo "== build"
-"$PYTHON" -m pip install -q --no-build-isolation --no-deps --upgrade --target "$SITE" -C build-dir=build/gpu/cmake \
-  -C cmake.define.DEEPERLAB_CUDA=ON -C cmake.define.CMAKE_CUDA_ARCHITECTURES=$architectures . || exit 1
+if wanted build; then
+  echo "== build"
+  "$PYTHON" -m pip install -q --no-build-isolation --no-deps --upgrade --target "$SITE" -C build-dir=build/gpu/cmake \
+    -C cmake.define.DEEPERLAB_CUDA=ON -C cmake.define.CMAKE_CUDA_ARCHITECTURES=$architectures . || exit 1
+fi
 export PYTHONPATH=$SITE:$PWD DEEPERLAB_INSTALLED=$SITE
-"$PYTHON" -m deeperlab.cli doctor 2>/dev/null || true
+# An editable install would go before it, and another build would be tested without a word.
+"$PYTHON" -c 'import os, deeperlab._numpy as n; assert n.__file__.startswith(os.environ["DEEPERLAB_INSTALLED"]), n' || exit 1
 
-if "$PYTHON" -c "import pytest" 2>/dev/null; then
+if ! wanted tests; then
+  skipped+=("tests: not asked for")
+elif "$PYTHON" -c "import pytest" 2>/dev/null; then
   # Without the project's settings, which ask for plugins that may not be there.
   step tests "$PYTHON" -m pytest -q -c /dev/null --rootdir="$PWD" -p no:cacheprovider --import-mode=importlib \
     -o pythonpath="$PWD/tests" $tests
@@ -48,7 +56,9 @@ else
   skipped+=("tests: no pytest")
 fi
 
-if [[ $device == cuda ]] && command -v compute-sanitizer > /dev/null; then
+if ! wanted sanitize; then
+  skipped+=("compute-sanitizer: not asked for")
+elif [[ $device == cuda ]] && command -v compute-sanitizer > /dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     # Torch's pool would hide what lies outside an allocation.
     step "$tool" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool --error-exitcode 9 \
@@ -59,7 +69,9 @@ else
   step check "$PYTHON" -m benchmarks.gpu_check --device $device
 fi
 
-if [[ $device == cuda ]]; then
+if ! wanted benchmarks; then
+  skipped+=("benchmarks: not asked for")
+elif [[ $device == cuda ]]; then
   step benchmarks "$PYTHON" -m benchmarks.gpu --out "$OUT"
 else
   step benchmarks "$PYTHON" -m benchmarks.gpu --device cpu --small --rounds 3 --out "$OUT"

@@ -111,11 +111,12 @@ def test_graphs_are_captured_and_replayed(case: Case) -> None:
         assert_equal(result, fuse(case, other))
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_nothing_waits_for_the_device(case: Case) -> None:
     heads = on("cuda", case.heads)
     fuse(case, heads)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         fuse(case, heads)
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -162,6 +163,42 @@ def test_more_than_two_to_the_31_elements(case: Case) -> None:
     got = deeperlab.fuse(Heads(*many), range(37), params=params)
     for i in (0, 1, images // 2, images - 2, images - 1):
         assert_equal(got[i : i + 1], want)
+
+
+def test_maps_of_more_than_two_to_the_31_pixels() -> None:
+    h, images = 361, 1100
+    if torch.cuda.mem_get_info()[0] < 60 << 30:
+        pytest.skip("needs 60 GiB of device memory")
+    generator = torch.Generator("cuda").manual_seed(2)
+    one = [torch.randn(1, c, h, h, device="cuda", generator=generator).half() for c in (2, 5, 10, 16, 10)]
+    many = [head.expand(images, -1, -1, -1) for head in one]
+    want = deeperlab.fuse(Heads(*one), (0,))
+    got = deeperlab.fuse(Heads(*many), (0,))
+    assert got.semantic.numel() > 2**31
+    for i in (0, images // 2, images - 1):
+        assert_equal(got[i : i + 1], want)
+
+
+def test_many_small_images() -> None:
+    """More images than there are blocks at a time."""
+    case = scene_case(9)
+    heads = on("cuda", case.heads)
+    parts = {name: getattr(heads, name)[..., :9, :9].expand(600, -1, -1, -1).contiguous() for name in HEADS}
+    small = replace(heads, **parts)
+    alone = replace(heads, **{name: part[:1] for name, part in parts.items()})
+    assert_equal(deeperlab.fuse(small, case.things)[599:], deeperlab.fuse(alone, case.things))
+
+
+def test_one_chain_of_conflicts() -> None:
+    """Every hypothesis waits for the one before it: the worst case of the tickets."""
+    case = scene_case(0)
+    heads = on("cuda", case.heads)
+    nowhere = {name: torch.zeros_like(getattr(heads, name)) for name in ("middle_range",)}
+    params = replace(EAGER, nms_radius=1000.0, nms_radius_min=1000.0, max_candidates=4096)
+    chained = replace(case, params=params)
+    near = replace(heads, **nowhere)
+    cpu = replace(near, **{name: getattr(near, name).cpu() for name in HEADS})
+    assert_equal(fuse(chained, near), fuse(chained, cpu))
 
 
 def test_gradients_are_not_asked_for(case: Case) -> None:

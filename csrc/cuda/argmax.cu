@@ -42,19 +42,20 @@ struct MixedCell {
     return {plane(y, x), plane(y, right), plane(below, x), plane(below, right)};
   }
 
-  // A score that some class reaches at every pixel: the greatest least corner. A class whose corners all lie below it
-  // can win nowhere; NaN and -inf raise nothing.
-  __device__ float reached_everywhere() const {
+  // A score that some class reaches at every pixel: the greatest least corner, of the classes of the corners. A class
+  // whose corners all lie below it can win nowhere; NaN and -inf raise nothing.
+  __device__ float reached_everywhere(const int32_t* nodes) const {
     float most = no_class().score;
-    for (int c = lane_index(); c < shape.classes; c += warp) {
-      const Corners at = corners(c);
+    for (int i = 0; i < 4; ++i) {
+      const int cy = i < 2 ? y : y + has_below, cx = i % 2 == 0 ? x : x + has_right;
+      const Corners at = corners(nodes[int64_t(cy) * shape.w + cx]);
       if (at.a == at.a && at.b == at.b && at.c == at.c && at.d == at.d) {
         const float top = at.a < at.b ? at.a : at.b, bottom = at.c < at.d ? at.c : at.d;
         const float least = top < bottom ? top : bottom;
         most = least > most ? least : most;
       }
     }
-    return reduce_warp(most, [](float a, float b) { return a > b ? a : b; });
+    return most;
   }
 
   // Calls visit(class), on all lanes, for the classes that can win, ascending.
@@ -120,7 +121,7 @@ __global__ void label_pixels(View logits, Shape shape, const Things* things, con
   for (unsigned mixed = __ballot_sync(all_lanes, !alike && inside); mixed != 0; mixed &= mixed - 1) {
     const int x = first + __ffs(int(mixed)) - 1;
     const MixedCell<T> cell{logits, shape, n, y, x, x < shape.w - 1, y < shape.h - 1};
-    const float bound = out_of_reach(cell.reached_everywhere());
+    const float bound = out_of_reach(cell.reached_everywhere(nodes));
     for (int64_t i = 0; i < int64_t(s) * s; i += warp) {
       const int64_t pixel = i + lane;
       const int64_t py = top + pixel / s, px = int64_t(x) * s + pixel % s;

@@ -31,7 +31,7 @@ __device__ void decide_in_order(int32_t length, int32_t* tickets, int32_t* state
     for (int32_t first = 0; first < i && !refuse; first += warp) {
       const int32_t j = first + lane_index();
       State state = j < i && conflict(i, j) ? state_of(states, j) : refused;
-      while (__any_sync(all_lanes, state == undecided)) {
+      while (!__any_sync(all_lanes, state == taken) && __any_sync(all_lanes, state == undecided)) {
         __nanosleep(40);
         state = state == undecided ? state_of(states, j) : state;
       }

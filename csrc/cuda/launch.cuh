@@ -31,14 +31,15 @@ __device__ inline ListShare list_share(int64_t images) {
 
 constexpr int64_t blocks_for(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
-// Launches a kernel over `blocks` blocks. A failure stays with the runtime until `last_error` asks.
+// Launches a kernel over `blocks` blocks. A failure stays with the runtime until cuda::fuse asks; more blocks than a
+// grid has become none, which is one.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, Stream stream, const Arguments&... arguments) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(blocks));
+  config.gridDim = dim3(blocks > 0x7fffffff ? 0u : unsigned(blocks));
   config.blockDim = dim3(block);
   config.stream = static_cast<cudaStream_t>(stream);
-  cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
 // Over the lists of all images, whose number is the kernel's first parameter: as many blocks as keep the device busy.

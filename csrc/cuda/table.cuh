@@ -32,8 +32,9 @@ struct Table {
       return;
     }
     uint32_t slot = (key * 2654435769u) >> (32 - bits);
+#pragma unroll 1
     for (int probe = 0; probe < probes; ++probe) {
-      const uint32_t seen = keys[slot] == key ? key : atomicCAS(&keys[slot], empty, key);
+      const uint32_t seen = atomicCAS(&keys[slot], empty, key);
       if (seen == empty || seen == key) {
         atomicAdd(&sums[slot], value);
         return;

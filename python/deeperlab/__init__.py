@@ -14,13 +14,14 @@ from .panoptic import Panoptic, Segment
 from .params import FuseParams
 
 if TYPE_CHECKING:
-    from . import data, metrics, ops, oracle, reference, targets, visualize  # noqa: F401 - loaded on first use
+    from . import data, metrics, models, ops, oracle, reference, targets, visualize  # noqa: F401 - loaded on first use
+    from .parser import Parser
 
     __version__: str
 
-__all__ = ["RECTANGLE", "STAR", "FuseParams", "Graph", "Heads", "Panoptic", "Segment", "__version__", "fuse"]
+__all__ = ["RECTANGLE", "STAR", "FuseParams", "Graph", "Heads", "Panoptic", "Parser", "Segment", "__version__", "fuse"]
 
-_SUBMODULES = ("data", "metrics", "ops", "oracle", "reference", "targets", "visualize")
+_SUBMODULES = ("data", "metrics", "models", "ops", "oracle", "reference", "targets", "visualize")
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name
@@ -32,6 +33,8 @@ if not TYPE_CHECKING:  # or a type checker would believe any name
             import importlib.metadata
 
             return importlib.metadata.version("deeperlab")
+        if name == "Parser":
+            return importlib.import_module(".parser", __name__).Parser
         if name in _SUBMODULES:
             return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import Any
 
+from ._threads import in_order
 from .data.coco import Annotation, Dataset, FormatError
 from .metrics import Evaluation, Pairs, lay_over
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class FolderEvaluation:
@@ -61,7 +57,7 @@ class FolderEvaluation:
             OSError: a PNG cannot be read.
         """
         for (predicted, true), pairs in zip(
-            self._pairs, _in_order(self._count, self._pairs, self._workers), strict=True
+            self._pairs, in_order(self._count, self._pairs, self._workers), strict=True
         ):
             self.total.add(pairs)
             for text in pairs.stale:
@@ -89,19 +85,3 @@ def _listing(annotation: Annotation) -> list[dict[str, Any]]:
         {"id": segment.id, "category_id": segment.category_id, "iscrowd": segment.iscrowd, "area": area}
         for segment, area in zip_longest(annotation.segments, annotation.stated_areas)
     ]
-
-
-def _in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map` in threads, at most twice as many items ahead; the first fault ends it."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

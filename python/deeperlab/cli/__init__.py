@@ -13,7 +13,7 @@ except ImportError as missing:
     name = (missing.name or "more").partition(".")[0]
     raise SystemExit(f"deeperlab: the command line needs {name}: pip install 'deeperlab[cli]'") from None
 
-from . import demo, doctor, eval, fuse, oracle
+from . import demo, doctor, eval, fuse, oracle, predict
 
 app = typer.Typer(
     add_completion=False,
@@ -30,6 +30,7 @@ app.command(
     epilog="Example: deeperlab eval panoptic_val2017.json results.json --gt-dir panoptic_val2017 --pred-dir results"
 )(eval.eval)
 app.command(epilog="Example: deeperlab fuse heads.npz --things 0-36 --out results")(fuse.fuse)
+app.command(epilog=predict.EPILOG)(predict.predict)
 app.command()(doctor.doctor)
 
 

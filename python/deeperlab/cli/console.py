@@ -12,7 +12,7 @@ from pathlib import Path
 import rich.box
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 ROWS = 40
@@ -38,9 +38,9 @@ def new_table(*columns: str) -> Table:
     return table
 
 
-def progress_bar() -> Progress:
-    """On stderr, and only where that is a terminal."""
-    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def progress_bar(*more: ProgressColumn) -> Progress:
+    """On stderr, and only where that is a terminal; `more` columns follow the usual ones."""
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 

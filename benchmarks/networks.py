@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's tables as one: every network at every size, with the fusion behind it.
+
+    python -m benchmarks.networks [--device cuda] [--models NAME …] [--sizes N …] [--out FOLDER]
+
+A row is a process of its own: a network with random weights and folded batch norms, channels last, on one image, and
+the fusion of a drawn scene's heads of that size (a network without training gives heads like no network's). Large
+networks on a CPU run once, after a small image that warms them up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import deeperlab
+from deeperlab import models
+
+from .cases import CLASSES, THINGS, Spec, noisy_heads
+from .machine import describe
+
+NETWORKS = ("xception71", "wider_mobilenet_v2", "light_wider_mobilenet_v2")
+SIZES = ((257, 257), (513, 513), (641, 641), (721, 721), (1441, 1441), (513, 1025), (1025, 2049))
+THINGS_DRAWN = 50
+SECONDS = 5.0
+"""A call that took longer is not repeated."""
+PAPER_NETWORK_MS = {
+    ("wider_mobilenet_v2", (1441, 1441)): 161.6,
+    ("light_wider_mobilenet_v2", (721, 721)): 44.2,
+    ("light_wider_mobilenet_v2", (1441, 1441)): 106.7,
+}
+"""Table 1 of the paper, on a V100: its fps do not include the merge."""
+
+
+def paper_merge_ms(size: tuple[int, int]) -> int | None:
+    from .conftest import PAPER_MS  # which imports what times the fusion
+
+    return PAPER_MS.get(size)
+
+
+def clock(call: Callable[[], Any], device: torch.device) -> float:
+    """Milliseconds: the median of some calls, or of one that is long."""
+    times: list[float] = []
+    while len(times) < 5 and sum(times) < SECONDS * 1e3:
+        before = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - before) * 1e3)
+    return statistics.median(times)
+
+
+def row(name: str, size: tuple[int, int], device: torch.device) -> dict[str, Any]:
+    """One network at one size, in this process."""
+    model = models.create(name, CLASSES).fuse_bn().to(device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.randn(1, 3, *size).to(device, memory_format=torch.channels_last)
+    heads = noisy_heads(Spec(size, THINGS_DRAWN))
+    there = {key: getattr(heads, key).to(device) for key in ("semantic", "heatmap", "short_range", "middle_range",
+                                                            "long_range")}  # fmt: skip
+    with torch.inference_mode():
+        model(image[..., :65, :65])
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        network = clock(lambda: model(image), device)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    fusion = clock(lambda: deeperlab.fuse(there, THINGS), device)
+    return {
+        "network": name,
+        "size": size,
+        "network ms": network,
+        "fusion ms": fusion,
+        "fps": 1e3 / (network + fusion),
+        "peak MiB": (torch.cuda.max_memory_allocated() if device.type == "cuda" else after - before) / 2**20,
+    }
+
+
+def table(run: dict[str, Any]) -> str:
+    """The run as Markdown."""
+    lines = [
+        f"# Networks and fusion on {run['device']}",
+        "",
+        f"{run['date']}, `{run['command']}`; torch {run['machine']['torch']}, {run['threads']} threads. Random "
+        "weights, 66 classes, float32; the fusion is that of a drawn scene of 50 things. Peak memory is what the "
+        "network needs beyond its weights and its image.",
+        "",
+        "| network | image | network | fusion | fps | peak memory | the paper's network (V100) | … and merge |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for found in run["rows"]:
+        size = tuple(found["size"])
+        paper, merge = PAPER_NETWORK_MS.get((found["network"], size)), paper_merge_ms(size)
+        cells = [found["network"], f"{size[0]} × {size[1]}", f"{found['network ms']:,.0f} ms"]
+        cells += [f"{found['fusion ms']:.1f} ms", f"{found['fps']:.2f}", f"{found['peak MiB']:,.0f} MiB"]
+        cells += [f"{paper} ms" if paper else "", f"{merge} ms" if merge else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--models", nargs="+", default=NETWORKS, choices=models.list_models(), help="(default: three)")
+    parser.add_argument("--sizes", nargs="+", help="HxW or one side (default: those of the paper)")
+    parser.add_argument("--out", type=Path, help="folder for networks-DATE.json and .md (default: printed only)")
+    parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    sizes = [_size(text) for text in options.sizes] if options.sizes else list(SIZES)
+    if options.row:
+        print(json.dumps(row(options.models[0], sizes[0], device)))
+        return
+    run: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else describe()["cpu"],
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python -m benchmarks.networks", *(arguments if arguments is not None else sys.argv[1:])]),
+        "machine": describe(),
+        "threads": torch.get_num_threads(),
+        "rows": [],
+    }
+    for name in options.models:
+        for size in sizes:
+            command = [sys.executable, "-m", "benchmarks.networks", "--row", "--device", options.device]
+            command += ["--models", name, "--sizes", f"{size[0]}x{size[1]}"]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+            if done.returncode != 0:
+                sys.exit(f"{name} at {size}: {done.stderr}")
+            run["rows"].append(json.loads(done.stdout.splitlines()[-1]))
+            print(table(run).splitlines()[-1], flush=True)
+    print(f"\n{table(run)}")
+    if options.out is not None:
+        stem = options.out / f"networks-{run['date']}"
+        stem.with_suffix(".json").write_text(json.dumps(run, indent=1) + "\n")
+        stem.with_suffix(".md").write_text(table(run))
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = [int(part) for part in text.split("x")]
+    return (parts[0], parts[-1])
+
+
+if __name__ == "__main__":
+    main()

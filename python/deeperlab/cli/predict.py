@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deeperlab predict`."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+
+from .console import ROWS, new_console, one_line, plain, progress_bar
+
+EPILOG = """Examples:
+
+deeperlab predict street.jpg --model trained/ --labels cityscapes --out results
+
+deeperlab predict leftImg8bit/val --model xception71 --weights best.safetensors --labels cityscapes --out results
+--size 2049 --device cuda --half --batch 4
+
+deeperlab predict drive.mp4 'more/*.png' --model trained/ --labels my-labels.json --out results
+
+Afterwards: deeperlab eval GT.json results/panoptic.json --gt-dir GT --pred-dir results/panoptic"""
+
+
+class Device(str, Enum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class _Speed(ProgressColumn):
+    """Images a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} images/s")
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="PNG, JPEG or video files; folders; quoted patterns; .txt lists with one path a line.",
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="DIR|NAME", help="A folder of save_pretrained, or a network's name with --weights.")
+    ],
+    labels: Annotated[
+        str, typer.Option(help="Names, ids and things: coco, cityscapes, vistas, voc, or a file (docs/data.md).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")],
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of the whole network: .safetensors, .pth or .pt.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, max=32768, help="Resize to this longer side in px first; results keep the image's size."),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="auto: a GPU if torch finds one.")] = Device.auto,
+    half: Annotated[bool, typer.Option("--half", help="float16 on a GPU, bfloat16 on a CPU.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Also write the raw heads, which `deeperlab fuse` takes.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is finished.")] = False,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Try the machinery without training; the results mean nothing.")
+    ] = False,
+) -> None:
+    """Parse images and videos with a network: pictures to look at, and COCO panoptic files to go on with.
+
+    The folder then holds overlay/NAME.png (overlay/NAME.mp4 of a video), panoptic/NAME.png (panoptic/NAME/000000.png …
+    of a video), with --heads heads/NAME.npz, and panoptic.json. Every file is whole or not there: run an interrupted
+    command again and it goes on where it was. What cannot be read is named and skipped, and the exit code is 1.
+    """
+    from .._sources import expand
+    from ..data.labels import find
+
+    console = new_console()
+    start = time.perf_counter()
+    with one_line(ValueError, TypeError, OSError, ImportError, MemoryError):
+        label_set = find(labels)
+        found = expand(sources, out)
+        network, trained = _network(model, weights, len(label_set), random_weights)
+        import torch
+
+        from .. import __version__
+        from ..parser import Parser
+        from ..predict import Prediction, digest
+
+        where = device.value if device is not Device.auto else "cuda" if torch.cuda.is_available() else "cpu"
+        info: dict[str, Any] = {
+            "version": __version__,
+            "model": network.config,
+            "weights": digest(network),
+            "trained": trained,
+            "labels": label_set.name,
+        }
+        parser = Parser(network.fuse_bn(), label_set, size=size, half=half, device=where, batch=batch)
+        info |= {"size": parser.size, "dtype": str(parser.dtype or torch.float32).removeprefix("torch.")}
+        if not trained:
+            info["warning"] = UNTRAINED
+            console.print(f"warning: {UNTRAINED}")
+        prediction = Prediction(parser, found, out, info=info, heads=heads, overwrite=overwrite)
+        try:
+            with progress_bar(_Speed()) as progress:
+                task = progress.add_task("", total=prediction.total())
+                begin = time.perf_counter()
+                prediction.run(lambda: progress.advance(task))
+                seconds = time.perf_counter() - begin
+        except KeyboardInterrupt:
+            typer.echo(f"deeperlab: stopped after {prediction.written} images; the same command goes on", err=True)
+            raise typer.Exit(130) from None
+        except RuntimeError as fault:
+            if "memory" not in str(fault):
+                raise
+            raise MemoryError(f"out of memory; use a smaller --batch or --size: {fault}") from fault
+    for path, fault_text in prediction.faults[:ROWS]:
+        typer.echo(f"deeperlab: {plain(path)}: {plain(fault_text)}", err=True)
+    if len(prediction.faults) > ROWS:
+        typer.echo(f"deeperlab: {len(prediction.faults)} sources could not be read in all", err=True)
+    parts = [f"{prediction.written} images written"]
+    if prediction.written:
+        parts[0] += f", {prediction.written / seconds:.1f} a second on {where}"
+    if prediction.kept:
+        parts.append(f"{prediction.kept} sources were finished already")
+    if prediction.faults:
+        parts.append(f"{len(prediction.faults)} could not be read")
+    console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
+    console.print(f"results, and panoptic.json of all, in {out}", soft_wrap=True)
+    if prediction.faults:
+        raise typer.Exit(1)
+
+
+UNTRAINED = "random weights: the results mean nothing"
+
+
+def _network(name: str, weights: Path | None, classes: int, random_weights: bool) -> tuple[Any, bool]:
+    """The model, and whether its weights are trained.
+
+    Raises:
+        ValueError: an unknown model, or untrained weights that nobody asked for.
+    """
+    import torch
+
+    from .. import models
+
+    if random_weights and weights is not None:
+        raise ValueError("--random-weights: expected no --weights beside it")
+    torch.manual_seed(0)  # random weights are the same in every run, so that it can be resumed
+    if Path(name).is_dir():
+        if weights is not None:
+            raise ValueError(f"--weights: expected none with a folder, which has its own, got {weights}")
+        model: Any = models.DeeperLab.from_pretrained(name)
+    elif name in models.list_models():
+        model = models.create(name, num_classes=classes)
+        if weights is not None:
+            models.load_weights(model, weights)
+    else:
+        raise ValueError(f"--model: expected a folder or one of {', '.join(models.list_models())}, got {name!r}")
+    trained = bool(getattr(model, "has_trained_weights", False))
+    if not trained and not random_weights:
+        raise ValueError(
+            f"--model: the weights of {name} are not trained; give --weights FILE, or --random-weights to try the "
+            "machinery"
+        )
+    return model, trained

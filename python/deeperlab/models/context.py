@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Atrous spatial pyramid pooling: features at several rates side by side, and the whole image at once (section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .layers import ConvNorm, spatial_conv
+
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
+"""By output stride."""
+
+
+class ImagePooling(nn.Module):
+    """The mean of the features, everywhere."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.project = ConvNorm(channels, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x.mean((2, 3), keepdim=True)
+        alone = self.training and len(x) == 1  # one value a channel has no variance: take what was learnt so far
+        self.project.train(self.training and not alone)
+        y: Tensor = self.project(pooled)
+        self.project.train(self.training)
+        return y.expand(-1, -1, *x.shape[2:])
+
+
+class ASPP(nn.Module):
+    """[N, channels, h, w] to [N, out, h, w]."""
+
+    def __init__(self, channels: int, output_stride: int, out: int = 256, *, separable: bool = True) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                ImagePooling(channels, out),
+                ConvNorm(channels, out),
+                *(spatial_conv(channels, out, 3, separable=separable, rate=rate) for rate in RATES[output_stride]),
+            ]
+        )
+        self.project = ConvNorm(len(self.branches) * out, out)
+        self.dropout = nn.Dropout(0.1)
+        self.out = out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.dropout(self.project(torch.cat([branch(x) for branch in self.branches], 1)))
+        return y
+
+
+class Projection(ConvNorm):
+    """A 1 × 1 convolution in the place of ASPP: the ablation of Table 3."""
+
+    def __init__(self, channels: int, out: int = 256) -> None:
+        super().__init__(channels, out)
+        self.out = out

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From output stride 16 back to 4, with the low-level features (section 3.2, Figure 2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 the name the field knows it by
+from torch import Tensor, nn
+
+from .layers import ConvNorm, SeparableConv
+
+LOW_LEVEL = 32
+"""Channels that the low-level features are reduced to."""
+
+
+def space_to_depth(x: Tensor, factor: int, h: int, w: int) -> Tensor:
+    """[N, C, …] to [N, C · factor², h, w], channels as `F.pixel_unshuffle` orders them; zeros where x ends before."""
+    if not torch.compiler.is_exporting():
+        return F.pixel_unshuffle(F.pad(x, (0, w * factor - x.shape[3], 0, h * factor - x.shape[2])), factor)
+    # The exporter cannot tell which of two symbolic sizes is the greater, nor what divides them: no pad, no view.
+    parts = [_every(_every(x, 2, dy, factor, h), 3, dx, factor, w) for dy in range(factor) for dx in range(factor)]
+    return torch.stack(parts, 2).flatten(1, 2)
+
+
+def _every(x: Tensor, axis: int, first: int, step: int, count: int) -> Tensor:
+    """x[first :: step] along an axis, `count` of them, zeros past the end."""
+    index = torch.arange(count, device=x.device) * step + first
+    inside = (index < x.shape[axis]).to(x.dtype).view(-1, *[1] * (3 - axis))
+    return x.index_select(axis, index.clamp(max=x.shape[axis] - 1)) * inside
+
+
+def crop(x: Tensor, h: int, w: int) -> Tensor:
+    """The upper left [N, C, h, w]."""
+    if not torch.compiler.is_exporting():
+        return x[:, :, :h, :w]
+    return _every(_every(x, 2, 0, 1, h), 3, 0, 1, w)
+
+
+class SpaceToDepth(nn.Module):
+    """Convolutions at the coarse stride over what space-to-depth brings there; depth-to-space brings it back.
+
+    Context [N, context, h, w] and features of stride 4 [N, low, h4, w4] to [N, out, h4, w4]. Where a side of h4 × w4 is
+    no multiple of the factor, the features are padded at the bottom and right, and the output cropped.
+    """
+
+    def __init__(self, context: int, low: int, out: int, kernel: int, factor: int) -> None:
+        super().__init__()
+        self.reduce = ConvNorm(low, LOW_LEVEL)
+        wide = out * factor**2
+        self.conv1 = SeparableConv(context + LOW_LEVEL * factor**2, wide, kernel)
+        self.conv2 = SeparableConv(wide, wide, kernel)
+        self.factor, self.out = factor, out
+
+    def forward(self, context: Tensor, low: Tensor) -> Tensor:
+        (h, w), (h4, w4), factor = context.shape[2:], low.shape[2:], self.factor
+        x = torch.cat((context, space_to_depth(self.reduce(low), factor, h, w)), 1)
+        return crop(F.pixel_shuffle(self.conv2(self.conv1(x)), factor), h4, w4)
+
+
+class Bilinear(nn.Module):
+    """The decoder of DeepLabv3+: the context is upsampled, the convolutions run at stride 4. An ablation."""
+
+    def __init__(self, context: int, low: int, out: int, kernel: int) -> None:
+        super().__init__()
+        self.reduce = ConvNorm(low, LOW_LEVEL)
+        self.conv1 = SeparableConv(context + LOW_LEVEL, out, kernel)
+        self.conv2 = SeparableConv(out, out, kernel)
+        self.out = out
+
+    def forward(self, context: Tensor, low: Tensor) -> Tensor:
+        up = F.interpolate(context, low.shape[2:], mode="bilinear", align_corners=True)
+        y: Tensor = self.conv2(self.conv1(torch.cat((up, self.reduce(low)), 1)))
+        return y

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all parts of the networks are made of: convolutions with their batch norm, and the rule of atrous strides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch.nn.functional as F  # noqa: N812 the name the field knows it by
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+EPS = 1e-5
+"""Of every batch norm outside the backbones, whose weight files bring their own."""
+MOMENTUM = 3e-4
+"""PyTorch's: 1 − the decay .9997 of the original code."""
+
+
+def atrous(strides: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
+    """(stride, rate) of units in a row that shall end at `output_stride`: once it is reached, a unit's stride becomes 1
+    and multiplies the rate of the units after it."""
+    units, stride, rate = [], 1, 1
+    for own in strides:
+        if stride < output_stride:
+            units.append((own, rate))
+            stride *= own
+        else:
+            units.append((1, rate))
+            rate *= own
+    if stride != output_stride:
+        raise ValueError(f"output_stride: expected at most {stride}, got {output_stride}")
+    return units
+
+
+def conv(
+    channels: int, out: int, kernel: int = 1, stride: int = 1, rate: int = 1, *, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """A convolution padded on both sides alike, so that output i lies over input i · stride at every size."""
+    return nn.Conv2d(channels, out, kernel, stride, rate * (kernel // 2), rate, groups, bias)
+
+
+def depthwise(channels: int, kernel: int, stride: int = 1, rate: int = 1) -> nn.Conv2d:
+    """`conv`, each channel by itself."""
+    return conv(channels, channels, kernel, stride, rate, groups=channels)
+
+
+class Folding(nn.Module):
+    """A module with convolutions that a batch norm follows at once."""
+
+    folds: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Names of such convolutions and norms."""
+
+    def fold(self) -> None:
+        """Put the norms' statistics into the convolutions, for good."""
+        for name, norm in self.folds:
+            if isinstance(getattr(self, norm), nn.BatchNorm2d):
+                setattr(self, name, fuse_conv_bn_eval(getattr(self, name).eval(), getattr(self, norm).eval()))
+                setattr(self, norm, nn.Identity())
+
+
+class ConvNorm(Folding):
+    """Convolution, batch norm and, unless told otherwise, ReLU."""
+
+    folds = (("conv", "bn"),)
+
+    def __init__(
+        self, channels: int, out: int, kernel: int = 1, stride: int = 1, *, act: bool = True,
+        eps: float = EPS, momentum: float = MOMENTUM,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.conv = conv(channels, out, kernel, stride)
+        self.bn = nn.BatchNorm2d(out, eps, momentum)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return F.relu(x) if self.act else x
+
+
+class SeparableConv(Folding):
+    """Depthwise convolution, norm, pointwise convolution, norm; unless told otherwise, a ReLU after each norm."""
+
+    folds = (("conv_dw", "bn_dw"), ("conv_pw", "bn_pw"))
+
+    def __init__(
+        self, channels: int, out: int, kernel: int, stride: int = 1, rate: int = 1, *, act: bool = True,
+        eps: float = EPS, momentum: float = MOMENTUM,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.conv_dw = depthwise(channels, kernel, stride, rate)
+        self.bn_dw = nn.BatchNorm2d(channels, eps, momentum)
+        self.conv_pw = conv(channels, out)
+        self.bn_pw = nn.BatchNorm2d(out, eps, momentum)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn_dw(self.conv_dw(x))
+        x = self.bn_pw(self.conv_pw(F.relu(x) if self.act else x))
+        return F.relu(x) if self.act else x
+
+
+class DenseConv(Folding):
+    """An ordinary k × k convolution where a separable one is usual: for the ablations."""
+
+    folds = (("conv", "bn"),)
+
+    def __init__(self, channels: int, out: int, kernel: int, rate: int = 1) -> None:
+        super().__init__()
+        self.conv = conv(channels, out, kernel, rate=rate)
+        self.bn = nn.BatchNorm2d(out, EPS, MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+def spatial_conv(channels: int, out: int, kernel: int, *, separable: bool, rate: int = 1) -> nn.Module:
+    """A k × k convolution with norms and ReLUs, of either kind."""
+    if separable:
+        return SeparableConv(channels, out, kernel, rate=rate)
+    return DenseConv(channels, out, kernel, rate)

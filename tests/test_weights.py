@@ -1,0 +1,623 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights in files: of a backbone from elsewhere, of a whole model, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import pickle
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deeperlab.data.files import FormatError
+from deeperlab.models import DeeperLab, create, load_backbone, load_weights
+from deeperlab.models.checkpoint import read
+from deeperlab.models.mobilenet_v2 import MobileNetV2
+from deeperlab.models.weights import WeightsError
+
+Module = TypeVar("Module", bound=nn.Module)
+NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+SMALL = {"decoder_channels": 16, "semantic_channels": 16, "instance_channels": 16}
+CLASSIFIER = {
+    "conv_head.weight": (1280, 320, 1, 1), **{f"bn2.{leaf}": (1280,) for leaf in NORM[:4]},
+    "bn2.num_batches_tracked": (), "classifier.weight": (1000, 1280), "classifier.bias": (1000,),
+}  # fmt: skip
+
+
+def small(**options: Any) -> DeeperLab:
+    return create("mobilenet_v2", 3, **SMALL | options)
+
+
+def randomised(module: Module, seed: int = 0) -> Module:
+    """Every tensor differs from what a new network has; the statistics are such that no output dies or explodes."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            tensor.fill_(7)
+        elif name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+        elif tensor.ndim == 1:
+            tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
+        else:
+            tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5, generator=generator)
+    return module.eval()
+
+
+def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    return {n: torch.tensor(7) if n.endswith("tracked") else torch.full(shape, 0.5) for n, shape in shapes.items()}
+
+
+def timm_mobilenet(seed: int = 0) -> dict[str, Tensor]:
+    """As a file of timm's mobilenetv2_100: 314 tensors."""
+    return randomised(MobileNetV2(), seed).state_dict() | filled(CLASSIFIER)
+
+
+def copy_of(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert list(a) == list(b)
+    assert not [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def refused(load: Callable[..., None], model: nn.Module, file: Path) -> WeightsError:
+    before = copy_of(model)
+    with pytest.raises(WeightsError) as caught:
+        load(model, file)
+    assert_equal(copy_of(model), before)
+    assert str(caught.value).startswith(f"{file}: does not fit the model, which stays as it was: ")
+    return caught.value
+
+
+class TorchvisionNet(nn.Module):
+    """torchvision's mobilenet_v2, written from its published layer table: another composition and other names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def conv(c: int, out: int, k: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(c, out, k, stride, k // 2, groups=groups, bias=False), nn.BatchNorm2d(out), nn.ReLU6()
+            )
+
+        table = (
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        )
+        features: list[nn.Module] = [conv(3, 32, 3, 2)]
+        channels = 32
+        for t, out, n, s in table:
+            for i in range(n):
+                wide = channels * t
+                unit = nn.Module()
+                expand = [conv(channels, wide)] if t > 1 else []
+                depth = conv(wide, wide, 3, s if i == 0 else 1, wide)
+                unit.conv = nn.Sequential(*expand, depth, nn.Conv2d(wide, out, 1, bias=False), nn.BatchNorm2d(out))
+                unit.residual = i > 0  # type: ignore[assignment]
+                features.append(unit)
+                channels = out
+        self.features = nn.Sequential(*features, conv(320, 1280))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+    def body(self, x: Tensor) -> Tensor:
+        """The 320 channels before the last convolution."""
+        units: list[Any] = list(self.features)[:-1]
+        for i, unit in enumerate(units):
+            y = unit(x) if i == 0 else unit.conv(x)
+            x = x + y if i and unit.residual else y
+        return x
+
+
+# ---- backbones
+
+
+def test_a_file_of_timms_xception71_loads_and_its_878_names_are_all_known(tmp_path: Path) -> None:
+    def conv(name: str, norm: str) -> list[str]:
+        return [f"{name}.weight", *(f"{norm}.{leaf}" for leaf in NORM)]
+
+    names = [name for i in (0, 1) for name in conv(f"stem.{i}.conv", f"stem.{i}.bn")]
+    for i in range(23):
+        names += conv(f"blocks.{i}.shortcut.conv", f"blocks.{i}.shortcut.bn") if i in (0, 1, 2, 3, 4, 21) else []
+        for c in (f"blocks.{i}.stack.conv{k}" for k in (1, 2, 3)):
+            names += conv(f"{c}.conv_dw", f"{c}.bn_dw") + conv(f"{c}.conv_pw", f"{c}.bn_pw")
+    model = create("xception71", 3, **SMALL)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.backbone.state_dict().items()}
+    assert sorted(names) == sorted(shapes)
+    tensors = filled(shapes | {"head.fc.weight": (1000, 2048), "head.fc.bias": (1000,)})
+    assert len(tensors) == 878
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    save_file(halves, tmp_path / "xception71.safetensors")
+    load_backbone(model, tmp_path / "xception71.safetensors")
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, tensors[name]), name
+        assert tensor.dtype == tensors[name].dtype
+    assert not model.has_trained_weights
+
+
+def test_a_file_of_timms_mobilenet_loads_into_a_model_and_into_a_backbone(tmp_path: Path) -> None:
+    tensors = timm_mobilenet()
+    assert len(tensors) == 314
+    save_file(tensors, tmp_path / "a.safetensors")
+    model, backbone = small(), MobileNetV2()
+    heads = copy_of(model.heads)
+    for target in (model, backbone):
+        load_backbone(target, tmp_path / "a.safetensors")
+        loaded = getattr(target, "backbone", target).state_dict()
+        assert_equal(loaded, {name: tensors[name] for name in loaded})
+    assert_equal(copy_of(model.heads), heads)
+    assert not model.has_trained_weights
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_of_torchvisions_mobilenet_gives_the_same_function(suffix: str, tmp_path: Path) -> None:
+    theirs = randomised(TorchvisionNet())
+    tensors = theirs.state_dict()
+    assert len(tensors) == 314
+    file = tmp_path / f"mobilenet_v2{suffix}"
+    if suffix == ".pth":
+        torch.save(tensors, file)
+    else:
+        save_file(tensors, file)
+        assert list(load_file(file)) != list(tensors)  # the order is lost there
+    ours = MobileNetV2(output_stride=32).eval()
+    load_backbone(ours, file)
+    theirs, ours = theirs.double(), ours.double()
+    images = torch.randn(1, 3, 33, 65, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = theirs.body(images)
+        assert expected.std() > 1
+        torch.testing.assert_close(ours(images)[32], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kernel", "output_stride"), [(5, 16), (7, 8)])
+def test_zeros_around_the_kernels_keep_the_function_exactly(kernel: int, output_stride: int, tmp_path: Path) -> None:
+    """In float64, whose kernels sum alike at every width; in float32 oneDNN chooses another order for small images."""
+    torch.save(timm_mobilenet(), tmp_path / "a.pth")
+    plain = MobileNetV2(3, output_stride).eval()
+    wider = MobileNetV2(kernel, output_stride).eval()
+    for backbone in (plain, wider):
+        load_backbone(backbone, tmp_path / "a.pth")
+    narrow, edge = plain.state_dict(), (kernel - 3) // 2
+    for name, wide in wider.state_dict().items():
+        if wide.ndim == 4 and wide.shape[-1] == kernel:
+            assert torch.equal(wide[:, :, edge:-edge, edge:-edge], narrow[name])
+            assert wide.count_nonzero() == narrow[name].count_nonzero()
+        else:
+            assert torch.equal(wide, narrow[name])
+    for size in ((33, 33), (20, 35)):
+        images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            a, b = plain.float()(images), wider.float()(images)
+            exact, same = plain.double()(images.double()), wider.double()(images.double())
+        for stride in (4, output_stride):
+            assert exact[stride].std() > 1
+            assert float((exact[stride] - same[stride]).abs().max()) == 0
+            torch.testing.assert_close(a[stride], b[stride], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tensors: {"state_dict": tensors, "epoch": 3},
+        lambda tensors: {"model": tensors, "optimizer": {"lr": 0.1}},
+        lambda tensors: {"model": {"state_dict": tensors}},
+        lambda tensors: {f"module.{name}": tensor for name, tensor in tensors.items()},
+        lambda tensors: {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in tensors.items()}},
+    ],
+    ids=["state_dict", "model", "both", "module", "compiled"],
+)
+def test_wrappers_of_training_scripts_are_taken_off(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
+    tensors, backbone = timm_mobilenet(), MobileNetV2()
+    torch.save(wrap(tensors), tmp_path / "a.pth")
+    load_backbone(backbone, tmp_path / "a.pth")
+    assert_equal(copy_of(backbone), {name: tensors[name] for name in backbone.state_dict()})
+
+
+def test_what_does_not_fit_a_backbone_is_listed_and_nothing_changes(tmp_path: Path) -> None:
+    tensors, file = timm_mobilenet(), tmp_path / "a.safetensors"
+    del tensors["blocks.0.0.bn1.weight"]
+    tensors["blocks.7.weight"] = torch.ones(2, 3)
+    tensors["blocks.0.0.conv_pw.weight"] = torch.ones(16, 31, 1, 1)
+    tensors["bn1.bias"] = torch.ones(32, dtype=torch.int32)
+    save_file(tensors, file)
+    fault = refused(load_backbone, small(kernel_size=5), file)
+    assert fault.missing == ("blocks.0.0.bn1.weight [32]",)
+    assert fault.unexpected == ("blocks.7.weight [2, 3]",)
+    assert fault.misfits == (
+        "bn1.bias [32] integers instead of [32]",
+        "blocks.0.0.conv_pw.weight [16, 31, 1, 1] instead of [16, 32, 1, 1]",
+    )
+    for name in (*fault.missing, *fault.unexpected, *fault.misfits):
+        assert name in str(fault)
+
+
+def test_kernels_are_not_made_narrower_and_pointwise_ones_not_wider(tmp_path: Path) -> None:
+    save_file(randomised(MobileNetV2(5)).state_dict(), tmp_path / "five.safetensors")
+    fault = refused(load_backbone, MobileNetV2(3), tmp_path / "five.safetensors")
+    assert len(fault.misfits) == 18  # the spatial convolutions
+    assert "conv_stem.weight [32, 3, 5, 5] instead of [32, 3, 3, 3]" in fault.misfits
+    save_file(randomised(MobileNetV2(1)).state_dict(), tmp_path / "one.safetensors")
+    assert len(refused(load_backbone, MobileNetV2(3), tmp_path / "one.safetensors").misfits) == 18
+    tensors = timm_mobilenet()
+    tensors["conv_stem.weight"] = torch.ones(32, 3, 4, 4)  # even: there is no centre
+    save_file(tensors, tmp_path / "four.safetensors")
+    fault = refused(load_backbone, MobileNetV2(5), tmp_path / "four.safetensors")
+    assert fault.misfits == ("conv_stem.weight [32, 3, 4, 4] instead of [32, 3, 5, 5]",)
+
+
+def test_another_network_is_refused_by_its_own_names(tmp_path: Path) -> None:
+    layers = (0, 2, 5)
+    torch.save({f"features.{i}.0.weight": torch.ones(64, 3, 3, 3) for i in layers}, tmp_path / "vgg.pth")
+    torch.save({"features.0.0.weight": torch.ones(32, 3, 3, 3)}, tmp_path / "short.pth")
+    fault = refused(load_backbone, MobileNetV2(), tmp_path / "vgg.pth")
+    assert fault.unexpected == tuple(f"features.{i}.0.weight [64, 3, 3, 3]" for i in layers)
+    assert len(fault.missing) == 306
+    assert "306 missing: conv_stem.weight [32, 3, 3, 3], " in str(fault)
+    assert " and 296 more; 3 unexpected" in str(fault)
+    assert len(refused(load_backbone, MobileNetV2(), tmp_path / "short.pth").missing) == 306
+
+
+def test_a_whole_model_is_no_backbone_and_a_backbone_no_whole_model(tmp_path: Path) -> None:
+    model = small()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    save_file(model.backbone.state_dict(), tmp_path / "backbone.safetensors")
+    assert refused(load_backbone, model, tmp_path / "model.safetensors").unexpected
+    assert refused(load_weights, model, tmp_path / "backbone.safetensors").missing
+    assert not model.has_trained_weights
+
+
+# ---- whole models
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_all_weights_of_a_model_load_and_mark_it_as_trained(suffix: str, tmp_path: Path) -> None:
+    source, model, file = randomised(small()), small(), tmp_path / f"a{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(source.state_dict(), file)
+    assert not model.has_trained_weights
+    load_weights(model, file)
+    assert model.has_trained_weights
+    assert model.fuse_bn().has_trained_weights
+    assert_equal(copy_of(model), copy_of(source))
+    save_file(timm_mobilenet(1), tmp_path / "backbone.safetensors")
+    load_backbone(model, tmp_path / "backbone.safetensors")
+    assert not model.has_trained_weights  # its heads are of another backbone
+
+
+def test_a_whole_model_is_strict(tmp_path: Path) -> None:
+    tensors, file = randomised(small()).state_dict(), tmp_path / "a.safetensors"
+    save_file(tensors | {"classifier.weight": torch.ones(2)}, file)
+    model = small()
+    assert refused(load_weights, model, file).unexpected == ("classifier.weight [2]",)
+    assert not model.has_trained_weights
+    assert len(refused(load_weights, small(kernel_size=5), file).misfits) == 18  # no zeros are put around these
+    three_classes = refused(load_weights, create("mobilenet_v2", 4, **SMALL), file)
+    assert len(three_classes.misfits) == 2
+
+
+def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
+    model = randomised(small(kernel_size=5, graph="rectangle", output_stride=8)).to(memory_format=torch.channels_last)
+    model.save_pretrained(tmp_path / "new" / "folder")
+    folder = tmp_path / "new" / "folder"
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert json.loads((folder / "config.json").read_text()) == model.config
+    (tmp_path / "plain").touch()
+    umask = stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert [stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()] == [umask, umask]
+    for source in (folder, str(folder)):
+        again = DeeperLab.from_pretrained(source)
+        assert again.has_trained_weights
+        assert not again.training
+        assert again.config == model.config
+        assert again.graph == model.graph
+        assert_equal(copy_of(again), copy_of(model))
+    images = torch.randn(1, 3, 33, 49, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        for a, b in zip(again.raw(images), model.raw(images), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # channels_last has its own kernels
+
+
+def test_loading_a_folder_loads_nothing_of_the_hub_and_opens_no_connection(tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path)
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise AssertionError('a connection')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from deeperlab.models import DeeperLab\n"
+        f"DeeperLab.from_pretrained({str(tmp_path)!r})\n"
+        "assert 'huggingface_hub' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_fused_model_or_one_without_a_config_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^model: expected the mobilenet_v2 that its config makes, got another; save"):
+        small().fuse_bn().save_pretrained(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"^config: expected what deeperlab.models.create takes, got \{\}"):
+        DeeperLab(3, backbone="mobilenet_v2", **SMALL).save_pretrained(tmp_path / "a")  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("fails", ["model.safetensors", "config.json"])
+def test_a_disk_that_fills_up_leaves_the_old_model(fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = randomised(small())
+    old.save_pretrained(tmp_path)
+
+    def full(tensors: dict[str, Tensor], path: str, metadata: dict[str, str]) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fails == "model.safetensors":
+        monkeypatch.setattr(safetensors.torch, "save_file", full)
+    else:
+        replace = Path.replace
+
+        def no_rename(self: Path, target: Path) -> Path:
+            if target.name == "config.json":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", no_rename)
+    with pytest.raises(OSError, match="No space left"):
+        small(output_stride=8).save_pretrained(tmp_path)
+    monkeypatch.undo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    again = DeeperLab.from_pretrained(tmp_path)
+    assert again.config == old.config
+    assert_equal(copy_of(again), copy_of(old))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"colour": 1}, r"config\.json: .*'colour'"),
+        ({"_name_or_path": "x"}, r"config\.json: .*'_name_or_path'"),
+        ({"self": 1}, r"config\.json: .*'self'"),
+        ({"name": "resnet"}, r"config\.json: name: expected one of xception71.* got 'resnet'"),
+        ({"name": 3}, r"config\.json: name: expected a string, got an integer"),
+        ({"num_classes": None}, r"config\.json: num_classes: expected an integer, got null"),
+        ({"num_classes": True}, r"config\.json: num_classes: expected an integer, got a bool"),
+        ({"num_classes": 0}, r"config\.json: num_classes: expected at least 1, got 0"),
+        ({"num_classes": 10**12}, r"model\.safetensors: does not fit"),
+        ({"num_classes": 10**30}, r"config\.json: "),
+        ({"decoder_channels": "many"}, r"config\.json: "),
+        ({"decoder_channels": -1}, r"config\.json: "),
+        ({"graph": ["star"]}, r"config\.json: graph: expected star or rectangle, got \['star'\]"),
+    ],
+    ids=str,
+)
+def test_a_config_of_something_else_is_refused_by_name(change: dict[str, Any], match: str, tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FormatError, match=match):
+        DeeperLab.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"num_classes": 3}', '{"name": "mobilenet_v2"}', "[" * 10**5])
+def test_a_config_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(FormatError, match=r"config\.json: "):
+        DeeperLab.from_pretrained(tmp_path)
+
+
+def test_a_model_of_another_class_is_refused(tmp_path: Path) -> None:
+    class Mine(DeeperLab):
+        pass
+
+    small().save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=r"Mine.from_pretrained: the folder holds a DeeperLab"):
+        Mine.from_pretrained(tmp_path)
+
+
+# ---- the hub
+
+
+def cached(cache: Path, model: DeeperLab, *, omit: str = "") -> None:
+    """A model in the hub's cache, as a download leaves it: files are links to blobs."""
+    repo, commit = cache / "models--someone--parser", "0123456789abcdef0123456789abcdef01234567"
+    snapshot = repo / "snapshots" / commit
+    for folder in (snapshot, repo / "refs", repo / "blobs"):
+        folder.mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    model.save_pretrained(repo / "blobs")
+    for name in {"config.json", "model.safetensors"} - {omit}:
+        (repo / "blobs" / name).rename(repo / "blobs" / f"{name}-blob")
+        (snapshot / name).symlink_to(Path("../../blobs") / f"{name}-blob")
+
+
+def test_a_model_of_the_hub_comes_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = randomised(small())
+    cached(tmp_path / "cache", model)
+    for revision in (None, "main", "0123456789abcdef0123456789abcdef01234567"):
+        again = DeeperLab.from_pretrained(
+            "someone/parser", revision=revision, cache_dir=tmp_path / "cache", local_files_only=True
+        )
+        assert_equal(copy_of(again), copy_of(model))
+    with pytest.raises(FileNotFoundError, match="no such folder, and not to be had from the Hugging Face hub"):
+        DeeperLab.from_pretrained("someone/else", cache_dir=tmp_path / "cache", local_files_only=True)
+
+
+def test_only_the_two_files_are_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    small().save_pretrained(tmp_path)
+
+    def fake(*args: Any, **options: Any) -> str:
+        asked.append((*args, options))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fake)
+    DeeperLab.from_pretrained("someone/parser", revision="v1")
+    [(name, options)] = asked
+    assert (name, options["revision"]) == ("someone/parser", "v1")
+    assert sorted(options["allow_patterns"]) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("source", [Path("someone/parser"), "parser", "/a/b", "./a/b", "a/b/c", "../b", "a/..", "ä/b"])
+def test_what_is_no_id_of_the_hub_is_never_sent_there(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(Path, "is_dir", lambda self: False)
+    with pytest.raises(FileNotFoundError, match="expected a folder, or OWNER/NAME on the Hugging Face hub"):
+        DeeperLab.from_pretrained(source)
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    model.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"someone/parser: no such folder; .*pip install 'deeperlab\[hub\]'"):
+        DeeperLab.from_pretrained("someone/parser")
+    DeeperLab.from_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    file = tmp_path / "model.safetensors"
+    for call in (
+        lambda: DeeperLab.from_pretrained(tmp_path),
+        lambda: model.save_pretrained(tmp_path),
+        lambda: load_weights(model, file),
+        lambda: load_backbone(model, file),
+    ):
+        with pytest.raises(ImportError, match=r"weights need safetensors: pip install 'deeperlab\[hub\]'"):
+            call()
+    load_weights(model, tmp_path / "a.pth")  # needs none
+
+
+# ---- pickles and damage
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.bin", "a.ckpt", "a.pkl", "a.safetensors", "a"])
+@pytest.mark.parametrize("form", ["torch", "legacy", "pickle"])
+def test_no_pickle_is_executed(name: str, form: str, tmp_path: Path) -> None:
+    file, harmed, model = tmp_path / name, tmp_path / "harmed", small()
+    values = {"conv_stem.weight": torch.ones(32, 3, 3, 3), "harm": Harm(harmed)}
+    if form == "pickle":
+        file.write_bytes(pickle.dumps(values))
+    else:
+        torch.save(values, file, _use_new_zipfile_serialization=form == "torch")
+    if form != "pickle":  # it does harm where it is trusted
+        torch.load(io.BytesIO(file.read_bytes()), weights_only=False)
+        harmed.rmdir()
+    before = copy_of(model)
+    for load in (load_backbone, load_weights):
+        with pytest.raises(FormatError) as caught:
+            load(model, file)
+        assert str(file) in str(caught.value)
+        assert "weights_only" not in str(caught.value)  # torch's advice is to trust the file
+    assert not harmed.exists()
+    assert_equal(copy_of(model), before)
+
+
+@pytest.mark.parametrize("name", ["a.bin", "a.ckpt", "a"])
+def test_a_file_of_another_kind_is_refused_whatever_it_holds(name: str, tmp_path: Path) -> None:
+    model = small()
+    torch.save(model.state_dict(), tmp_path / name)
+    with pytest.raises(FormatError, match=r"expected a file \.safetensors, \.pth, \.pt, got .* never loaded"):
+        load_weights(model, tmp_path / name)
+    assert not model.has_trained_weights
+
+
+def test_a_pickle_in_the_folder_of_a_model_is_not_loaded(tmp_path: Path) -> None:
+    model = small()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"no such file .* pytorch_model\.bin: pickles, which are not loaded"):
+        DeeperLab.from_pretrained(tmp_path)
+    torch.save({"a": Harm(tmp_path / "harmed")}, tmp_path / "model.safetensors")
+    with pytest.raises(FormatError, match=r"model\.safetensors: damaged, or not safetensors"):
+        DeeperLab.from_pretrained(tmp_path)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_what_a_refused_pickle_asks_for_is_named(tmp_path: Path) -> None:
+    torch.save({"a": Harm(tmp_path / "harmed")}, tmp_path / "a.pth")
+    with pytest.raises(FormatError, match=r"a\.pth: a pickle that asks for \w+\.mkdir; refused"):
+        read(tmp_path / "a.pth")
+
+
+def cyclic() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    values["model"] = values
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({}, "expected named tensors, got none"),
+        ([torch.ones(1)], "expected named tensors, got list"),
+        (torch.ones(1), "expected named tensors, got Tensor"),
+        ({"a": torch.ones(1), "epoch": 3}, "epoch: expected a tensor, got int"),
+        ({3: torch.ones(1)}, "3: expected a tensor"),
+        ({"a": torch.ones(1).to_sparse()}, "a: expected a dense tensor, got torch.sparse_coo on cpu"),
+        ({"a": torch.ones(1, device="meta")}, "a: expected a dense tensor, got torch.strided on meta"),
+        (cyclic(), "model: expected a tensor, got dict"),
+    ],
+    ids=["empty", "list", "tensor", "epoch", "number", "sparse", "meta", "cyclic"],
+)
+def test_a_checkpoint_of_other_things_is_refused(values: Any, match: str, tmp_path: Path) -> None:
+    torch.save(values, tmp_path / "a.pth")
+    with pytest.raises(FormatError, match=match):
+        read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("form", [".safetensors", ".pth", "legacy.pth"])
+def test_no_damage_of_bytes_raises_anything_else(form: str, tmp_path: Path) -> None:
+    file = tmp_path / f"a{form}"
+    tensors = {"conv.weight": torch.ones(4, 3), "bn.bias": torch.ones(5), "count": torch.tensor(3)}
+    if form == ".safetensors":
+        save_file(tensors, file)
+    else:
+        torch.save(tensors, file, _use_new_zipfile_serialization=form == ".pth")
+    whole, generator, faults = file.read_bytes(), torch.Generator().manual_seed(0), 0
+    for i in range(400):
+        damaged = bytearray(whole)
+        for _ in range(int(torch.randint(1, 4, (), generator=generator))):
+            where = int(torch.randint(len(damaged), (), generator=generator))
+            damaged[where] = int(torch.randint(256, (), generator=generator))
+        file.write_bytes(
+            damaged[: int(torch.randint(len(damaged), (), generator=generator))] if i % 4 == 0 else damaged
+        )
+        try:
+            read(file)
+        except FormatError:
+            faults += 1
+    assert faults > 100
+
+
+def test_a_file_that_cannot_be_read_is_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "folder.pth").mkdir()
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none.safetensors")
+    with pytest.raises(IsADirectoryError):
+        read(tmp_path / "folder.pth")

@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format bench bench-quick bench-compare bench-save bench-plots asan wheel clean help
+.PHONY: demo test lint format bench bench-networks bench-quick bench-compare bench-save bench-plots asan wheel clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -40,6 +40,9 @@ bench: $(INSTALLED) ## all benchmarks, timed, and the whole process; keeps the r
 	$(TIMED) --benchmark-json=$(RESULTS)/latest.json
 	$(BIN)/python -m benchmarks.process --json $(RESULTS)/latest-process.json
 	$(BIN)/python -m benchmarks.report $(RESULTS)/latest.json --process $(RESULTS)/latest-process.json --save
+
+bench-networks: $(INSTALLED) ## the paper's networks at its sizes, with the fusion: ms, fps, memory; four minutes
+	$(BIN)/python -m benchmarks.networks --out $(RESULTS)
 
 bench-quick: $(INSTALLED) ## two scenes in under two minutes
 	$(TIMED) -m quick --benchmark-json=$(RESULTS)/latest-quick.json

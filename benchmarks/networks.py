@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from deeperlab import models
 
 from .cases import CLASSES, THINGS, Spec, noisy_heads
 from .machine import describe
+from .process import with_peak
 
 NETWORKS = ("xception71", "wider_mobilenet_v2", "light_wider_mobilenet_v2")
 SIZES = ((257, 257), (513, 513), (641, 641), (721, 721), (1441, 1441), (513, 1025), (1025, 2049))
@@ -73,9 +73,10 @@ def row(name: str, size: tuple[int, int], device: torch.device) -> dict[str, Any
         model(image[..., :65, :65])
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        network = clock(lambda: model(image), device)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+            resting = torch.cuda.memory_allocated()
+        network, peak = with_peak(lambda: clock(lambda: model(image), device))
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated() - resting
     fusion = clock(lambda: deeperlab.fuse(there, THINGS), device)
     return {
         "network": name,
@@ -83,7 +84,7 @@ def row(name: str, size: tuple[int, int], device: torch.device) -> dict[str, Any
         "network ms": network,
         "fusion ms": fusion,
         "fps": 1e3 / (network + fusion),
-        "peak MiB": (torch.cuda.max_memory_allocated() if device.type == "cuda" else after - before) / 2**20,
+        "peak MiB": peak / 2**20,
     }
 
 

@@ -301,6 +301,19 @@ def test_all_weights_of_a_model_load_and_mark_it_as_trained(suffix: str, tmp_pat
     assert not model.has_trained_weights  # its heads are of another backbone
 
 
+def test_random_weights_stay_random_by_being_saved(tmp_path: Path) -> None:
+    """Until the norms of the decoder have seen an image in training."""
+    model = small()
+    model.save_pretrained(tmp_path)
+    assert not DeeperLab.from_pretrained(tmp_path).has_trained_weights
+    other = small()
+    load_weights(other, tmp_path / "model.safetensors")
+    assert not other.has_trained_weights
+    model.train()(torch.randn(2, 3, 33, 33))
+    model.save_pretrained(tmp_path)
+    assert DeeperLab.from_pretrained(tmp_path).has_trained_weights
+
+
 def test_a_whole_model_is_strict(tmp_path: Path) -> None:
     tensors, file = randomised(small()).state_dict(), tmp_path / "a.safetensors"
     save_file(tensors | {"classifier.weight": torch.ones(2)}, file)

@@ -78,6 +78,17 @@ def _read_checkpoint(path: Path) -> Any:
         raise FormatError(path, f"{what}; refused: save model.state_dict(), or a .safetensors file") from fault
 
 
+def said_to_be_trained(path: Path) -> bool:
+    """What `save_pretrained` noted beside the tensors of a .safetensors file; other files hold trained weights."""
+    if path.suffix != ".safetensors":
+        return True
+    safetensors_torch()
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("trained") != "false"
+
+
 def safetensors_torch() -> Any:
     """The module safetensors.torch, or an ImportError that says how to get it."""
     try:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deeperlab.data.fields import Field
 from deeperlab.data.files import FormatError, replace
 
-from .checkpoint import read, safetensors_torch
+from .checkpoint import read, safetensors_torch, said_to_be_trained
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,7 +78,7 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
 
 
 def load_weights(model: Pretrained, file: str | os.PathLike[str]) -> None:
-    """Load all weights of a model, after which it `has_trained_weights`.
+    """Load all weights of a model, after which it `has_trained_weights`, unless random ones were saved.
 
     Args:
         model: as it was if anything is raised.
@@ -92,7 +92,7 @@ def load_weights(model: Pretrained, file: str | os.PathLike[str]) -> None:
         ImportError: safetensors is needed and not installed.
     """
     model.load_state_dict(_fit(file, read(file), model.state_dict()))
-    model.has_trained_weights = True
+    model.has_trained_weights = said_to_be_trained(Path(file))
 
 
 class Pretrained(nn.Module):
@@ -101,7 +101,7 @@ class Pretrained(nn.Module):
     config: dict[str, Any]
     """The arguments of `deeperlab.models.create`."""
     has_trained_weights: bool = False
-    """Whether all weights came from a file; a training loop of one's own may set it."""
+    """Whether somebody has trained them all: true of what a file gives, unless `save_pretrained` noted otherwise."""
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model.safetensors and config.json to a folder, made if absent; the old files stay if that fails.
@@ -120,12 +120,15 @@ class Pretrained(nn.Module):
         if {name: tensor.shape for name, tensor in tensors.items()} != plain:
             wanted = f"the {self.config['name']} that its config makes"
             raise ValueError(f"model: expected {wanted}, got another; save it before fuse_bn()")
+        # The norms after the backbone have seen images only if somebody has trained them.
+        seen = (t for name, t in tensors.items() if name.endswith("num_batches_tracked") and "backbone" not in name)
+        trained = self.has_trained_weights or any(int(count) > 0 for count in seen)
         text = json.dumps(self.config, indent=2, allow_nan=False) + "\n"
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
         def write(file: IO[bytes]) -> None:
-            save_file(tensors, file.name, {"format": "pt"})
+            save_file(tensors, file.name, {"format": "pt", "trained": str(trained).lower()})
             Path(file.name).chmod(os.fstat(file.fileno()).st_mode & 0o777)  # safetensors makes it private
             # Only now: a full disk has shown itself, and the two files change within one moment.
             replace(folder / CONFIG, lambda config: config.write(text.encode()))
@@ -181,7 +184,7 @@ class Pretrained(nn.Module):
         if not isinstance(model, cls):
             raise TypeError(f"{cls.__name__}.from_pretrained: the folder holds a {type(model).__name__}")
         model.load_state_dict(found)
-        model.has_trained_weights = True
+        model.has_trained_weights = said_to_be_trained(folder / WEIGHTS)
         return model.eval()
 
 

@@ -74,8 +74,10 @@ if ! wanted benchmarks; then
   skipped+=("benchmarks: not asked for")
 elif [[ $device == cuda ]]; then
   step benchmarks "$PYTHON" -m benchmarks.gpu --out "$OUT"
+  step networks "$PYTHON" -m benchmarks.networks --device cuda --out "$OUT"
 else
   step benchmarks "$PYTHON" -m benchmarks.gpu --device cpu --small --rounds 3 --out "$OUT"
+  step networks "$PYTHON" -m benchmarks.networks --models light_wider_mobilenet_v2 --sizes 257 --out "$OUT"
 fi
 
 ((${#skipped[@]})) && printf 'not run: %s\n' "${skipped[@]}"

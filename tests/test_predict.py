@@ -159,6 +159,15 @@ def test_eval_reads_what_was_predicted(photos: Path, model: Path, tmp_path: Path
     assert "100.00" in result.stdout
 
 
+def test_compile_compiles_the_network(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    assert run(photos / "a.png", "--model", model, "--out", tmp_path / "out", "--compile").exit_code == 0
+    assert [type(network) for network in compiled] == [Net]
+
+
 def test_half_heads_are_written_as_numpy_has_them(photos: Path, model: Path, tmp_path: Path) -> None:
     result = run(photos / "a.png", "--model", model, "--out", tmp_path / "out", "--heads", "--half")
     assert result.exit_code == 0, result.output
@@ -240,7 +249,7 @@ def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path) -> No
     other = tmp_path / "another"
     other.mkdir()
     assert "has results of size none, not 30" in fault(photos, "--model", model, "--out", out, "--size", 30)
-    assert "has results of model" in fault(photos, "--model", other, "--out", out)
+    assert "has results of model's name 'trained', not 'another'" in fault(photos, "--model", other, "--out", out)
     assert contents(out) == before
     assert run(photos, "--model", other, "--out", out, "--overwrite").exit_code == 0
 

@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import io
 import json
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 import safetensors.torch
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -29,6 +33,7 @@ from deeperlab.models.weights import WeightsError
 
 Module = TypeVar("Module", bound=nn.Module)
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+FILES = ["README.md", "config.json", "model.safetensors"]
 SMALL = {"decoder_channels": 16, "semantic_channels": 16, "instance_channels": 16}
 CLASSIFIER = {
     "conv_head.weight": (1280, 320, 1, 1), **{f"bn2.{leaf}": (1280,) for leaf in NORM[:4]},
@@ -329,11 +334,11 @@ def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
     model = randomised(small(kernel_size=5, graph="rectangle", output_stride=8)).to(memory_format=torch.channels_last)
     model.save_pretrained(tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == FILES
     assert json.loads((folder / "config.json").read_text()) == model.config
     (tmp_path / "plain").touch()
     umask = stat.S_IMODE((tmp_path / "plain").stat().st_mode)
-    assert [stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()] == [umask, umask]
+    assert [stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()] == [umask] * 3
     for source in (folder, str(folder)):
         again = DeeperLab.from_pretrained(source)
         assert again.has_trained_weights
@@ -341,31 +346,43 @@ def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
         assert again.config == model.config
         assert again.graph == model.graph
         assert_equal(copy_of(again), copy_of(model))
+    assert DeeperLab.from_pretrained(folder, eps=1e-3).config == model.config | {"eps": 1e-3}
+    with pytest.raises(FormatError, match="does not fit"):
+        DeeperLab.from_pretrained(folder, num_classes=4)
     images = torch.randn(1, 3, 33, 49, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         for a, b in zip(again.raw(images), model.raw(images), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # channels_last has its own kernels
 
 
-def test_loading_a_folder_loads_nothing_of_the_hub_and_opens_no_connection(tmp_path: Path) -> None:
+def test_loading_a_folder_opens_no_connection(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     code = (
-        "import socket, sys\n"
+        "import socket\n"
         "def refuse(*_, **__): raise AssertionError('a connection')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "from deeperlab.models import DeeperLab\n"
         f"DeeperLab.from_pretrained({str(tmp_path)!r})\n"
-        "assert 'huggingface_hub' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_fused_model_or_one_without_a_config_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^model: expected the mobilenet_v2 that its config makes, got another; save"):
+def test_a_fused_model_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^model: expected the network that its config makes, got another; save it"):
         small().fuse_bn().save_pretrained(tmp_path / "a")
-    with pytest.raises(ValueError, match=r"^config: expected what deeperlab.models.create takes, got \{\}"):
-        DeeperLab(3, backbone="mobilenet_v2", **SMALL).save_pretrained(tmp_path / "a")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^config: expected None, or that of the network"):
+        small().save_pretrained(tmp_path / "a", config={"num_classes": 4})
     assert not (tmp_path / "a").exists()
+
+
+def test_the_config_tells_every_argument_so_that_defaults_may_change() -> None:
+    config = small(graph="rectangle").config
+    arguments = inspect.signature(DeeperLab).parameters
+    assert list(config) == list(arguments)
+    assert config == {name: p.default for name, p in arguments.items()} | SMALL | {
+        "num_classes": 3, "backbone": "mobilenet_v2", "graph": "rectangle"
+    }  # fmt: skip
+    assert DeeperLab(3, backbone="mobilenet_v2", graph="rectangle", **SMALL).config == config  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fails", ["model.safetensors", "config.json"])
@@ -391,7 +408,7 @@ def test_a_disk_that_fills_up_leaves_the_old_model(fails: str, tmp_path: Path, m
     with pytest.raises(OSError, match="No space left"):
         small(output_stride=8).save_pretrained(tmp_path)
     monkeypatch.undo()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
     again = DeeperLab.from_pretrained(tmp_path)
     assert again.config == old.config
     assert_equal(copy_of(again), copy_of(old))
@@ -403,8 +420,7 @@ def test_a_disk_that_fills_up_leaves_the_old_model(fails: str, tmp_path: Path, m
         ({"colour": 1}, r"config\.json: .*'colour'"),
         ({"_name_or_path": "x"}, r"config\.json: .*'_name_or_path'"),
         ({"self": 1}, r"config\.json: .*'self'"),
-        ({"name": "resnet"}, r"config\.json: name: expected one of xception71.* got 'resnet'"),
-        ({"name": 3}, r"config\.json: name: expected a string, got an integer"),
+        ({"backbone": "resnet"}, r"config\.json: backbone: expected xception71 or .* got 'resnet'"),
         ({"num_classes": None}, r"config\.json: num_classes: expected an integer, got null"),
         ({"num_classes": True}, r"config\.json: num_classes: expected an integer, got a bool"),
         ({"num_classes": 0}, r"config\.json: num_classes: expected at least 1, got 0"),
@@ -424,7 +440,7 @@ def test_a_config_of_something_else_is_refused_by_name(change: dict[str, Any], m
         DeeperLab.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", '{"num_classes": 3}', '{"name": "mobilenet_v2"}', "[" * 10**5])
+@pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"backbone": "mobilenet_v2"}', "[" * 10**5])
 def test_a_config_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(text)
@@ -432,13 +448,15 @@ def test_a_config_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
         DeeperLab.from_pretrained(tmp_path)
 
 
-def test_a_model_of_another_class_is_refused(tmp_path: Path) -> None:
+def test_a_class_of_ones_own_is_made_again(tmp_path: Path) -> None:
     class Mine(DeeperLab):
         pass
 
-    small().save_pretrained(tmp_path)
-    with pytest.raises(TypeError, match=r"Mine.from_pretrained: the folder holds a DeeperLab"):
-        Mine.from_pretrained(tmp_path)
+    model = Mine(3, backbone="mobilenet_v2", **SMALL)  # type: ignore[arg-type]
+    model.save_pretrained(tmp_path)
+    again = Mine.from_pretrained(tmp_path)
+    assert type(again) is Mine
+    assert_equal(copy_of(again), copy_of(model))
 
 
 # ---- the hub
@@ -468,6 +486,55 @@ def test_a_model_of_the_hub_comes_from_its_cache(tmp_path: Path, monkeypatch: py
         assert_equal(copy_of(again), copy_of(model))
     with pytest.raises(FileNotFoundError, match="no such folder, and not to be had from the Hugging Face hub"):
         DeeperLab.from_pretrained("someone/else", cache_dir=tmp_path / "cache", local_files_only=True)
+
+
+def test_a_model_is_pushed_as_it_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pushed = randomised(small()), tmp_path / "pushed"
+
+    def create_repo(self: Any, repo_id: str, **_: Any) -> Any:
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self: Any, *, repo_id: str, folder_path: Path, **options: Any) -> str:
+        assert (repo_id, options["commit_message"]) == ("someone/parser", "Better")
+        shutil.copytree(folder_path, pushed)
+        return "the URL"
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", create_repo)
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
+    assert isinstance(model, ModelHubMixin)
+    url = model.save_pretrained(tmp_path / "a", push_to_hub=True, repo_id="someone/parser", commit_message="Better")
+    assert url == "the URL"
+    for folder in (tmp_path / "a", pushed):
+        assert sorted(p.name for p in folder.iterdir()) == FILES
+        assert_equal(copy_of(DeeperLab.from_pretrained(folder)), copy_of(model))
+    card = ModelCard.load(pushed / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("deeperlab", "image-segmentation")
+    assert "DeeperLab.from_pretrained" in card.text
+
+
+def test_a_card_that_somebody_has_written_stays(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("Trained on cats.")
+    small().save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "Trained on cats."
+
+
+def test_without_the_hub_networks_work_and_say_how_to_save_them(tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path / "model")
+    code = (
+        "import sys, torch\n"
+        "sys.modules['huggingface_hub'] = None\n"
+        "from deeperlab.models import DeeperLab\n"
+        f"model = DeeperLab.from_pretrained({str(tmp_path / 'model')!r})\n"
+        "model(torch.zeros(1, 3, 33, 33))\n"
+        "for save in (model.save_pretrained, model.push_to_hub):\n"
+        "    try:\n"
+        f"        save({str(tmp_path / 'other')!r})\n"
+        "    except ImportError as fault:\n"
+        "        print(fault)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["models are saved by huggingface_hub: pip install 'deeperlab[hub]'"] * 2
+    assert not (tmp_path / "other").exists()
 
 
 def test_only_the_two_files_are_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

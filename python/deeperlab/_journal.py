@@ -143,14 +143,24 @@ class Journal:
             ours = False
         if not ours:
             raise FileExistsError(errno.EEXIST, f"is there already and not of {MARK}; choose another --out", str(path))
-        for key in (k for k in (*self._info, *info) if same and k not in TOLD):
-            if info.get(key) != self._info.get(key):
+        earlier, now = _flat(info), _flat(self._info)
+        for key in (k for k in (*now, *earlier) if same and k not in TOLD):
+            if earlier.get(key) != now.get(key):
                 raise FileExistsError(
                     errno.EEXIST,
-                    f"has results of {key} {info.get(key)!r}, not {self._info.get(key)!r}; choose another --out, or "
+                    f"has results of {key} {earlier.get(key)!r}, not {now.get(key)!r}; choose another --out, or "
                     "--overwrite",
                     str(path),
                 )
+
+
+def _flat(info: Mapping[str, Any]) -> dict[str, Any]:
+    """With the model's options by themselves: a name says more than two long lists."""
+    model = info.get("model")
+    if not isinstance(model, Mapping):
+        return dict(info)
+    rest = {key: value for key, value in info.items() if key != "model"}
+    return {f"model's {key}": value for key, value in model.items()} | rest
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

@@ -66,6 +66,10 @@ def predict(
     ] = None,
     device: Annotated[Device, typer.Option(help="auto: a GPU if torch finds one.")] = Device.auto,
     half: Annotated[bool, typer.Option("--half", help="float16 on a GPU, bfloat16 on a CPU.")] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Through torch.compile: worth its minute for a video, or images of one size."),
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
     heads: Annotated[
         bool, typer.Option("--heads", help="Also write the raw heads, which `deeperlab fuse` takes.")
@@ -104,7 +108,7 @@ def predict(
             "trained": trained,
             "labels": label_set.name,
         }
-        parser = Parser(network.fuse_bn(), label_set, size=size, half=half, device=where, batch=batch)
+        parser = Parser(network.fuse_bn(), label_set, size=size, half=half, device=where, compile=compiled, batch=batch)
         info |= {"size": parser.size, "dtype": str(parser.dtype or torch.float32).removeprefix("torch.")}
         if not trained:
             info["warning"] = UNTRAINED

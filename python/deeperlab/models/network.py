@@ -15,7 +15,7 @@ from .context import ASPP, Projection
 from .decoder import Bilinear, SpaceToDepth
 from .layers import Folding, spatial_conv
 from .mobilenet_v2 import MobileNetV2
-from .weights import Pretrained
+from .pretrained import Pretrained
 from .xception import Xception
 
 GRAPHS: dict[str, Graph] = {"star": STAR, "rectangle": RECTANGLE}
@@ -52,11 +52,9 @@ def create(name: str, num_classes: int, **options: Any) -> DeeperLab:
     if name not in MODELS:
         raise ValueError(f"name: expected one of {', '.join(MODELS)}, got {name!r}")
     try:
-        model = DeeperLab(num_classes, **MODELS[name] | options)
+        return DeeperLab(num_classes, **MODELS[name] | options)
     except TypeError as fault:
         raise ValueError(f"options: {str(fault).removeprefix('DeeperLab.__init__() ')}") from None
-    model.config = {"name": name, "num_classes": num_classes, **options}
-    return model
 
 
 class Head(nn.Sequential):
@@ -69,7 +67,7 @@ class Head(nn.Sequential):
         super().__init__(*([] if shallow else [spatial_conv(channels, middle, kernel, separable=separable)]), last)
 
 
-class DeeperLab(Pretrained, nn.Module):
+class DeeperLab(Pretrained):
     """Backbone, context, decoder and heads.
 
     Args:
@@ -111,7 +109,9 @@ class DeeperLab(Pretrained, nn.Module):
         graph: str = "star",
         eps: float = 1e-5,
     ) -> None:
+        config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.config = config
         _one_of("output_stride", output_stride, (16, 8))
         _one_of("decoder", decoder, ("space_to_depth", "bilinear"))
         _one_of("graph", graph, tuple(GRAPHS))
@@ -127,7 +127,6 @@ class DeeperLab(Pretrained, nn.Module):
             body = Xception(int(backbone[-2:]), output_stride)
         self.num_classes, self.graph = num_classes, GRAPHS[graph]
         self.mean, self.std = body.mean, body.std
-        self.config: dict[str, Any] = {}
         low, top = body.channels[4], body.channels[output_stride]
         self.backbone = body
         self.context = ASPP(top, output_stride, separable=separable_aspp) if aspp else Projection(top)

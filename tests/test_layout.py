@@ -80,7 +80,8 @@ def test_arrows_never_go_up(path: Path) -> None:
     network = path.is_relative_to(PACKAGE / "models")
     if network:
         ours = {module for module in knows(path, "deeperlab") if not module.startswith("deeperlab.models")}
-        known = ("deeperlab.heads", "deeperlab.data") if name in ("weights", "checkpoint") else ("deeperlab.heads",)
+        files = name in ("weights", "checkpoint", "pretrained")
+        known = ("deeperlab.heads", "deeperlab.data") if files else ("deeperlab.heads",)
         assert all(module.startswith(known) for module in ours - {"deeperlab"})
     if name != "ops" and not network:  # torch only inside functions
         top = ast.Module([n for n in ast.parse(path.read_text()).body if not isinstance(n, ast.If)], [])

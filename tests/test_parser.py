@@ -16,8 +16,9 @@ from PIL import Image
 
 import deeperlab
 from deeperlab import STAR, Heads, Panoptic
+from deeperlab._resized import resized
 from deeperlab.data import labels, scenes
-from deeperlab.parser import Parser, resized
+from deeperlab.parser import Parser
 from deeperlab.targets import encode_heads
 
 LABELS = labels.preset("cityscapes")
@@ -98,16 +99,31 @@ def test_the_map_is_that_of_the_heads(scene: Any, assert_same: Any) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4])
-def test_images_of_unequal_size_share_a_batch(batch: int, assert_same: Any) -> None:
-    images = [photo(*size, seed=i) for i, size in enumerate(SIZES)]
+def test_images_of_one_padded_size_share_a_batch(batch: int, assert_same: Any) -> None:
+    """Unequal ones too; others do not, for a network sees the padding."""
+    sizes = [(33, 49), (30, 40), (20, 46), (50, 20), (1, 1), (50, 30)]
+    padded = {1: [(33, 49)] * 3 + [(65, 33), (1, 1), (65, 33)], 3: [(33, 49), (65, 33), (1, 1), (65, 33)]}
+    images = [photo(*size, seed=i) for i, size in enumerate(sizes)]
     parser = Parser(Net(), LABELS, batch=batch)
     together = parser(images)
-    assert [panoptic.size for panoptic in together] == SIZES
+    assert [panoptic.size for panoptic in together] == sizes
     alone = Parser(Net(), LABELS)
     for panoptic, image in zip(together, images, strict=True):
         check_counts(panoptic)
         assert_same(panoptic, alone(image))
-    assert [len(given) for given in parser.model.given] == {1: [1] * 4, 3: [3, 1], 4: [4]}[batch]
+    assert [tuple(given.shape[2:]) for given in parser.model.given] == padded[min(batch, 3)]
+
+
+def test_a_map_does_not_depend_on_its_neighbours(assert_same: Any) -> None:
+    """Not even of a network that looks at the whole of its input."""
+
+    class Mean(Net):
+        def forward(self, images: torch.Tensor) -> Heads:
+            return super().forward(images + images.mean((1, 2, 3), keepdim=True))
+
+    images = [photo(*size, seed=i) for i, size in enumerate([(33, 49), (64, 97), (33, 49), (20, 20)])]
+    for panoptic, image in zip(Parser(Mean(), LABELS, batch=4)(images), images, strict=True):
+        assert_same(panoptic, Parser(Mean(), LABELS)(image))
 
 
 def test_a_batch_of_one_size_is_fused_at_once(assert_same: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +141,7 @@ def test_a_batch_of_one_size_is_fused_at_once(assert_same: Any, monkeypatch: pyt
 
 def test_the_network_is_given_scaled_and_padded_images() -> None:
     net = Net()
-    images = [photo(20, 50, seed=1), photo(33, 17, seed=2)]
+    images = [photo(20, 50, seed=1), photo(33, 60, seed=2)]
     Parser(net, LABELS, batch=2)(images)
     (given,) = net.given
     assert given.shape == (2, 3, 33, 65)  # 16 m + 1
@@ -189,7 +205,8 @@ def test_the_longer_side_gets_the_size() -> None:
     assert net.given[0].shape == (1, 3, 49, 17)
     net.image_size = 24
     assert Parser(net, LABELS).size == 24
-    assert Parser(net, LABELS, size=7).size == 7
+    assert Parser(net, LABELS, size=np.int64(7)).size == 7
+    assert Parser(net, LABELS, size=0).size is None
     assert Parser(Net(), LABELS).size is None
 
 
@@ -247,6 +264,61 @@ def test_half_is_autocast(assert_same: Any) -> None:
         assert_same(deeperlab.fuse(parsed.heads, LABELS.things, size=(30, 45)), parsed.panoptic)
 
 
+def test_a_photograph_is_turned_upright(assert_same: Any, tmp_path: Path) -> None:
+    upright = photo(30, 45)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as turned:
+        assert turned.size == (30, 45)
+        assert_same(Parser(Net(), LABELS)(turned), Parser(Net(), LABELS)(upright))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_pillow_images_of_more_than_8_bits_are_refused(mode: str) -> None:
+    with pytest.raises(TypeError, match=rf"images\[0\]: expected a Pillow image of 8 bits a channel, got mode {mode}"):
+        Parser(Net(), LABELS)(Image.new(mode, (20, 20)))
+
+
+def test_a_broken_pillow_image_is_named(tmp_path: Path) -> None:
+    Image.fromarray(photo(60, 60)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:700])
+    with Image.open(tmp_path / "a.jpg") as image, pytest.raises(ValueError, match=r"images\[1\]: expected a Pillow"):
+        Parser(Net(), LABELS, batch=2)([photo(60, 60), image])
+
+
+def test_a_model_in_training_is_not_parsed_with() -> None:
+    """Its norms would learn from what it is shown."""
+    net = Net()
+    parser = Parser(net, LABELS)
+    net.train()
+    with pytest.raises(RuntimeError, match=r"model: expected eval mode, got training mode; call model\.eval\(\)"):
+        parser(photo(20, 20))
+    net.eval()
+    assert parser(photo(20, 20)).size == (20, 20)
+
+
+def test_results_are_ordinary_tensors() -> None:
+    (parsed,) = Parser(Net(), LABELS).stream([photo(20, 20)])
+    assert not parsed.heads.heatmap.requires_grad
+    parsed.panoptic.semantic.add_(1)
+    weight = torch.ones(1, requires_grad=True)
+    (parsed.heads.heatmap * weight).sum().backward()
+    assert weight.grad is not None
+
+
+def test_a_model_of_half_precision_is_given_its_own() -> None:
+    net = Net().bfloat16()
+    (parsed,) = Parser(net, LABELS).stream([photo(20, 20)])
+    assert net.given[0].dtype == parsed.heads.heatmap.dtype == torch.bfloat16
+
+
+def test_a_parser_tells_what_it_is() -> None:
+    assert repr(Parser(Net(), LABELS, size=40)) == (
+        "Parser(Net, cityscapes, size=40, batch=1, device=cpu, autocast=None)"
+    )
+
+
 def test_compile_is_torchs(monkeypatch: pytest.MonkeyPatch, assert_same: Any) -> None:
     compiled: list[Any] = []
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model.forward)
@@ -270,17 +342,16 @@ def test_parameters_reach_the_fusion(scene: Any) -> None:
             np.zeros((4, 4, 3)),
             r"images\[0\]: expected a uint8 array or tensor, or a Pillow image, got ndarray of float64",
         ),
-        (np.zeros((4, 4), np.uint8), r"images: expected"),
+        (np.zeros((4, 4), np.uint8), r"images: expected one image \[H, W, 3\], .* got shape \[4, 4\]"),
         (np.zeros((3, 4, 4), np.uint8), r"images\[0\]: expected RGB \[H, W, 3\], got shape \[3, 4, 4\]; use \.permute"),
         (np.zeros((0, 4, 3), np.uint8), r"images\[0\]: expected RGB .* got shape \[0, 4, 3\]"),
         ([np.zeros((4, 4, 3), np.uint8), "a.png"], r"images\[1\]: .* got str"),
         ("a.png", r"images: expected images, or one image \[H, W, 3\], got str"),
         (7, "images: .* got int"),
+        ({"a": np.zeros((4, 4, 3), np.uint8)}, "images: expected images, .* got dict"),
     ],
 )
 def test_what_is_no_image_is_named(image: Any, fault: str) -> None:
-    if fault == "images: expected":
-        fault = r"images\[0\]: expected RGB \[H, W, 3\], got shape \[4\]"
     with pytest.raises((TypeError, ValueError), match=fault):
         Parser(Net(), LABELS, batch=2)(image)
 
@@ -290,7 +361,11 @@ def test_what_is_no_image_is_named(image: Any, fault: str) -> None:
     [
         ({"labels": "coco"}, "labels: expected 19 classes as the model has, got 133 of coco"),
         ({"labels": "cars"}, "cars"),
-        ({"size": 0}, "size: expected at least 1, got 0"),
+        ({"labels": None}, "labels: expected a LabelSet, a name or a file, got NoneType"),
+        ({"size": -1}, "size: expected at least 0, got -1"),
+        ({"size": True}, "size: expected an int, got True"),
+        ({"device": "foo"}, "device: expected one of torch's, got 'foo'"),
+        ({"device": "meta"}, "device: expected one with memory, got meta"),
         ({"size": 7.5}, r"size: expected an int, got 7\.5"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
         ({"half": torch.float64}, r"half: expected True, False, torch\.float16 or torch\.bfloat16"),
@@ -299,6 +374,12 @@ def test_what_is_no_image_is_named(image: Any, fault: str) -> None:
 def test_options_that_do_not_fit_are_named(options: dict[str, Any], fault: str) -> None:
     with pytest.raises((TypeError, ValueError, OSError), match=fault):
         Parser(Net(), **({"labels": LABELS} | options))
+
+
+@pytest.mark.parametrize("model", [torch.nn.Conv2d(3, 3, 1), "trained/", None], ids=["layer", "name", "none"])
+def test_what_is_no_network_is_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match="model: expected a network with num_classes, mean and std"):
+        Parser(model, LABELS)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

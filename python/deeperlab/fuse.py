@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .heads import Heads
+from .heads import NAMES, Heads
 from .panoptic import Panoptic
 from .params import FuseParams
 
@@ -94,11 +94,10 @@ def as_heads(heads: Heads | Mapping[str, Any] | Sequence[Any]) -> Heads:
     if isinstance(heads, Heads):
         return heads
     if isinstance(heads, Mapping):
-        names = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
-        missing = [name for name in names if name not in heads]
-        unknown = [name for name in heads if name not in (*names, "stride", "graph", "num_classes")]
+        missing = [name for name in NAMES if name not in heads]
+        unknown = [name for name in heads if name not in (*NAMES, "stride", "graph", "num_classes")]
         if missing or unknown:
-            raise ValueError(f"heads: expected the keys {', '.join(names)}; missing {missing}, unknown {unknown}")
+            raise ValueError(f"heads: expected the keys {', '.join(NAMES)}; missing {missing}, unknown {unknown}")
         return Heads(**heads)
     if isinstance(heads, (tuple, list)):
         if len(heads) != 5:

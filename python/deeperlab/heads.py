@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ._layout import COMPONENTS, described, dtype_of, kind_of, offset_channels, positions, sequence, shape_of, take
 
+NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
+"""The five heads, in the order of networks' outputs."""
 MAX_KEYPOINTS = 32
 MAX_EDGES = 256
 
@@ -200,6 +202,10 @@ class Heads:
             )
         if self.num_classes is not None and self.num_classes != shape[-3]:
             raise ValueError(f"num_classes: expected {shape[-3]}, the channels of semantic, got {self.num_classes}")
+
+    def map(self, function: Callable[[Any], Any]) -> Heads:
+        """Each of the five changed by a function: `heads.map(torch.Tensor.cuda)`."""
+        return replace(self, **{name: function(getattr(self, name)) for name in NAMES})
 
     @property
     def batched(self) -> bool:

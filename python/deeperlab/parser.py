@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
-import numpy as np
-
+from ._images import pixels_of
+from ._resized import resized
 from .data.labels import LabelSet, find
 from .fuse import fuse
 from .heads import Heads
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
 GRID = 16
 """Inputs are padded to 16 m + 1 px, as all of the paper's sizes are: there the nodes of every stride up to 16 lie on
 multiples of it, and the last ones of all strides on the same pixel."""
+
+
+class Network(Protocol):
+    """What `Parser` asks of a network beyond being a `torch.nn.Module`."""
+
+    num_classes: int
+    mean: Sequence[float]
+    """Of red, green and blue in 0 … 1."""
+    std: Sequence[float]
+
+    def __call__(self, images: torch.Tensor, /) -> Heads:
+        """Heads of images [N, 3, H, W], less `mean`, over `std`."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +57,29 @@ class Parser:
 
     An image is resized (bilinear, antialiased, half-pixel centres) so that its longer side has `size` px, scaled by
     the network's mean and standard deviation, and padded at the right and at the bottom with the mean colour (0 after
-    the scaling), up to the largest of its batch and to 16 m + 1 px. The heads, at stride 4, go straight into
-    `deeperlab.fuse`, which runs at the *resized* size and so never sees padding. Where that is not the original size,
-    class and instance of every original pixel are those of the nearest pixel of the resized map, keypoints are
-    scaled with the image, areas are counted anew, and an instance that loses its last pixel has category −1; scores,
-    counts and numbers stay.
+    the scaling) to 16 m + 1 px. The heads, at stride 4, go straight into `deeperlab.fuse`, which runs at the *resized*
+    size and so never sees padding. Where that is not the original size, class and instance of every original pixel are
+    those of the nearest pixel of the resized map, keypoints are scaled with the image, areas are counted anew, and an
+    instance that loses its last pixel has category −1; scores, counts and numbers stay.
 
-    The padding of a batch of unequal sizes is seen by the network (its context pools the whole input), so a map may
-    differ a little from that of the image alone.
+    Images go through the network together only if they are padded to one size: the network's context pools all it is
+    given, and padding that depends on the neighbours would make the map depend on them.
 
     Args:
-        model: a network whose `forward` takes images [N, 3, H, W] and gives `Heads`, with `mean` and `std` of RGB
-            in 0 … 1, and `num_classes`; see `deeperlab.models`. It is moved to `device`, put into eval mode and into
-            the channels-last layout: in place, not copied.
+        model: of `deeperlab.models`, or another module that is a `Network`. It is moved to `device`, put into eval mode
+            and into the channels-last layout: in place, not copied. It may not be in training mode when it parses.
         labels: a label set, the name of a preset, or a file; as many classes as the network has.
-        size: px of the longer side; None: that of `model.image_size` if it has one, else images keep their size.
+        size: px of the longer side; None: `model.image_size`, if it has one; 0: images keep their size.
         half: autocast. True: float16 on CUDA, bfloat16 on the CPU; or one of these dtypes. In bfloat16, offsets of
             more than 256 px come in steps of 2 px, in float16 in steps of ¼ px.
         device: where the network runs; None: where it is.
         compile: through torch.compile; every new input size compiles anew, unless torch has made it dynamic.
-        batch: images that go through the network at once.
+        batch: images that go through the network at once, at most.
         params: of the fusion.
+
+    Attributes:
+        labels, size, batch, params, device, model: as above; a size of None: images keep theirs.
+        dtype: of autocast, or None.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -71,8 +87,8 @@ class Parser:
 
     def __init__(
         self,
-        model: Any,
-        labels: LabelSet | str,
+        model: Network,
+        labels: LabelSet | str | os.PathLike[str],
         *,
         size: int | None = None,
         half: bool | torch.dtype = False,
@@ -83,52 +99,81 @@ class Parser:
     ) -> None:
         import torch
 
+        if not isinstance(model, torch.nn.Module) or not all(hasattr(model, n) for n in ("num_classes", "mean", "std")):
+            raise TypeError(
+                "model: expected a network with num_classes, mean and std, as of deeperlab.models, got "
+                f"{type(model).__name__}"
+            )
+        if not isinstance(labels, (LabelSet, str, os.PathLike)):
+            raise TypeError(f"labels: expected a LabelSet, a name or a file, got {type(labels).__name__}")
         self.labels = labels if isinstance(labels, LabelSet) else find(labels)
         if model.num_classes != len(self.labels):
             raise ValueError(
                 f"labels: expected {model.num_classes} classes as the model has, got {len(self.labels)} of "
                 f"{self.labels.name}"
             )
-        size = getattr(model, "image_size", None) if size is None else size
-        self.size = None if size is None else _at_least_one("size", size)
-        self.batch = _at_least_one("batch", batch)
+        size = _whole("size", getattr(model, "image_size", 0) if size is None else size, least=0)
+        self.size = size or None
+        self.batch = _whole("batch", batch, least=1)
         self.params = params
         weight = next(iter(model.parameters()), torch.empty(0))
-        self.device = torch.device(weight.device if device is None else device)
+        self.device = _device(weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: expected one that is there, got cuda, and torch finds no GPU")
-        self.model = model.eval().to(device=self.device, memory_format=torch.channels_last)
+        self.model = model.eval().to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if compile else self.model
+        self._weights = weight.dtype
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=self.device).mul(255)[:, None, None]
             for values in (model.mean, model.std)
         )
+
+    def __repr__(self) -> str:
+        size = "the image's" if self.size is None else self.size
+        return (
+            f"Parser({type(self.model).__name__}, {self.labels.name}, size={size}, batch={self.batch}, "
+            f"device={self.device}, autocast={self.dtype})"
+        )
+
+    @overload
+    def __call__(self, images: Sequence[Any]) -> list[Panoptic]: ...
+
+    @overload
+    def __call__(self, images: Any) -> Any: ...
 
     def __call__(self, images: Any) -> Any:
         """`Panoptic` of one image, or `list[Panoptic]` of several, each a single image at its original size.
 
         Args:
             images: one image or a sequence of them, sizes may differ: uint8 RGB [H, W, 3] arrays or tensors, or Pillow
-                images. An array or a tensor [N, H, W, 3] is a sequence.
+                images of 8 bits, which are turned upright as their EXIF orientation says. An array or a tensor
+                [N, H, W, 3] is a sequence.
 
         Returns:
             Tensors on the network's device, or on the CPU where the fusion has no kernels for that device.
 
         Raises:
             TypeError, ValueError: no image as above; its place in the sequence is named.
+            RuntimeError: the network is in training mode.
         """
-        one = hasattr(images, "convert") or getattr(images, "ndim", None) == 3
+        dimensions = getattr(images, "ndim", None)
+        if dimensions not in (None, 3, 4):
+            shape = list(images.shape)
+            raise ValueError(f"images: expected one image [H, W, 3], [N, H, W, 3] or a sequence, got shape {shape}")
+        one = hasattr(images, "convert") or dimensions == 3
         found = [parsed.panoptic for parsed in self.stream([images] if one else images)]
         return found[0] if one else found
 
     def stream(self, images: Iterable[Any]) -> Iterator[Parsed]:
         """Every image, in order; no more than `batch` of them are held at a time."""
-        if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
+        if isinstance(images, (str, bytes, dict)) or not isinstance(images, Iterable):
             raise TypeError(f"images: expected images, or one image [H, W, 3], got {type(images).__name__}")
         held: list[torch.Tensor] = []
         for i, image in enumerate(images):
-            held.append(_pixels(image, f"images[{i}]"))
+            pixels = pixels_of(image, f"images[{i}]")
+            if held and self._padded(pixels) != self._padded(held[0]):
+                yield from self._parse(held)
+                held = []
+            held.append(pixels)
             if len(held) == self.batch:
                 yield from self._parse(held)
                 held = []
@@ -142,11 +187,19 @@ class Parser:
         longest = max(height, width)
         return max(1, round(height * self.size / longest)), max(1, round(width * self.size / longest))
 
+    def _padded(self, image: torch.Tensor) -> tuple[int, int]:
+        """(H, W) px of the network's input."""
+        height, width = (-(-(side - 1) // GRID) * GRID + 1 for side in self.input_size(*image.shape[:2]))
+        return height, width
+
     def _parse(self, images: Sequence[torch.Tensor]) -> list[Parsed]:
+        """Images that are padded to one size."""
         import torch
 
+        if self.model.training:
+            raise RuntimeError("model: expected eval mode, got training mode; call model.eval() before parsing")
         sizes = [self.input_size(*image.shape[:2]) for image in images]
-        with torch.inference_mode():
+        with torch.no_grad():
             inputs = self._inputs(images, sizes)
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                 heads: Heads = self._forward(inputs)
@@ -164,11 +217,11 @@ class Parser:
             ]
 
     def _inputs(self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """float32 [N, 3, H, W], channels last, scaled and padded."""
+        """[N, 3, H, W] of the weights' dtype, channels last, scaled and padded."""
         import torch
 
-        height, width = (-(-(max(sides) - 1) // GRID) * GRID + 1 for sides in zip(*sizes, strict=True))
-        inputs = torch.zeros((len(images), 3, height, width), device=self.device).to(memory_format=torch.channels_last)
+        shape = (len(images), 3, *self._padded(images[0]))
+        inputs = torch.zeros(shape, dtype=self._weights, device=self.device).to(memory_format=torch.channels_last)
         for canvas, image, (h, w) in zip(inputs, images, sizes, strict=True):
             pixels = image.to(self.device).permute(2, 0, 1).float()
             if pixels.shape[1:] != (h, w):
@@ -180,76 +233,38 @@ class Parser:
         return fuse(heads, self.labels.things, size=size, params=self.params)
 
 
-def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
-    """A single image of tensors at another size (H, W) px: see `Parser`. The map itself where it has that size."""
-    import torch
-
-    if panoptic.size == size:
-        return panoptic
-    (h, w), (height, width) = panoptic.size, size
-    device = panoptic.semantic.device
-    y, x = (
-        ((2 * torch.arange(new, device=device) + 1) * old).div(2 * new, rounding_mode="floor")
-        for old, new in ((h, height), (w, width))
-    )  # the old pixel in which the centre of the new one lies, by integers
-    semantic, instance = (a[y[:, None], x] for a in (panoptic.semantic, panoptic.instance))
-    scale = panoptic.keypoints.new_tensor([width / w, height / h])
-    keypoints = (panoptic.keypoints + 0.5) * scale - 0.5
-    room = torch.arange(len(panoptic.area), device=device) < panoptic.count
-    area = torch.bincount(instance.flatten(), minlength=len(room) + 1)[1:].int()
-    loose = (semantic + 1) * (instance == 0)  # 0: void, or an instance
-    class_area = torch.bincount(loose.flatten(), minlength=len(panoptic.class_area) + 1)[1:].int()
-    return replace(
-        panoptic,
-        semantic=semantic,
-        instance=instance,
-        keypoints=torch.where(room[:, None, None], keypoints, 0),
-        category=torch.where(area > 0, panoptic.category, -1),
-        area=area,
-        class_area=class_area,
-    )
-
-
-def _pixels(image: Any, name: str) -> torch.Tensor:
-    """uint8 [H, W, 3] with at least one pixel."""
-    import torch
-
-    if hasattr(image, "convert"):  # Pillow
-        image = np.array(image.convert("RGB"))
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        image = torch.from_numpy(image if image.flags.writeable and min(image.strides) > 0 else image.copy())
-    if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8:
-        got = f"{type(image).__name__} of {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
-        raise TypeError(f"{name}: expected a uint8 array or tensor, or a Pillow image, got {got}")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        hint = "; use .permute(1, 2, 0)" if image.ndim == 3 and image.shape[0] == 3 else ""
-        raise ValueError(f"{name}: expected RGB [H, W, 3], got shape {list(image.shape)}{hint}")
-    return image
-
-
 def _where_fuse_runs(heads: Heads) -> Heads:
     """The heads, on the CPU if the package was built without kernels for their device."""
     from .ops import HAS_CUDA
 
     device = heads.heatmap.device.type
-    return heads if device == "cpu" or (device == "cuda" and HAS_CUDA) else map_heads(heads, lambda head: head.cpu())
+    return heads if device == "cpu" or (device == "cuda" and HAS_CUDA) else heads.map(lambda head: head.cpu())
 
 
 def _cut(heads: Heads, size: tuple[int, int]) -> Heads:
     """A view of the nodes up to the last that a pixel of the image lies before: padding has no vote."""
     h, w = (-(-(side - 1) // heads.stride) + 1 for side in size)
-    return map_heads(heads, lambda head: head[..., :h, :w])
+    return heads.map(lambda head: head[..., :h, :w])
 
 
 def _image(heads: Heads, i: int) -> Heads:
     """A view of one image of a batch."""
-    return map_heads(heads, lambda head: head[i])
+    return heads.map(lambda head: head[i])
 
 
-def map_heads(heads: Heads, function: Any) -> Heads:
-    """Each of the five changed by a function."""
-    arrays = [field.name for field in fields(heads) if field.name not in ("stride", "graph", "num_classes")]
-    return replace(heads, **{name: function(getattr(heads, name)) for name in arrays})
+def _device(device: Any) -> torch.device:
+    """One on which a network can run here."""
+    import torch
+
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as fault:
+        raise ValueError(f"device: expected one of torch's, got {device!r}") from fault
+    if found.type == "meta":
+        raise ValueError("device: expected one with memory, got meta")
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: expected one that is there, got cuda, and torch finds no GPU")
+    return found
 
 
 def _autocast_dtype(half: Any, device: str) -> torch.dtype | None:
@@ -264,9 +279,13 @@ def _autocast_dtype(half: Any, device: str) -> torch.dtype | None:
     return half  # type: ignore[no-any-return]
 
 
-def _at_least_one(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+def _whole(name: str, value: Any, *, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
         raise TypeError(f"{name}: expected an int, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value}")
-    return value
+    if number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
+    return number

@@ -26,7 +26,7 @@ from .data.files import FormatError, replace
 from .data.labels import LabelSet
 from .data.png import read_image, write_ids, write_rgb
 from .heads import Heads
-from .parser import Parsed, Parser, map_heads
+from .parser import Parsed, Parser
 
 WORKERS = 2
 """Threads that read, and as many that write, beside the network."""
@@ -269,7 +269,7 @@ def _arrays(heads: Heads) -> Heads:
         array: NDArray[Any] = (head.float() if head.dtype == torch.bfloat16 else head).cpu().contiguous().numpy()
         return array
 
-    return map_heads(heads, convert)
+    return heads.map(convert)
 
 
 def _without_path(path: Path, fault: FormatError) -> str:

@@ -80,7 +80,7 @@ def _read_checkpoint(path: Path) -> Any:
 
 def said_to_be_trained(path: Path) -> bool:
     """What `save_pretrained` noted beside the tensors of a .safetensors file; other files hold trained weights."""
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         return True
     safetensors_torch()
     from safetensors import safe_open

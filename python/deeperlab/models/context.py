@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from .layers import ConvNorm, spatial_conv
+from .layers import ConvNorm, initialise, spatial_conv
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 """By output stride."""
@@ -20,12 +21,13 @@ class ImagePooling(nn.Module):
         self.project = ConvNorm(channels, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.mean((2, 3), keepdim=True)
-        alone = self.training and len(x) == 1  # one value a channel has no variance: take what was learnt so far
-        self.project.train(self.training and not alone)
-        y: Tensor = self.project(pooled)
-        self.project.train(self.training)
-        return y.expand(-1, -1, *x.shape[2:])
+        y, bn = self.project.conv(x.mean((2, 3), keepdim=True)), self.project.bn
+        if bn.training and len(x) == 1 and isinstance(bn, nn.BatchNorm2d):
+            # One value a channel has no variance: take what was learnt so far.
+            y = F.batch_norm(y, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
+        else:
+            y = bn(y)
+        return F.relu(y).expand(-1, -1, *x.shape[2:])
 
 
 class ASPP(nn.Module):
@@ -43,6 +45,7 @@ class ASPP(nn.Module):
         self.project = ConvNorm(len(self.branches) * out, out)
         self.dropout = nn.Dropout(0.1)
         self.out = out
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.dropout(self.project(torch.cat([branch(x) for branch in self.branches], 1)))
@@ -55,3 +58,4 @@ class Projection(ConvNorm):
     def __init__(self, channels: int, out: int = 256) -> None:
         super().__init__(channels, out)
         self.out = out
+        initialise(self)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from .layers import ConvNorm, SeparableConv
+from .layers import ConvNorm, SeparableConv, initialise
 
 LOW_LEVEL = 32
 """Channels that the low-level features are reduced to."""
@@ -50,6 +50,7 @@ class SpaceToDepth(nn.Module):
         self.conv1 = SeparableConv(context + LOW_LEVEL * factor**2, wide, kernel)
         self.conv2 = SeparableConv(wide, wide, kernel)
         self.factor, self.out = factor, out
+        initialise(self)
 
     def forward(self, context: Tensor, low: Tensor) -> Tensor:
         (h, w), (h4, w4), factor = context.shape[2:], low.shape[2:], self.factor
@@ -60,14 +61,19 @@ class SpaceToDepth(nn.Module):
 class Bilinear(nn.Module):
     """The decoder of DeepLabv3+: the context is upsampled, the convolutions run at stride 4. An ablation."""
 
-    def __init__(self, context: int, low: int, out: int, kernel: int) -> None:
+    def __init__(self, context: int, low: int, out: int, kernel: int, factor: int) -> None:
         super().__init__()
         self.reduce = ConvNorm(low, LOW_LEVEL)
         self.conv1 = SeparableConv(context + LOW_LEVEL, out, kernel)
         self.conv2 = SeparableConv(out, out, kernel)
-        self.out = out
+        self.factor, self.out = factor, out
+        initialise(self)
 
     def forward(self, context: Tensor, low: Tensor) -> Tensor:
-        up = F.interpolate(context, low.shape[2:], mode="bilinear", align_corners=True)
+        (h, w), (h4, w4) = context.shape[2:], low.shape[2:]
+        # Node factor · i shall see what node i of the context does; past its last node that one goes on.
+        context = F.pad(context, (0, 1, 0, 1), mode="replicate")
+        size = (h * self.factor + 1, w * self.factor + 1)
+        up = crop(F.interpolate(context, size, mode="bilinear", align_corners=True), h4, w4)
         y: Tensor = self.conv2(self.conv1(torch.cat((up, self.reduce(low)), 1)))
         return y

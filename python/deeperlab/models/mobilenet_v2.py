@@ -8,9 +8,9 @@ from typing import cast
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from .layers import Folding, atrous, conv, depthwise
+from .layers import Folding, atrous, conv, depthwise, initialise
 
-MOMENTUM = 3e-3
+EPS, MOMENTUM, STD = 1e-5, 3e-3, 0.09
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, units, stride of the first."""
 TAP = (1, 1)
@@ -72,29 +72,29 @@ class MobileNetV2(Folding):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     folds = (("conv_stem", "bn1"),)
 
-    def __init__(self, kernel_size: int = 3, output_stride: int = 16, eps: float = 1e-5) -> None:
+    def __init__(self, kernel_size: int = 3, output_stride: int = 16, eps: float = EPS) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
         strides = [stride if unit == 0 else 1 for _, _, units, stride in STAGES for unit in range(units)]
         plan = iter(zip(strides, atrous([2, *strides], output_stride)[1:], strict=True))
         self.conv_stem = conv(3, 32, kernel_size, 2)
         self.bn1 = nn.BatchNorm2d(32, eps, MOMENTUM)
         stages, channels = [], 32
         for expansion, out, units, _ in STAGES:
-            stage = []
+            row = []
             for _ in range(units):
                 wanted, (stride, rate) = next(plan)
-                stage.append(
+                row.append(
                     First(channels, out, kernel_size, eps)
                     if expansion == 1
                     else InvertedResidual(channels, out, expansion, kernel_size, stride, rate, eps, same=wanted == 1)
                 )
                 channels = out
-            stages.append(nn.Sequential(*stage))
+            stages.append(nn.Sequential(*row))
         self.blocks = nn.Sequential(*stages)
         self.output_stride = output_stride
-        self.channels = {4: 24 * 6, output_stride: channels}
+        stage, _ = TAP
+        self.channels = {4: STAGES[stage][0] * STAGES[stage][1], output_stride: channels}
+        initialise(self, STD, STD)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         x, pyramid = F.relu6(self.bn1(self.conv_stem(images))), {}

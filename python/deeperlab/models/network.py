@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deeperlab.heads import RECTANGLE, STAR, Graph, Heads
+from deeperlab.heads import NAMES, RECTANGLE, STAR, Graph, Heads
 
+from . import mobilenet_v2, xception
 from .context import ASPP, Projection
 from .decoder import Bilinear, SpaceToDepth
-from .layers import Folding, spatial_conv
+from .layers import Folding, initialise, spatial_conv
 from .mobilenet_v2 import MobileNetV2
 from .pretrained import Pretrained
 from .xception import Xception
@@ -44,34 +46,57 @@ def create(name: str, num_classes: int, **options: Any) -> DeeperLab:
     Args:
         name: one of `list_models()`.
         num_classes: C, the channels of the semantic head.
-        options: of `DeeperLab`, for the ablations of Tables 3, 4, 6 and 7.
+        options: of `DeeperLab`, for the ablations of Tables 3, 4 and 6, and others.
 
     Raises:
-        ValueError: an unknown name or option.
+        ValueError: an unknown name or option, or a value out of range.
+        TypeError: a value of another type.
     """
     if name not in MODELS:
         raise ValueError(f"name: expected one of {', '.join(MODELS)}, got {name!r}")
-    try:
-        return DeeperLab(num_classes, **MODELS[name] | options)
-    except TypeError as fault:
-        raise ValueError(f"options: {str(fault).removeprefix('DeeperLab.__init__() ')}") from None
+    known = list(inspect.signature(DeeperLab).parameters)[1:]
+    for option in options.keys() - known:
+        raise ValueError(f"options: expected some of {', '.join(known)}, got {option!r}")
+    return DeeperLab(num_classes, **MODELS[name] | options)
+
+
+class Logits(nn.Conv2d):
+    """A 1 × 1 convolution with bias whose output is channel by channel in memory, as the fusion reads it fastest.
+
+    After channels-last layers a convolution gives channels last too, and a copy costs as much as the convolution. A
+    product of matrices takes either layout and gives this one at no cost. Exports keep the convolution.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 1)
+        nn.init.normal_(self.weight, std=0.01)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting() or self.bias is None:
+            return super().forward(x)
+        maps = [torch.addmm(self.bias[:, None], self.weight.flatten(1), image) for image in x.flatten(2)]
+        y = maps[0][None] if len(maps) == 1 else torch.stack(maps)
+        return y.view(x.shape[0], self.out_channels, *x.shape[2:])
 
 
 class Head(nn.Sequential):
     """A k × k convolution and the 1 × 1 that gives the channels of one head; shallow: the latter alone."""
 
     def __init__(self, channels: int, middle: int, out: int, kernel: int, *, separable: bool, shallow: bool) -> None:
-        last = nn.Conv2d(channels if shallow else middle, out, 1)
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-        super().__init__(*([] if shallow else [spatial_conv(channels, middle, kernel, separable=separable)]), last)
+        super().__init__()
+        if not shallow:
+            self.append(spatial_conv(channels, middle, kernel, separable=separable))
+            initialise(self)
+        self.append(Logits(channels if shallow else middle, out))
 
 
 class DeeperLab(Pretrained):
     """Backbone, context, decoder and heads.
 
     Args:
-        num_classes: C.
+        num_classes: C, the channels of the semantic head.
         backbone: xception71, xception65, xception41 or mobilenet_v2.
         kernel_size: of MobileNetV2's spatial convolutions (Table 3).
         output_stride: of backbone and context, 16 or 8.
@@ -84,7 +109,12 @@ class DeeperLab(Pretrained):
         shallow_heads: a 1 × 1 convolution alone for each head (Table 4).
         separable_heads: whether the k × k convolutions of the heads are separable.
         graph: star, or rectangle (Table 6).
-        eps: of MobileNetV2's batch norms; see `MobileNetV2`.
+        eps: of the backbone's batch norms, which belongs to its weight file; None: 1e-5 for MobileNetV2's of timm and
+            torchvision (TensorFlow's have 1e-3), 1e-3 for Xception's.
+        image_size: px of the longer side of the images it is trained on, to which `Parser` resizes.
+
+    Raises:
+        ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
     """
 
     stride = 4
@@ -107,38 +137,31 @@ class DeeperLab(Pretrained):
         shallow_heads: bool = False,
         separable_heads: bool = True,
         graph: str = "star",
-        eps: float = 1e-5,
+        eps: float | None = None,
+        image_size: int = 1441,
     ) -> None:
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        _check(config)
         super().__init__()
         self.config = config
-        _one_of("output_stride", output_stride, (16, 8))
-        _one_of("decoder", decoder, ("space_to_depth", "bilinear"))
-        _one_of("graph", graph, tuple(GRAPHS))
-        _one_of("backbone", backbone, ("xception71", "xception65", "xception41", "mobilenet_v2"))
-        if num_classes < 1:
-            raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
         body: Xception | MobileNetV2
         if backbone == "mobilenet_v2":
-            body = MobileNetV2(kernel_size, output_stride, eps)
+            body = MobileNetV2(kernel_size, output_stride, mobilenet_v2.EPS if eps is None else eps)
         elif kernel_size != 3:
             raise ValueError(f"kernel_size: expected 3, all that Xception has, got {kernel_size}")
         else:
-            body = Xception(int(backbone[-2:]), output_stride)
+            body = Xception(int(backbone[-2:]), output_stride, xception.EPS if eps is None else eps)
+        self.image_size = image_size
         self.num_classes, self.graph = num_classes, GRAPHS[graph]
         self.mean, self.std = body.mean, body.std
         low, top = body.channels[4], body.channels[output_stride]
         self.backbone = body
         self.context = ASPP(top, output_stride, separable=separable_aspp) if aspp else Projection(top)
         out = self.context.out
-        self.decoder = (
-            SpaceToDepth(out, low, decoder_channels, decoder_kernel, output_stride // 4)
-            if decoder == "space_to_depth"
-            else Bilinear(out, low, decoder_channels, decoder_kernel)
+        self.decoder = (SpaceToDepth if decoder == "space_to_depth" else Bilinear)(
+            out, low, decoder_channels, decoder_kernel, output_stride // 4
         )
         p, e = len(self.graph.keypoints), len(self.graph.edges)
-        wanted = {"semantic": num_classes, "heatmap": p, "short_range": 2 * p, "middle_range": 2 * e,
-                  "long_range": 2 * p}  # fmt: skip
         self.heads = nn.ModuleDict(
             {
                 name: Head(
@@ -149,15 +172,20 @@ class DeeperLab(Pretrained):
                     separable=separable_heads,
                     shallow=shallow_heads,
                 )
-                for name, channels in wanted.items()
+                for name, channels in zip(NAMES, (num_classes, p, 2 * p, 2 * e, 2 * p), strict=True)
             }
         )
+        self.mark_untrained()
 
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The heads as five tensors, in the order of `Heads`: for exports, which know no other classes."""
+        """The heads as five tensors, in the order of `Heads`."""
         pyramid = self.backbone(images)
         features = self.decoder(self.context(pyramid[self.backbone.output_stride]), pyramid[4])
         return tuple(head(features) for head in self.heads.values())
+
+    def exportable(self) -> nn.Module:
+        """A network with `raw` of this one for its forward: `torch.export` and ONNX know tensors, not `Heads`."""
+        return Exportable(self)
 
     def forward(self, images: Tensor) -> Heads:
         """Heads at stride 4 of images [N, 3, H, W] of any size: RGB, less `mean`, over `std`, both of 0 … 1."""
@@ -172,13 +200,58 @@ class DeeperLab(Pretrained):
                 module.fold()
         return model
 
-    @torch.no_grad()
     def normalised(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] uint8 as `forward` takes them, float32."""
+        """Images [N, 3, H, W] uint8 as `forward` takes them, float32.
+
+        Raises:
+            TypeError, ValueError: other images.
+        """
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            raise TypeError(f"images: expected a uint8 tensor, got {getattr(images, 'dtype', type(images).__name__)}")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images: expected [N, 3, H, W], got {list(images.shape)}")
         mean, std = (images.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
 
 
-def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: expected {' or '.join(map(str, allowed))}, got {value!r}")
+class Exportable(nn.Module):
+    """Images to the five heads of a network as a tuple of tensors, in the order of `Heads`."""
+
+    def __init__(self, network: DeeperLab) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.network.raw(images)
+
+
+CHOICES = {
+    "backbone": ("xception71", "xception65", "xception41", "mobilenet_v2"),
+    "output_stride": (16, 8),
+    "decoder": ("space_to_depth", "bilinear"),
+    "graph": tuple(GRAPHS),
+}
+SWITCHES = ("aspp", "separable_aspp", "shallow_heads", "separable_heads")
+KERNELS = ("kernel_size", "decoder_kernel", "head_kernel")
+COUNTS = ("num_classes", "decoder_channels", "semantic_channels", "instance_channels", "image_size", *KERNELS)
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Refuse what no network can be made of, by name."""
+    for name, allowed in CHOICES.items():
+        if config[name] not in allowed or isinstance(config[name], float):
+            raise ValueError(f"{name}: expected {' or '.join(map(str, allowed))}, got {config[name]!r}")
+    for name in SWITCHES:
+        if not isinstance(config[name], bool):
+            raise TypeError(f"{name}: expected True or False, got {config[name]!r}")
+    for name in COUNTS:
+        if isinstance(config[name], bool) or not isinstance(config[name], int):
+            raise TypeError(f"{name}: expected an int, got {config[name]!r}")
+        if config[name] < 1:
+            raise ValueError(f"{name}: expected at least 1, got {config[name]}")
+    for name in KERNELS:
+        if config[name] % 2 == 0:
+            raise ValueError(f"{name}: expected an odd number, got {config[name]}")
+    eps = config["eps"]
+    if eps is not None and (not isinstance(eps, float) or not 0 < eps < 1):
+        raise ValueError(f"eps: expected None or a float in (0, 1), got {eps!r}")

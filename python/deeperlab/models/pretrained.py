@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deeperlab.data.fields import Field
 from deeperlab.data.files import FormatError, replace
@@ -84,8 +84,27 @@ class Pretrained(
 
     config: dict[str, Any]
     """The arguments that make this network."""
-    has_trained_weights: bool = False
-    """Whether somebody has trained them all: true of what a file gives, unless `save_pretrained` noted otherwise."""
+    heads: nn.ModuleDict
+    """The last layer of each, with weight and bias, tells whether somebody has trained it."""
+    _untrained: list[Tensor] | None
+    """Those layers as nobody has trained them; None: they come from somebody's file."""
+
+    @property
+    def has_trained_weights(self) -> bool:
+        """Whether the heads have been trained, here or before a file was made of them.
+
+        They have if any is not what it was when the network was made, or when `load_backbone` changed what they see.
+        """
+        if self._untrained is None:
+            return True
+        return any(not torch.equal(was.to(now), now) for was, now in zip(self._untrained, self._last(), strict=True))
+
+    def mark_untrained(self, untrained: bool = True) -> None:
+        """What the heads are now, nobody has trained; or somebody has."""
+        self._untrained = [tensor.clone() for tensor in self._last()] if untrained else None
+
+    def _last(self) -> list[Tensor]:
+        return [tensor.detach() for head in self.heads.values() for tensor in list(head.parameters())[-2:]]
 
     def save_pretrained(
         self,
@@ -124,9 +143,7 @@ class Pretrained(
         plain = {name: tensor.shape for name, tensor in self._blueprint(self.config).state_dict().items()}
         if {name: tensor.shape for name, tensor in tensors.items()} != plain:
             raise ValueError("model: expected the network that its config makes, got another; save it before fuse_bn()")
-        # The norms after the backbone have seen images only if somebody has trained them.
-        seen = (t for name, t in tensors.items() if name.endswith("num_batches_tracked") and "backbone" not in name)
-        trained = self.has_trained_weights or any(int(count) > 0 for count in seen)
+        trained = self.has_trained_weights
         text = json.dumps(self.config, indent=2, allow_nan=False) + "\n"
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,17 +208,16 @@ class Pretrained(
         config = _read_config(folder / CONFIG) | model_kwargs
         found = read(folder / WEIGHTS)
         try:
-            wanted = cls._blueprint(config).state_dict()
+            model = cls._blueprint(config)
         except BUILDING as fault:
             raise FormatError(folder / CONFIG, str(fault).removeprefix(f"{cls.__name__}.__init__() ")) from fault
-        fit(folder / WEIGHTS, found, wanted)  # before memory is taken: the file bounds what a config may ask for
-        model = cls(**config)
-        model.load_state_dict(found)
-        model.has_trained_weights = said_to_be_trained(folder / WEIGHTS)
+        # No weight is made before the file has it: it bounds what a config may ask for.
+        model.load_state_dict(fit(folder / WEIGHTS, found, model.state_dict()), assign=True)
+        model.mark_untrained(not said_to_be_trained(folder / WEIGHTS))
         return model.eval()
 
     @classmethod
-    def _blueprint(cls, config: Mapping[str, Any]) -> nn.Module:
+    def _blueprint(cls, config: Mapping[str, Any]) -> Self:
         """The network of a config without memory for its weights."""
         with torch.device("meta"):
             return cls(**config)

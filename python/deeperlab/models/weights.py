@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
@@ -18,8 +19,15 @@ from .checkpoint import read, said_to_be_trained
 if TYPE_CHECKING:
     from .pretrained import Pretrained
 
-CLASSIFIER = ("head.fc.", "conv_head.", "bn2.", "classifier.")
-"""Of ImageNet's classes, after the last features: timm's Xception; timm's and torchvision's MobileNetV2."""
+NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+CLASSIFIER = {
+    "xception": {"head.fc.weight", "head.fc.bias"},
+    "mobilenet_v2": {
+        "conv_head.weight", *(f"bn2.{leaf}" for leaf in NORM), "classifier.weight", "classifier.bias",
+        "classifier.1.weight", "classifier.1.bias",
+    },
+}  # fmt: skip
+"""What comes after the last features and gives ImageNet's classes: timm's names, and torchvision's for MobileNetV2."""
 MOST_NAMED = 10
 
 
@@ -33,12 +41,12 @@ class WeightsError(FormatError):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], missing: list[str], unexpected: list[str], misfits: list[str]
+        self, path: str | os.PathLike[str], missing: list[str], unexpected: list[str], misfits: list[str], hint: str
     ) -> None:
         self.missing, self.unexpected, self.misfits = tuple(missing), tuple(unexpected), tuple(misfits)
         kinds = {"missing": missing, "unexpected": unexpected, "of another form": misfits}
         faults = "; ".join(f"{len(names)} {kind}: {some(names)}" for kind, names in kinds.items() if names)
-        super().__init__(path, f"does not fit the model, which stays as it was: {faults}")
+        super().__init__(path, f"does not fit the model, which stays as it was: {faults}{hint}")
 
 
 def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
@@ -60,11 +68,13 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
     """
     backbone = getattr(model, "backbone", model)
     wanted, found = backbone.state_dict(), read(file)
-    if "conv_stem.weight" in wanted and "features.0.0.weight" in found:
+    kind = "mobilenet_v2" if "conv_stem.weight" in wanted else "xception"
+    if kind == "mobilenet_v2" and "features.0.0.weight" in found:
         found = _from_torchvision(found, list(wanted))
-    backbone.load_state_dict(fit(file, found, wanted, ignored=CLASSIFIER, widen=True))
+    found = {name: tensor for name, tensor in found.items() if name not in CLASSIFIER[kind]}
+    backbone.load_state_dict(fit(file, found, wanted, widen=True))
     if backbone is not model:
-        model.has_trained_weights = False  # type: ignore[assignment]
+        model.mark_untrained()  # type: ignore[operator]
 
 
 def load_weights(model: Pretrained, file: str | os.PathLike[str]) -> None:
@@ -81,8 +91,12 @@ def load_weights(model: Pretrained, file: str | os.PathLike[str]) -> None:
         OSError: the file cannot be read.
         ImportError: safetensors is needed and not installed.
     """
-    model.load_state_dict(fit(file, read(file), model.state_dict()))
-    model.has_trained_weights = said_to_be_trained(Path(file))
+    found, wanted = read(file), model.state_dict()
+    hint = (
+        "; it looks like a backbone's: see load_backbone" if any(f"backbone.{name}" in wanted for name in found) else ""
+    )
+    model.load_state_dict(fit(file, found, wanted, hint=hint))
+    model.mark_untrained(not said_to_be_trained(Path(file)))
 
 
 def _from_torchvision(found: Mapping[str, Tensor], wanted: list[str]) -> dict[str, Tensor]:
@@ -108,26 +122,31 @@ def fit(
     found: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
     *,
-    ignored: tuple[str, ...] = (),
     widen: bool = False,
+    hint: str = "",
 ) -> dict[str, Tensor]:
-    """The tensors for all the names wanted, and no others."""
+    """The tensors for all the names wanted, of their dtypes, and no others.
+
+    How many batches a norm has seen is of no account to a network that only looks, and may be missing: old files have
+    no such count. It is 0 then.
+
+    Raises:
+        WeightsError: anything else is missing, left over, of another shape, or not finite.
+    """
     adapt: Callable[[Tensor, Tensor], Tensor] = _widened if widen else lambda tensor, _: tensor
+    counts = {n: torch.zeros((), dtype=torch.int64) for n in wanted if n.endswith(NORM[-1]) and n not in found}
     fitted = {name: adapt(found[name], like) for name, like in wanted.items() if name in found}
     misfits = [
         f"{name} {_form(found[name])} instead of {_form(wanted[name])}"
         for name, tensor in fitted.items()
         if _form(tensor) != _form(wanted[name])
     ]
-    missing = [f"{name} {_form(like)}" for name, like in wanted.items() if name not in found]
-    unexpected = [
-        f"{name} {_form(tensor)}"
-        for name, tensor in found.items()
-        if name not in wanted and not name.startswith(ignored or "\0")
-    ]
+    misfits += [f"{name} with NaN or infinity" for name, tensor in fitted.items() if not torch.isfinite(tensor).all()]
+    missing = [f"{name} {_form(like)}" for name, like in wanted.items() if name not in found and name not in counts]
+    unexpected = [f"{name} {_form(tensor)}" for name, tensor in found.items() if name not in wanted]
     if missing or unexpected or misfits:
-        raise WeightsError(path, missing, unexpected, misfits)
-    return fitted
+        raise WeightsError(path, missing, unexpected, misfits, hint)
+    return {name: tensor.to(wanted[name].dtype) for name, tensor in (fitted | counts).items()}
 
 
 def _widened(kernels: Tensor, like: Tensor) -> Tensor:

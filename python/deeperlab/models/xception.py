@@ -8,9 +8,9 @@ from collections import OrderedDict
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from .layers import ConvNorm, SeparableConv, atrous
+from .layers import ConvNorm, SeparableConv, atrous, initialise
 
-EPS, MOMENTUM = 1e-3, 3e-4
+EPS, MOMENTUM, STD = 1e-3, 3e-4, 0.09
 # Output channels of the three separable convolutions of each block, and its stride; the middle flow lies between.
 ENTRY = {
     71: ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2)),
@@ -25,18 +25,20 @@ TAP = {71: 2, 65: 1, 41: 1}
 class Block(nn.Module):
     """Three separable convolutions beside a shortcut; the stride sits on the third."""
 
-    def __init__(self, channels: int, outs: tuple[int, int, int], stride: int, rate: int, *, shortcut: str) -> None:
+    def __init__(
+        self, channels: int, outs: tuple[int, int, int], stride: int, rate: int, eps: float, *, shortcut: str
+    ) -> None:
         super().__init__()
         self.residual = shortcut != "none"  # then ReLUs come before the convolutions, and none after
         self.shortcut = (
-            ConvNorm(channels, outs[2], 1, stride, act=False, eps=EPS, momentum=MOMENTUM)
+            ConvNorm(channels, outs[2], 1, stride, act=False, eps=eps, momentum=MOMENTUM)
             if shortcut == "conv"
             else nn.Identity()
         )
         convs, own = OrderedDict[str, nn.Module](), channels
         for i, out in enumerate(outs):
             convs[f"conv{i + 1}"] = SeparableConv(
-                own, out, 3, stride if i == 2 else 1, rate, act=not self.residual, eps=EPS, momentum=MOMENTUM
+                own, out, 3, stride if i == 2 else 1, rate, act=not self.residual, eps=eps, momentum=MOMENTUM
             )
             own = out
         self.stack = nn.Sequential(convs)
@@ -56,11 +58,12 @@ class Xception(nn.Module):
     Args:
         depth: 71, 65 or 41.
         output_stride: 16 or 8.
+        eps: of the batch norms; it belongs to the weight file.
     """
 
     mean = std = (0.5, 0.5, 0.5)
 
-    def __init__(self, depth: int = 71, output_stride: int = 16) -> None:
+    def __init__(self, depth: int = 71, output_stride: int = 16, eps: float = EPS) -> None:
         super().__init__()
         if depth not in ENTRY:
             raise ValueError(f"depth: expected one of {', '.join(map(str, ENTRY))}, got {depth}")
@@ -70,15 +73,16 @@ class Xception(nn.Module):
         units = [*entry, *middle, *leave]
         plan = atrous([2, *(stride for _, stride, _ in units)], output_stride)[1:]
         self.stem = nn.Sequential(
-            ConvNorm(3, 32, 3, 2, eps=EPS, momentum=MOMENTUM), ConvNorm(32, 64, 3, eps=EPS, momentum=MOMENTUM)
+            ConvNorm(3, 32, 3, 2, eps=eps, momentum=MOMENTUM), ConvNorm(32, 64, 3, eps=eps, momentum=MOMENTUM)
         )
         blocks, channels = [], 64
         for (outs, _, shortcut), (stride, rate) in zip(units, plan, strict=True):
-            blocks.append(Block(channels, outs, stride, rate, shortcut=shortcut))
+            blocks.append(Block(channels, outs, stride, rate, eps, shortcut=shortcut))
             channels = outs[2]
         self.blocks = nn.Sequential(*blocks)
         self.tap, self.output_stride = TAP[depth], output_stride
         self.channels = {4: ENTRY[depth][self.tap][0], output_stride: channels}
+        initialise(self, STD, STD)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         x, pyramid = self.stem(images), {}

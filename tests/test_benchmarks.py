@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import compare, machine, plots, process, report, runs
+import torch
+from benchmarks import compare, machine, networks, plots, process, report, runs
 
 MACHINE = {
     "cpu": "A Processor",
@@ -337,3 +338,16 @@ def test_peak_memory_is_seen() -> None:
     (both, _), peak = process.with_peak(lambda: (np.ones(48 << 20, np.uint8), call()))
     assert both.nbytes == 48 << 20
     assert 95 << 20 < peak < 103 << 20
+
+
+def test_a_network_is_timed_with_the_answer_it_gives() -> None:
+    row = networks.row("light_wider_mobilenet_v2", (129, 97), torch.device("cpu"), things=3)
+    assert row["size"] == (129, 97)
+    assert row["fps"] == pytest.approx(1e3 / row["end to end ms"])
+    assert row["peak MiB"] > 0
+    run = {"device": "A Processor", "date": "2026-01-02", "command": "c", "machine": MACHINE, "threads": 2}
+    other = row | {"network": "light_wider_mobilenet_v2", "size": (721, 721), "network ms": 1234.5, "fps": 0.5}
+    lines = networks.table(run | {"rows": [row, other]}).splitlines()
+    assert lines[-1].startswith("| light_wider_mobilenet_v2 | 721 × 721 | 1,234 ms |")
+    assert lines[-1].endswith("| 22.6 fps | 45 ms |")
+    assert lines[-2].endswith("|  |  |")

@@ -29,9 +29,14 @@ class Network(Protocol):
     """What `Parser` asks of a network beyond being a `torch.nn.Module`."""
 
     num_classes: int
-    mean: Sequence[float]
-    """Of red, green and blue in 0 … 1."""
-    std: Sequence[float]
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Of red, green and blue in 0 … 1."""
+
+    @property
+    def std(self) -> Sequence[float]:
+        """Standard deviation, likewise."""
 
     def __call__(self, images: torch.Tensor, /) -> Heads:
         """Heads of images [N, 3, H, W], less `mean`, over `std`."""

@@ -287,3 +287,14 @@ def test_edges_may_be_an_array(make_heads: Any) -> None:
     names = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
     same = Heads.from_layout(*(getattr(heads, name) for name in names), edges=np.array(STAR.edges))
     assert same.middle_range is heads.middle_range
+
+
+def test_a_function_changes_all_five_and_nothing_else(make_heads: Any) -> None:
+    heads = make_heads()
+    half = heads.map(lambda head: head.astype(np.float16))
+    assert (half.stride, half.graph, half.classes) == (heads.stride, heads.graph, heads.classes)
+    for name in ("semantic", "heatmap", "short_range", "middle_range", "long_range"):
+        np.testing.assert_array_equal(getattr(half, name), getattr(heads, name).astype(np.float16))
+    assert heads.heatmap.dtype == np.float32
+    with pytest.raises(ValueError, match="short_range: expected shape"):
+        heads.map(lambda head: head[..., :1] if head is heads.heatmap else head)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from deeperlab import FuseParams, ops, reference
+from deeperlab.heads import NAMES
 
 from .cases import CLASSES, THINGS
 from .conftest import Case
@@ -42,8 +43,7 @@ class Call:
 @lru_cache(maxsize=1)
 def _calls(case: Case) -> dict[str, Call]:
     heads, p = case.heads, FuseParams()
-    names = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
-    semantic, heatmap, short, middle, long = (getattr(heads, name).numpy() for name in names)
+    semantic, heatmap, short, middle, long = (getattr(heads, name).numpy() for name in NAMES)
     size, nodes, stride = heads.default_size, tuple(heatmap.shape[-2:]), heads.stride
     calls: dict[str, Call] = {}
 

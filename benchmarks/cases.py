@@ -10,10 +10,10 @@ import torch
 
 from deeperlab import Heads, targets
 from deeperlab.data import noise, scenes
+from deeperlab.heads import NAMES
 
 THINGS = tuple(range(37))
 CLASSES = 66
-HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ def noisy_heads(spec: Spec) -> Heads:
     )
     perfect = targets.encode_heads(scene.category, scene.instance, CLASSES, stride=4)
     noisy = noise.perturb(perfect, seed=1, instance=scene.instance, level=1)
-    tensors = [torch.from_numpy(getattr(noisy, name)[None]) for name in HEADS]
+    tensors = [torch.from_numpy(getattr(noisy, name)[None]) for name in NAMES]
     if spec.stride == 1:
         tensors = [
             torch.nn.functional.interpolate(head, size=spec.shape, mode="bilinear", align_corners=True)
             for head in tensors
         ]
     dtype = getattr(torch, spec.dtype)
-    named: dict[str, Any] = {name: head.to(dtype) for name, head in zip(HEADS, tensors, strict=True)}
+    named: dict[str, Any] = {name: head.to(dtype) for name, head in zip(NAMES, tensors, strict=True)}
     return replace(noisy, **named, stride=spec.stride)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, Panoptic, reference
+from deeperlab.heads import NAMES
 
 from .cases import CLASSES, THINGS, Spec, noisy_heads
 from .yardsticks import plain
@@ -49,7 +50,7 @@ class Case:
 
 def as_arrays(heads: Heads) -> Heads:
     """The same heads as arrays that share the tensors' memory."""
-    return replace(heads, **{name: getattr(heads, name).numpy() for name in plain.HEADS})
+    return heads.map(torch.Tensor.numpy)
 
 
 @lru_cache(maxsize=2)
@@ -72,7 +73,7 @@ def twin(heads: Heads) -> Panoptic:
     """The answer of the reference."""
     arrays = as_arrays(heads)
     result = reference.fuse(
-        *(getattr(arrays, name) for name in plain.HEADS),
+        *(getattr(arrays, name) for name in NAMES),
         things=THINGS,
         num_classes=CLASSES,
         edges=heads.graph.edges,

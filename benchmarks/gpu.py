@@ -15,7 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ import torch
 
 import deeperlab
 from deeperlab import Heads, Panoptic
+from deeperlab.heads import NAMES
 
-from .cases import HEADS, THINGS, Spec, noisy_heads
+from .cases import THINGS, Spec, noisy_heads
 from .machine import describe
 from .yardsticks import expert, panoptic_deeplab
 
@@ -38,7 +39,7 @@ def fuse(heads: Heads) -> Panoptic:
 
 
 def batch_of(heads: Heads, images: int) -> Heads:
-    return replace(heads, **{name: getattr(heads, name).repeat(images, 1, 1, 1) for name in HEADS})
+    return heads.map(lambda head: head.repeat(images, 1, 1, 1))
 
 
 def bytes_of(tensors: Sequence[Any]) -> int:
@@ -46,7 +47,7 @@ def bytes_of(tensors: Sequence[Any]) -> int:
 
 
 def heads_bytes(heads: Heads) -> int:
-    return bytes_of([getattr(heads, name) for name in HEADS])
+    return bytes_of([getattr(heads, name) for name in NAMES])
 
 
 def input_sets(heads: Heads) -> list[Heads]:
@@ -54,9 +55,9 @@ def input_sets(heads: Heads) -> list[Heads]:
     count = min(16, max(2, -(-FLUSHED // heads_bytes(heads))))
     sets = []
     for i in range(count):
-        copies = {name: getattr(heads, name).clone() for name in HEADS}
-        copies["heatmap"][..., :1, :1] += i
-        sets.append(replace(heads, **copies))
+        copy = heads.map(torch.Tensor.clone)
+        copy.heatmap[..., :1, :1] += i
+        sets.append(copy)
     return sets
 
 
@@ -135,7 +136,7 @@ def cases(*, small: bool) -> list[tuple[Spec, int]]:
 
 def measure(spec: Spec, images: int, device: torch.device, clock: Clock, rounds: int) -> dict[str, Any]:
     one = noisy_heads(spec)
-    here = replace(one, **{name: getattr(one, name).to(device) for name in HEADS})
+    here = one.map(lambda head: head.to(device))
     want = fuse(one)
     many = batch_of(here, images)
     got = fuse(many)

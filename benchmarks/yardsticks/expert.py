@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor
 
 from deeperlab import FuseParams, Heads
+from deeperlab.heads import NAMES
 
 CHUNK = 1 << 16
 """Pixels or nodes at a time, where an intermediate result has a row of classes or of instances for each."""
@@ -34,8 +35,7 @@ class Result(NamedTuple):
 def fuse(heads: Heads, things: Sequence[int], params: FuseParams | None = None) -> Result:
     """One image, with its batch dimension; heads float32 or float16."""
     p = FuseParams() if params is None else params
-    names = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
-    semantic, heatmap, short, middle, long = (getattr(heads, name)[0].float() for name in names)
+    semantic, heatmap, short, middle, long = (getattr(heads, name)[0].float() for name in NAMES)
     size, s = heads.default_size, heads.stride
     thing = torch.zeros(heads.classes, dtype=torch.bool, device=semantic.device)
     thing[list(things)] = True

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, Panoptic
+from deeperlab.heads import NAMES
 
 from .build import load
 
-HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
-_POINTERS = (*HEADS, "thing", "edges")
+_POINTERS = (*NAMES, "thing", "edges")
 _SHAPE = ("is_half", "classes", "keypoints", "num_edges", "h", "w", "stride", "height", "width")
 _COUNTS = (
     *("long_steps", "long_short_steps", "all_voters", "vote_cell"),
@@ -53,7 +53,7 @@ def upsample_first(heads: Heads, things: Sequence[int]) -> Panoptic:
 
 
 def _call(program: str, heads: Heads, things: Sequence[int], params: FuseParams) -> Panoptic:
-    arrays = [np.ascontiguousarray(getattr(heads, name)) for name in HEADS]
+    arrays = [np.ascontiguousarray(getattr(heads, name)) for name in NAMES]
     kind = arrays[0].dtype
     if arrays[1].ndim != 4 or len(arrays[1]) != 1:
         raise ValueError(f"heads: expected one image with its batch dimension, got heatmap {arrays[1].shape}")

@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import deeperlab
+from deeperlab.heads import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 
 
 def examples(page: Path) -> list[str]:
@@ -32,29 +30,61 @@ def test_the_readme_example_runs(make_heads: Any, as_tensors: Any, capsys: Any) 
     assert capsys.readouterr().out.count("\n") == len(scope["panoptic"][0].segments)
 
 
-def test_the_onnx_example_runs(
-    make_heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On a stand-in for ONNX Runtime that checks what it is given and answers with heads."""
-    from PIL import Image
+def test_the_example_of_the_networks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a file of random weights, and the classifier that ImageNet files have."""
+    import torch
+    from safetensors.torch import save_file
 
-    class Session:
-        def __init__(self, path: str) -> None:
-            assert path == "deeperlab.onnx"
+    from deeperlab.models import DeeperLab
+    from deeperlab.models.mobilenet_v2 import MobileNetV2
 
-        def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-            image = inputs["image"]
-            assert image.dtype == np.float32
-            assert image.shape == (1, 3, 113, 161)
-            heads = make_heads(seed=1, classes=19, h=29, w=41)
-            return [getattr(heads, name) for name in names]
-
-    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    backbone = MobileNetV2()
+    classifier = {"classifier.weight": torch.zeros(1000, 1280), "classifier.bias": torch.zeros(1000)}
+    save_file(backbone.state_dict() | classifier, tmp_path / "mobilenetv2_100.safetensors")
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.zeros((100, 150, 3), np.uint8)).save("street.jpg")
-    (code,) = examples(ROOT / "docs" / "onnx.md")
-    exec(code, {})
-    assert np.load("street.npy").shape == (100, 150)
+    scope: dict[str, Any] = {"images": torch.randint(0, 256, (2, 3, 50, 71), dtype=torch.uint8)}
+    with torch.no_grad():
+        exec(examples(ROOT / "docs" / "models.md")[0], scope)
+    assert isinstance(scope["model"], DeeperLab)
+    loaded = scope["model"].backbone.conv_stem.weight[:, :, 1:-1, 1:-1]  # 3 x 3 kernels within 5 x 5
+    assert torch.equal(loaded, backbone.conv_stem.weight)
+    assert scope["heads"].semantic.shape == (2, 19, 13, 18)
+    assert scope["panoptic"].size == (50, 71)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")  # of torch
+@pytest.mark.parametrize("network", [{}, {"backbone": "xception41", "kernel_size": 3}], ids=["mobilenet", "xception"])
+def test_the_onnx_examples_give_what_the_parser_gives(
+    network: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scaling is another one for each backbone."""
+    import torch
+    from PIL import Image
+    from test_models import ROUNDED, assert_same, lively, tiny
+
+    from deeperlab.parser import Parser
+
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    model = lively(tiny(num_classes=19, **network))
+    model.save_pretrained("trained")
+    noise = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((150, 100)).save("street.jpg")
+    export, fuse = examples(ROOT / "docs" / "onnx.md")
+    exec(export, {})
+    scope: dict[str, Any] = {}
+    capsys.readouterr()  # what the exporter says
+    exec(fuse, scope)
+    with Image.open("street.jpg") as image:
+        (parsed,) = Parser(model, "cityscapes", size=0).stream([image])
+    heads = {name: torch.from_numpy(head.copy()) for name, head in zip(NAMES, scope["heads"], strict=True)}
+    assert_same(heads, {name: getattr(parsed.heads, name)[None] for name in NAMES}, ROUNDED)
+    (panoptic,) = deeperlab.fuse(list(heads.values()), range(11, 19), size=(100, 150))
+    assert len(panoptic.segments) > 5
+    np.testing.assert_array_equal(np.load("street.npy"), panoptic.to_ids(divisor=10_000).numpy())
+    assert capsys.readouterr().out.count("\n") == len(panoptic.segments)
 
 
 def test_the_example_of_predictions_runs(make_heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

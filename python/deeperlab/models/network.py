@@ -220,6 +220,7 @@ class Exportable(nn.Module):
     def __init__(self, network: DeeperLab) -> None:
         super().__init__()
         self.network = network
+        self.train(network.training)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.network.raw(images)
@@ -253,5 +254,7 @@ def _check(config: dict[str, Any]) -> None:
         if config[name] % 2 == 0:
             raise ValueError(f"{name}: expected an odd number, got {config[name]}")
     eps = config["eps"]
-    if eps is not None and (not isinstance(eps, float) or not 0 < eps < 1):
-        raise ValueError(f"eps: expected None or a float in (0, 1), got {eps!r}")
+    if eps is not None and not isinstance(eps, float):
+        raise TypeError(f"eps: expected None or a float, got {eps!r}")
+    if eps is not None and not 0 < eps < 1:
+        raise ValueError(f"eps: expected a number between 0 and 1, got {eps}")

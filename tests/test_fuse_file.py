@@ -74,6 +74,53 @@ def test_one_image_has_no_batch(tmp_path: Path, make_heads: Any) -> None:
     assert (tmp_path / "000000000000.png").is_file()
 
 
+def test_the_file_may_say_at_which_size_heads_are_fused_and_maps_are_wanted(
+    tmp_path: Path, make_heads: Any, assert_same: Any
+) -> None:
+    heads, out = make_heads(seed=3, n=2), tmp_path / "out"
+    archive.save(tmp_path / "heads.npz", heads, size=(62, 70), image_ids=["a", "below/b"])
+    assert archive.sizes(tmp_path / "heads.npz") == ((62, 70), None)
+    assert run("fuse", tmp_path / "heads.npz", "--things", "0", "--out", out).exit_code == 0
+    fused = deeperlab.fuse(heads, [0], size=(62, 70))
+    data = coco.read(out / "panoptic.json", out)
+    assert [a.file_name for a in data.annotations] == ["a.png", "below/b.png"]
+    assert_same(data.ids(data.annotations[1]), fused[1].to_ids())
+
+    archive.save(tmp_path / "heads.npz", heads, size=(62, 70), original=(31, 140))
+    assert run("fuse", tmp_path / "heads.npz", "--things", "0", "--out", out).exit_code == 0
+    with np.load(out / "panoptic.npz") as file:
+        assert_same(file["semantic"], fused.semantic[:, 1::2].repeat(2, axis=2))  # the lower of two rows is nearest
+        assert_same(file["score"], fused.score)
+        assert file["area"].sum() + file["class_area"].sum() == 2 * 31 * 140
+    assert run("fuse", tmp_path / "heads.npz", "--things", "0", "--out", out, "--size", "65x73").exit_code == 0
+    with np.load(out / "panoptic.npz") as file:
+        assert_same(file["semantic"], deeperlab.fuse(heads, [0], size=(65, 73)).semantic)
+
+
+@pytest.mark.parametrize("name", ["size", "original"])
+@pytest.mark.parametrize("sides", [3, [3, 4, 5], [0, 4], [5.0, 4.0], [10**6, 10**6]])
+def test_sizes_in_a_file_that_are_none_are_refused(name: str, sides: Any, tmp_path: Path, make_heads: Any) -> None:
+    archive.save(tmp_path / "heads.npz", make_heads(), **{name: sides})
+    result = run("fuse", tmp_path / "heads.npz", "--things", "1", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert str(tmp_path / "heads.npz") in result.stderr
+    assert re.search(rf"{name}: expected|too many pixels", result.stderr)
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_instances_have_scores(tmp_path: Path, make_heads: Any) -> None:
+    heads = make_heads(seed=1)
+    archive.save(tmp_path / "heads.npz", heads)
+    assert run("fuse", tmp_path / "heads.npz", "--things", "1,3-4", "--out", tmp_path / "out").exit_code == 0
+    (annotation,) = json.loads((tmp_path / "out" / "panoptic.json").read_text())["annotations"]
+    segments = deeperlab.fuse(heads, [1, 3, 4]).segments[0]
+    told = [segment.get("score") for segment in annotation["segments_info"]]
+    assert told == [None if s.score is None else round(s.score, 6) for s in segments]
+    assert None in told
+    assert any(told)
+
+
 def test_paper_parameters_are_an_option(saved: Path, tmp_path: Path, assert_same: Any) -> None:
     assert run("fuse", saved, "--things", "1-4", "--out", tmp_path / "out", "--paper").exit_code == 0
     want = deeperlab.fuse(archive.load(saved), [1, 2, 3, 4], params=deeperlab.FuseParams.paper())

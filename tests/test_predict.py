@@ -3,8 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import shutil
+import signal
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,9 +23,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import deeperlab
-from deeperlab import Heads, _journal, _sources, _video, models, predict
+from deeperlab import Heads, _folder, _journal, _maker, _sources, _video, _whole, models, predict, targets
 from deeperlab.cli import app
-from deeperlab.data import archive, coco, labels
+from deeperlab.data import archive, coco, labels, png, sample, scenes
 from deeperlab.data.files import FormatError
 from deeperlab.parser import Parser
 
@@ -47,6 +54,17 @@ class Net(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> Heads:
         mixed = torch.nn.functional.conv2d(images[:, :, ::4, ::4], self.weight)
         return Heads(*mixed.split((self.num_classes, 5, 10, 16, 10), dim=1))
+
+
+class Perfect(Net):
+    """Sees one drawn scene, whatever it is shown."""
+
+    scene = scenes.draw(1, (129, 193), instances=6, num_classes=19, num_things=8, least_area=200)
+    scene = replace(scene, category=(scene.category + 11) % 19)  # Cityscapes' things are the last eight
+
+    def forward(self, images: torch.Tensor) -> Heads:
+        heads = targets.encode_heads(self.scene.category, self.scene.instance, self.num_classes)
+        return heads.map(lambda head: torch.from_numpy(head)[None])
 
 
 @pytest.fixture(autouse=True)
@@ -124,13 +142,13 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     assert {a.image_id for a in data.annotations} == {"a", "b", 139, "aachen_1_2"}
     parser = Parser(Net("trained"), LABELS, size=40)
     for annotation in data.annotations:
-        path = next(photos.rglob(annotation.image_file_name or ""))
+        path = photos / (annotation.image_file_name or "")
         (parsed,) = parser.stream([Image.open(path)])
         assert_same(data.ids(annotation), parsed.panoptic.numpy().to_ids())
         assert [s.category_id for s in annotation.segments] == [
             LABELS.ids[s.category] for s in parsed.panoptic.segments
         ]
-        name = Path(annotation.file_name).stem
+        name = annotation.file_name.removesuffix(".png")
         overlay = np.asarray(Image.open(out / "overlay" / f"{name}.png"))
         assert overlay.shape == (*parsed.panoptic.size, 3)
         assert (overlay != np.asarray(Image.open(path))).any()
@@ -141,22 +159,16 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     info = json.loads((out / "panoptic.json").read_text())["info"]
     assert info["description"] == "deeperlab predict"
     assert info["model"] == {"name": "trained", "num_classes": 19}
-    assert info["weights"] == predict.digest(Net("trained"))
+    assert info["weights"] == _maker.digest(Net("trained"))
     assert (info["trained"], info["size"], info["dtype"], info["labels"]) == (True, 40, "float32", "cityscapes")
     assert "warning" not in info
-    folders = [f"{folder}/{name}" for folder in ("overlay", "panoptic") for name in ("a.png", "aachen_1_2.png")]
+    folders = [
+        f"{folder}/{name}"
+        for folder in ("overlay", "panoptic")
+        for name in ("a.png", "below/aachen_1_2_leftImg8bit.png")
+    ]
     assert set(folders) < set(contents(out))
     assert not [name for name in contents(out) if Path(name).name.startswith(".")]
-
-
-def test_eval_reads_what_was_predicted(photos: Path, model: Path, tmp_path: Path) -> None:
-    assert run(photos, "--model", model, "--out", tmp_path / "out").exit_code == 0
-    listing, folder = tmp_path / "out" / "panoptic.json", tmp_path / "out" / "panoptic"
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(
-        app, ["eval", str(listing), str(listing), "--gt-dir", str(folder), "--pred-dir", str(folder)]
-    )
-    assert result.exit_code == 0, result.output
-    assert "100.00" in result.stdout
 
 
 def test_compile_compiles_the_network(
@@ -177,32 +189,205 @@ def test_half_heads_are_written_as_numpy_has_them(photos: Path, model: Path, tmp
 
 def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Path) -> None:
     def names(*sources: object, out: Path = tmp_path / "out") -> list[str]:
-        return [source.name for source in _sources.expand([str(s) for s in sources], out)]
+        found, faults = _sources.expand([str(s) for s in sources], out)
+        assert faults == []
+        return [source.name for source in found]
 
-    assert names(photos) == ["000000000139", "a", "b", "aachen_1_2"]
-    assert names(photos, photos / "a.png") == ["000000000139", "a", "b", "aachen_1_2"]
+    below = "below/aachen_1_2_leftImg8bit"
+    assert names(photos) == ["000000000139", "a", "b", below]
+    assert names(photos, photos / "a.png") == ["000000000139", "a", "b", below]
     assert names(photos / "b.png", photos / "a.png") == ["b", "a"]
     assert names(photos / "[ab].png") == ["a", "b"]
-    assert names(photos / "**" / "*.png") == ["000000000139", "a", "b", "aachen_1_2"]
+    assert names(photos / "**" / "*.png") == ["000000000139", "a", "b", below]
+    assert names(photos / "be*") == [below]  # a folder: what is in it
+    assert names(tmp_path / "ph*s") == [f"photos/{name}" for name in ("000000000139", "a", "b", below)]
     assert names(photos, out=photos) == names(photos)
     (photos / "below").rename(photos / "overlay")
-    assert names(photos, out=photos) == ["000000000139", "a", "b"]
+    assert names(photos, out=photos) == names(photos / "**" / "*.png", out=photos) == ["000000000139", "a", "b"]
     (photos / "overlay").rename(photos / "below")
     listing = photos / "some.txt"
-    listing.write_text("# two\n\nbelow/aachen_1_2_leftImg8bit.png\n b.png \n")
-    assert names(listing) == ["aachen_1_2", "b"]
+    listing.write_text("# three\n\nbelow\n b.png \n", encoding="utf-8-sig")
+    assert names(listing) == ["aachen_1_2_leftImg8bit", "b"]
     (photos / "below" / "film.MP4").write_bytes(b"")
-    assert [source.video for source in _sources.expand([photos / "below"], tmp_path)] == [False, True]
-    for absent in (photos / "none.png", photos / "*.gif", photos / "none.txt", tmp_path / "empty"):
-        (tmp_path / "empty").mkdir(exist_ok=True)
-        with pytest.raises(FileNotFoundError, match=r"[Nn]o such file|no image"):
-            names(absent)
-    (photos / "below" / "a.jpg").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.png: its results would have the name of those of .*a\.jpg|a\.jpg: its"):
-        names(photos)
-    listing.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="expected a list of paths in UTF-8"):
-        names(listing)
+    assert [source.video for source in _sources.expand([photos / "below"], tmp_path)[0]] == [False, True]
+    assert names(photos / "below" / "film.MP4") == ["film"]
+
+
+def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (photos / "bad.txt").write_bytes(b"\xff\xfe")
+    (photos / "absent.txt").write_text("a.png\nnone.jpg\n")
+    (photos / "nothing.txt").write_text("# nothing\n")
+    absent = {
+        photos / "none.png": "no such file or directory",
+        photos / "*.gif": "no image (.png, .jpg, .jpeg) and no video in it",
+        photos / "none.txt": "no such file or directory",
+        tmp_path / "empty": "no image (.png, .jpg, .jpeg) and no video in it",
+        photos / ("x" * 300): "file name too long",
+        photos / "bad.txt": "expected a list of paths in UTF-8, got invalid start byte",
+        photos / "nothing.txt": "an empty list",
+    }
+    for path, text in absent.items():
+        with pytest.raises(FormatError, match=re.escape(f"{path}: {text}")):
+            _sources.expand([path], tmp_path)
+    found, faults = _sources.expand([*absent, photos / "absent.txt", photos / "b.png"], tmp_path)
+    assert faults == [*absent.items(), (photos / "none.jpg", "no such file or directory")]
+    assert [source.name for source in found] == ["a", "b"]
+
+
+def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path: Path) -> None:
+    (photos / "c").mkdir()
+    for name in ("c/a.png", "c/000000000139.png", "c/aachen_1_2_leftImg8bit.png", "a.jpg", "c/000012.png", "c.png"):
+        (photos / name).write_bytes((photos / "b.png").read_bytes())
+    for name in ("c.mp4", "c.mkv", "a.mp4"):
+        (photos / name).write_bytes(b"")
+    found, faults = _sources.expand([photos, photos / "below"], tmp_path)
+    assert {source.name for source in found if source.video} == {"a"}
+    assert {source.image_id for source in found if not source.video} == {"a", "b", "c", "c/a", 12, 139, "aachen_1_2"}
+    pairs = [("a.png", "a.jpg"), ("c/000000000139.png", "000000000139.png"),
+             ("c/aachen_1_2_leftImg8bit.png", "below/aachen_1_2_leftImg8bit.png"),
+             ("c.mkv", "c/000012.png"), ("c.mp4", "c/000012.png")]  # fmt: skip
+    told = {path: fault.partition("those of ")[2].removesuffix("; choose another --out") for path, fault in faults}
+    assert told == {photos / one: str(photos / other) for one, other in pairs}
+    first = video(tmp_path / "c.mp4")
+    _, faults = _sources.expand([first, photos / "c.mkv", photos], tmp_path)
+    assert (photos / "c.mkv", f"its results would take the place of those of {first}; choose another --out") in faults
+    assert (photos / "c/000012.png", faults[0][1]) in faults
+    result = run(photos / "a.png", photos / "a.jpg", "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"deeperlab: {photos / 'a.jpg'}: its results would take the place of those of ")
+    assert "1 image written" in result.stdout
+
+
+def test_names_that_would_leave_the_folder_or_be_none_are_refused(model: Path, tmp_path: Path) -> None:
+    names = ("...mp4", "..mp4", "...png", "_leftImg8bit.png")
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    whole = video(tmp_path / "_leftImg8bit.mp4")
+    result = run(*(tmp_path / name for name in names), whole, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    for line, name in zip(result.stderr.splitlines(), names, strict=True):
+        assert line == f"deeperlab: {tmp_path / name}: expected a file with a name before its suffix"
+    assert "7 frames of 1 video written" in result.stdout
+    assert (tmp_path / "out" / "overlay" / "_leftImg8bit.mp4").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {*names, whole.name, "out", "trained"}
+
+
+def test_names_that_no_json_can_hold_are_refused(photos: Path, model: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png")
+    for name in (odd, photos / "Screenshot 1\u202fPM.png", photos / "new\nline [1].png"):
+        shutil.copy(photos / "a.png", name)
+    out = tmp_path / "out"
+    result = run(photos, "--model", model, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "caf\N{REPLACEMENT CHARACTER}.png: expected a name in UTF-8, which the JSON can hold\n"
+    )
+    assert "6 images written" in result.stdout
+    ids = {a.image_id for a in coco.read(out / "panoptic.json", out / "panoptic").annotations}
+    assert {"Screenshot 1\u202fPM", "new\nline [1]"} < ids
+
+
+def evaluate(truth: Path, truth_folder: Path, listing: Path, folder: Path) -> Any:
+    """Figures of `deeperlab eval`."""
+    figures = listing.parent / "figures.json"
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(
+        app,
+        [*("eval", str(truth), str(listing), "--gt-dir", str(truth_folder), "--pred-dir", str(folder)),
+         *("--json", str(figures))],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    report = json.loads(figures.read_text())
+    figures.unlink()
+    return report
+
+
+def test_eval_finds_the_images_of_coco_cityscapes_and_ones_own_folders(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    (photos / "mine" / "day").mkdir(parents=True)
+    (photos / "a.png").rename(photos / "mine" / "day" / "a.png")
+    out = tmp_path / "out"
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    by_id = {a.image_id: a for a in data.annotations}
+    assert set(by_id) == {"b", 139, "aachen_1_2", "mine/day/a"}
+    assert by_id["mine/day/a"].file_name == by_id["mine/day/a"].image_file_name == "mine/day/a.png"
+    assert (out / "overlay" / "mine" / "day" / "a.png").is_file()
+    truth = [(coco.Annotation(a.image_id, f"{i}.png", a.segments), data.ids(a)) for i, a in enumerate(data.annotations)]
+    coco.write(tmp_path / "gt.json", tmp_path / "gt", truth, LABELS.categories)
+    report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")
+    assert report["pq"]["All"]["pq"] == 1
+
+
+def test_what_predict_writes_fuse_and_eval_read(photos: Path, model: Path, tmp_path: Path, assert_same: Any) -> None:
+    """Raw heads know the size of the image, the size that the network saw, and the image's id."""
+    out = tmp_path / "out"
+    film = video(tmp_path / "film.mp4", frames=2)
+    options = ("--model", model, "--out", out, "--heads", "--size", 40, "--batch", 2)
+    assert run(photos, film, *options).exit_code == 0
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    assert len(data.annotations) == 6
+    for annotation in data.annotations:
+        heads = out / "heads" / Path(annotation.file_name).with_suffix(".npz")
+        again = tmp_path / f"again {annotation.image_id}".replace("/", " ")
+        result = CliRunner().invoke(app, ["fuse", str(heads), "--labels", "cityscapes", "--out", str(again)])
+        assert result.exit_code == 0, result.output
+        fused = coco.read(again / "panoptic.json", again)
+        assert [a.image_id for a in fused.annotations] == [annotation.image_id]
+        assert_same(fused.ids(fused.annotations[0]), data.ids(annotation))
+        root = json.loads((out / "panoptic.json").read_text())
+        (entry,) = (a for a in root["annotations"] if a["image_id"] == annotation.image_id)
+        (twin,) = json.loads((again / "panoptic.json").read_text())["annotations"]
+        assert twin["segments_info"] == entry["segments_info"]
+    root |= {"images": root["images"][:1], "annotations": root["annotations"][:1]}
+    (tmp_path / "gt.json").write_text(json.dumps(root))
+    first = tmp_path / "again 139"
+    assert evaluate(tmp_path / "gt.json", out / "panoptic", first / "panoptic.json", first)["pq"]["All"]["pq"] == 1
+
+
+def test_instances_have_scores_and_stuff_has_none(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And `deeperlab eval` does not mind."""
+    monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda _: Perfect("perfect"))
+    scene = Perfect.scene
+    Image.fromarray(picture(scene.instance.shape, 1)).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert run(tmp_path / "a.png", "--model", model, "--out", out).exit_code == 0
+    segments = Parser(Perfect("perfect"), LABELS)(picture(scene.instance.shape, 1)).segments
+    (annotation,) = json.loads((out / "panoptic.json").read_text())["annotations"]
+    told = [segment.get("score") for segment in annotation["segments_info"]]
+    assert told == [None if s.score is None else round(s.score, 6) for s in segments]
+    assert None in told
+    assert len(set(told)) > 2
+    truth = sample.of_maps(scene.category, scene.instance, LABELS)
+    ids, listed = truth.to_coco(LABELS)
+    coco.write(tmp_path / "gt.json", tmp_path / "gt", [(coco.Annotation("a", "a.png", listed), ids)], LABELS.categories)
+    report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")
+    assert report["pq"]["All"]["pq"] > 0.7
+
+
+def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path, assert_same: Any) -> None:
+    upright = picture((33, 49), 5)
+    turned = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2)}
+    turned |= {6: np.rot90(upright), 7: np.rot90(upright[::-1]), 8: np.rot90(upright, -1)}
+    (tmp_path / "photos").mkdir()
+    for orientation, pixels in turned.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "photos" / f"{orientation}o.png", exif=exif)
+    Image.fromarray(upright).save(tmp_path / "photos" / "damaged.png", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    out = tmp_path / "out"
+    assert run(tmp_path / "photos", "--model", model, "--out", out).exit_code == 0
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    assert len(data.annotations) == 9
+    ids = Parser(Net("trained"), LABELS)(upright).numpy().to_ids()
+    for annotation in data.annotations:
+        assert (annotation.height, annotation.width) == (33, 49)
+        assert_same(data.ids(annotation), ids)
+        assert png.read_image(out / "overlay" / annotation.file_name).shape == (33, 49, 3)
+        path = tmp_path / "photos" / annotation.file_name
+        if annotation.file_name[0].isdigit():  # data sets label the pixels as they are stored
+            assert_same(png.read_image(path), np.ascontiguousarray(turned[int(annotation.file_name[0])]))
 
 
 def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -212,19 +397,25 @@ def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) ->
     result = run(photos, "--model", model, "--out", out)
     assert result.exit_code == 0, result.output
     assert "3 images written" in result.stdout
-    assert "1 sources were finished already" in result.stdout
+    assert "1 finished already" in result.stdout
     assert (out / "overlay" / "a.png").read_bytes() == b"mine"
     assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 4
     before = contents(out)
     assert "0 images written" in run(photos, "--model", model, "--out", out).stdout
     assert contents(out) == before
     (out / "panoptic" / "b.png").unlink()
-    assert "1 images written" in run(photos, "--model", model, "--out", out).stdout
+    assert "1 image written" in run(photos, "--model", model, "--out", out).stdout
     assert (out / "panoptic" / "b.png").read_bytes() == before["panoptic/b.png"]
     assert "4 images written" in run(photos, "--model", model, "--out", out, "--overwrite").stdout
     assert (out / "overlay" / "a.png").read_bytes() != b"mine"
-    assert run(photos / "a.png", "--model", model, "--out", out, "--overwrite").exit_code == 0
-    assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 1
+    (out / "overlay" / "a.png").write_bytes(b"mine")
+    (out / "overlay" / "b.png").write_bytes(b"mine")
+    result = run(photos / "a.png", "--model", model, "--out", out, "--overwrite")
+    assert "removed" not in result.stdout
+    assert "1 image written" in result.stdout
+    assert (out / "overlay" / "a.png").read_bytes() != b"mine"
+    assert (out / "overlay" / "b.png").read_bytes() == b"mine"
+    assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 4
 
 
 def test_results_of_others_are_not_touched(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -242,16 +433,245 @@ def test_results_of_others_are_not_touched(photos: Path, model: Path, tmp_path: 
     assert set(contents(out)) == {"panoptic.json"}
 
 
-def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path) -> None:
+def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
     before = contents(out)
     other = tmp_path / "another"
     other.mkdir()
-    assert "has results of size none, not 30" in fault(photos, "--model", model, "--out", out, "--size", 30)
+    arguments = (photos, "--model", model, "--out", out)
+    assert "has results of size none, not 30" in fault(*arguments, "--size", 30)
+    assert "has results of dtype 'float32', not 'bfloat16'" in fault(*arguments, "--half")
     assert "has results of model's name 'trained', not 'another'" in fault(photos, "--model", other, "--out", out)
+    assert "has results of fusion's max_instances 1024, not 3" in fault(*arguments, "--max-instances", 3)
+    assert "has results of fusion's max_candidates 4096, not 9" in fault(*arguments, "--max-candidates", 9)
+    assert "has results of fusion's long_steps 0, not 2" in fault(*arguments, "--paper")
+    classes = [
+        {"name": name, "thing": thing, "id": i, "color": color}
+        for name, thing, i, color in zip(LABELS.names, LABELS.isthing, LABELS.ids, LABELS.colours, strict=True)
+    ]
+    for change in ({"name": "path"}, {"id": 99}, {"thing": True}, {"color": [1, 2, 3]}):
+        mine = {"name": "cityscapes", "void": list(LABELS.void_ids), "classes": [classes[0] | change, *classes[1:]]}
+        (tmp_path / "mine.json").write_text(json.dumps(mine))
+        assert "has results of labels_sha256 '" in fault(*arguments, labels=str(tmp_path / "mine.json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(deeperlab, "__version__", "99.0")
+        assert "not '99.0'" in fault(*arguments)
     assert contents(out) == before
-    assert run(photos, "--model", other, "--out", out, "--overwrite").exit_code == 0
+
+
+def test_fusion_has_the_options_of_fuse(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda _: Perfect("perfect"))
+    Image.fromarray(picture(Perfect.scene.instance.shape, 1)).save(tmp_path / "a.png")
+    for options, instances in (((), 5), (("--max-instances", 1), 1), (("--max-candidates", 2), 2)):
+        out = tmp_path / f"out{instances}"
+        assert run(tmp_path / "a.png", "--model", model, "--out", out, *options).exit_code == 0
+        (annotation,) = json.loads((out / "panoptic.json").read_text())["annotations"]
+        found = sum("score" in segment for segment in annotation["segments_info"])
+        assert found == instances
+
+
+def test_overwriting_removes_the_results_of_other_settings_and_nothing_else(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    for interrupted in (False, True):
+        assert run(photos, film, "--model", model, "--out", out, "--heads").exit_code == 0
+        if interrupted:  # then the lines tell what there is
+            listed = _journal.Journal(
+                _folder.Folder(out, heads=True), json.loads((out / "panoptic.json").read_text())["info"]
+            )
+            listed.close()
+        mine = {"overlay/mine.png", "panoptic/film/mine.png", "panoptic/film/000099.png", "heads/mine.npz", "mine.txt"}
+        for name in mine:
+            (out / name).write_bytes(b"mine")
+        result = run(photos / "b.png", "--model", model, "--out", out, "--size", 20, "--overwrite")
+        assert result.exit_code == 0, result.output
+        assert "removed 5 results of another model or other settings\n" in result.stdout
+        assert set(contents(out)) == mine | {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
+        assert not (out / "panoptic" / "below").exists()
+        assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 1
+        shutil.rmtree(out)
+
+
+def test_a_listing_that_names_files_outside_removes_nothing(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    root = json.loads((out / "panoptic.json").read_text())
+    root["annotations"][0]["file_name"] = "../../photos/b.png"
+    (out / "panoptic.json").write_text(json.dumps(root))
+    assert run(photos / "a.png", "--model", model, "--out", out, "--size", 20, "--overwrite").exit_code == 0
+    assert (photos / "b.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["a.png", "film.mp4"])
+def test_another_file_of_the_same_name_is_not_taken_for_the_first(name: str, model: Path, tmp_path: Path) -> None:
+    out, paths = tmp_path / "out", [tmp_path / folder / name for folder in ("one", "two")]
+    for i, path in enumerate(paths):
+        path.parent.mkdir()
+        if name == "a.png":
+            Image.fromarray(picture((20 + i, 30), i)).save(path)
+        else:
+            video(path, frames=3 + 2 * i)
+    assert run(paths[0], "--model", model, "--out", out).exit_code == 0
+    before = contents(out)
+    result = run(paths[1], "--model", model, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"deeperlab: {paths[1]}: its results would take the place of those of {paths[0]}; choose another --out, or "
+        "--overwrite\n"
+    )
+    assert contents(out) == before
+    assert run(paths[1], "--model", model, "--out", out, "--overwrite").exit_code == 0
+    assert run(paths[1], "--model", model, "--out", tmp_path / "clean").exit_code == 0
+    assert contents(out) == contents(tmp_path / "clean")
+
+    moved = tmp_path / "three" / name
+    moved.parent.mkdir()
+    paths[1].rename(moved)
+    result = run(moved, "--model", model, "--out", out)
+    assert result.exit_code == 0
+    assert "1 finished already" in result.stdout
+
+    changed = tmp_path / "out" / "panoptic.json"
+    paths[0].rename(paths[1])  # where the results say that theirs was: an edited file
+    result = run(paths[1], "--model", model, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "1 image written" in result.stdout or "3 frames of 1 video written" in result.stdout
+    assert contents(out).keys() == before.keys()
+    root = json.loads(changed.read_text())
+    (entry,) = root["videos"] if "videos" in root else root["images"]
+    stat = paths[1].stat()
+    assert entry["source"] == {"path": str(paths[1]), "bytes": stat.st_size, "modified": stat.st_mtime_ns}
+
+
+def test_frames_of_a_video_and_images_of_its_name_never_mix(photos: Path, model: Path, tmp_path: Path) -> None:
+    film, out = video(tmp_path / "film.mp4"), tmp_path / "out"
+    (tmp_path / "root" / "film").mkdir(parents=True)
+    like = tmp_path / "root" / "film" / "000003.png"
+    like.write_bytes((photos / "a.png").read_bytes())
+    for first, second, written in ((film, tmp_path / "root", "1 image"), (tmp_path / "root", film, "7 frames")):
+        assert run(first, "--model", model, "--out", out).exit_code == 0
+        result = run(second, "--model", model, "--out", out)
+        assert result.exit_code == 1
+        told = like if second is not film else film
+        other = film if second is not film else like
+        assert result.stderr.startswith(
+            f"deeperlab: {told}: its results would take the place of those of {other}; choose"
+        )
+        result = run(second, "--model", model, "--out", out, "--overwrite")
+        assert result.exit_code == 0
+        assert f"{written}" in result.stdout
+        names = {"film/000003.png"} if second is not film else {f"film/{i:06d}.png" for i in range(7)}
+        assert {a.file_name for a in coco.read(out / "panoptic.json", out / "panoptic").annotations} == names
+        assert {str(p.relative_to(out / "panoptic")) for p in out.glob("panoptic/*/*")} == names
+        shutil.rmtree(out)
+
+
+def test_one_run_at_a_time_writes_to_a_folder(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with _folder.Folder(out, heads=False):
+        message = fault(photos, "--model", model, "--out", out)
+        assert message == f"{out}: another deeperlab predict is writing there; wait for it, or choose another --out"
+    assert list(out.iterdir()) == []
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+
+
+def test_a_folder_without_locks_is_written_to_as_well(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_folder.fcntl, "flock", none)
+    assert run(photos, "--model", model, "--out", tmp_path / "out").exit_code == 0
+
+
+def test_what_a_killed_run_left_is_swept_away(photos: Path, model: Path, tmp_path: Path) -> None:
+    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    assert run(photos, film, "--model", model, "--out", out).exit_code == 0
+    before = contents(out)
+    left = ("overlay/.a.png.0123abcd.tmp", "panoptic/film/.000001.png.0123abcd.tmp", ".panoptic.json.0123abcd.tmp",
+            "..panoptic.jsonl.0123abcd.tmp")  # fmt: skip
+    mine = (
+        ".a.png.0123abcd.tmp",
+        "overlay/a.png.0123abcd.tmp",
+        "overlay/.a.png.0123abcg.tmp",
+        "photos/.a.01234567.tmp",
+    )
+    (out / "photos").mkdir()
+    for name in (*left, *mine):
+        (out / name).write_bytes(b"mine")
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    assert contents(out) == before | dict.fromkeys(mine, b"mine")
+
+
+def test_frames_that_a_killed_run_left_are_removed(photos: Path, model: Path, tmp_path: Path) -> None:
+    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    assert run(photos / "a.png", film, "--model", model, "--out", out, "--heads").exit_code == 0
+    root = json.loads((out / "panoptic.json").read_text())
+    annotations = {a["image_id"]: a for a in root["annotations"]}
+    lines = [{"info": root["info"]}, *({"image": i, "annotation": annotations[i["id"]]} for i in root["images"][:5])]
+    (out / ".panoptic.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(photos / "a.png", "--model", model, "--out", out, "--heads").exit_code == 0
+    assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
+    assert not (out / "panoptic" / "film").exists()
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film, out, whole = video(tmp_path / "film.mp4"), tmp_path / "out", tmp_path / "whole"
+    assert run(photos, film, "--model", model, "--out", whole).exit_code == 0
+    add, calls = _video.Encoder.add, []
+
+    def killed(self: Any, *rest: Any) -> None:
+        calls.append(rest)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        add(self, *rest)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(_video.Encoder, "add", killed)
+        result = run(photos, film, "--model", model, "--out", out)
+    assert result.exit_code == 143
+    assert result.stderr == "deeperlab: stopped after 4 images; the same command goes on\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+    left = contents(out)
+    assert {name for name in left if "film" in name} == set()
+    assert not [name for name in left if name.endswith(".tmp")]
+    assert run(photos, film, "--model", model, "--out", out).exit_code == 0
+    assert contents(out) == contents(whole)
+
+
+def test_doing_again_can_be_interrupted(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No JSON tells of files that are gone, and nothing is done twice."""
+    out = tmp_path / "out"
+    arguments = (photos, "--model", model, "--out", out)
+    assert run(*arguments).exit_code == 0
+    before = contents(out)
+    add, calls = _journal.Journal.add, []
+
+    def dies(self: Any, entry: Any) -> None:
+        calls.extend([entry] if "image" in entry else [])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        add(self, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_journal.Journal, "add", dies)
+        result = run(*arguments, "--overwrite")
+    assert result.exit_code == 130
+    assert "stopped after 2 images; the same command without --overwrite goes on" in result.stderr
+    assert not (out / "panoptic.json").exists()
+    result = run(*arguments)
+    assert "2 images written" in result.stdout
+    assert "2 finished already" in result.stdout
+    assert contents(out) == before
 
 
 def test_broken_images_are_told_and_skipped(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -264,11 +684,11 @@ def test_broken_images_are_told_and_skipped(photos: Path, model: Path, tmp_path:
         assert result.exit_code == 1, result.output
         lines = result.stderr.splitlines()
         assert len(lines) == 3
-        assert lines[0].startswith(f"deeperlab: {photos / 'b.png'}: damaged PNG")
-        assert lines[1] == f"deeperlab: {photos / 'c.jpg'}: neither PNG nor JPEG"
-        assert lines[2] == f"deeperlab: {photos / 'absent.png'}: no such file or directory"
+        assert lines[0] == f"deeperlab: {photos / 'absent.png'}: no such file or directory"
+        assert lines[1].startswith(f"deeperlab: {photos / 'b.png'}: damaged PNG")
+        assert lines[2] == f"deeperlab: {photos / 'c.jpg'}: neither PNG nor JPEG"
         assert f"{written} images written" in result.stdout
-        assert "3 could not be read" in result.stdout
+        assert "3 skipped" in result.stdout
         assert {a.image_id for a in coco.read(out / "panoptic.json", out).annotations} == {"a", 139}
 
 
@@ -304,8 +724,28 @@ def test_an_interruption_leaves_nothing_half_written(
         file.write(b'{"image": {"id": "cut sh')
     result = run(photos, "--model", model, "--out", out)
     assert result.exit_code == 0, result.output
-    assert "sources were finished already" in result.stdout
+    assert "finished already" in result.stdout
     assert contents(out) == contents(whole)
+
+
+def test_lines_survive_a_second_interruption(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    before = contents(out)
+    info = json.loads((out / "panoptic.json").read_text())["info"]
+    with _folder.Folder(out, heads=False) as folder:
+        for _ in range(3):
+            journal = _journal.Journal(folder, info)
+            assert (False, "a") in journal
+            assert (False, "half") not in journal
+            journal.close()
+            with (out / ".panoptic.jsonl").open("ab") as file:
+                file.write(b'{"image": {"id": "half')
+            journal = _journal.Journal(folder, info)
+            journal.add({"gone": [False, "nothing"]})
+            journal.close()
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    assert contents(out) == before
 
 
 def test_a_full_disk_ends_it(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +789,12 @@ def test_faults_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
     assert "expected no --weights" in fault(photos, "--model", "net", "--out", out, *both)
     assert not out.exists()
     (tmp_path / "file").write_text("")
-    assert str(tmp_path / "file") in fault(photos, "--model", model, "--out", tmp_path / "file")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        reason = "is a file" if out.name == "file" else "not a directory"
+        message = fault(photos, "--model", model, "--out", out)
+        assert message == f"{out}: cannot be the folder of --out: {reason}"
+    message = fault(photos, "--model", model, "--out", tmp_path / "out", labels="citiscapes")
+    assert message == "citiscapes: no such file of labels, and none of the presets coco, cityscapes, vistas, voc"
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / ".panoptic.jsonl").write_text('{"info": {"description": "deeperlab predict"}}\n{}\n')
     assert "has results of" in fault(photos, "--model", model, "--out", tmp_path / "taken")
@@ -372,7 +817,10 @@ def test_help_teaches() -> None:
         "deeperlab predict street.jpg --model trained/",
         "deeperlab eval",
         "--random-weights",
+        "--max-instances",
+        "--paper",
         "exit code is 1",
+        "by default the model's own (image_size), 0: the image's",
     ):
         assert words in result.stdout
 
@@ -386,7 +834,7 @@ def test_a_video_becomes_a_video(size: tuple[int, int], model: Path, tmp_path: P
     assert [frame.pixels.shape for frame in frames] == [(*even, 3)] * 7
     result = run(path, "--model", model, "--out", out, "--batch", 3)
     assert result.exit_code == 0, result.output
-    assert "7 images written" in result.stdout
+    assert "7 frames of 1 video written" in result.stdout
     drawn = list(_video.frames(out / "overlay" / "film.mp4"))
     assert [float(f.pts * f.time_base) for f in drawn] == pytest.approx([(t - 3) / 10 for t in times], abs=1e-3)
     assert _video.count(out / "overlay" / "film.mp4") == 7
@@ -399,10 +847,26 @@ def test_a_video_becomes_a_video(size: tuple[int, int], model: Path, tmp_path: P
         overlay = deeperlab.visualize.overlay(frame.pixels, panoptic, LABELS)
         assert np.abs(shown.pixels.astype(int) - overlay).mean() < 12  # the codec's loss, most of it of the colours
     (told,) = json.loads((out / "panoptic.json").read_text())["videos"]
-    assert told == {"id": "film", "file_name": "film.mp4", "frames": 7, "height": even[0], "width": even[1]}
+    stat = path.stat()
+    source = {"path": str(path), "bytes": stat.st_size, "modified": stat.st_mtime_ns}
+    size_told = {"height": even[0], "width": even[1]}
+    assert told == {"id": "film", "file_name": "film.mp4", "frames": 7, "source": source} | size_told
     before = contents(out)
     assert "0 images written" in run(path, "--model", model, "--out", out).stdout
     assert contents(out) == before
+
+
+def test_the_same_pictures_give_the_same_video(tmp_path: Path) -> None:
+    """Or a resumed run would not give the bytes of one that was never interrupted."""
+    pictures = [np.roll(picture((34, 50), 0), i, axis=1) for i in range(40)]
+    made, kept = set(), []
+    for i in range(10):
+        kept.append(np.full(100_000 * i + 1000, i, np.uint8))  # other memory for the codec
+        with (tmp_path / "film.mp4").open("wb") as file, _video.Encoder(file, tmp_path) as encoder:
+            for pts, pixels in enumerate(pictures):
+                encoder.add(pixels, _video.Frame(pixels, pts, Fraction(1, 10)))
+        made.add((tmp_path / "film.mp4").read_bytes())
+    assert len(made) == 1
 
 
 def test_an_interrupted_video_begins_anew(
@@ -420,12 +884,13 @@ def test_an_interrupted_video_begins_anew(
     with monkeypatch.context() as patch:
         patch.setattr(_video.Encoder, "add", dies)
         assert run(photos / "a.png", path, "--model", model, "--out", out).exit_code == 130
-    assert list((out / "overlay").iterdir()) == [out / "overlay" / "a.png"]
+    assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", ".panoptic.jsonl"}
+    assert not (out / "panoptic" / "film").exists()
     result = run(photos / "a.png", "--model", model, "--out", out)
     assert result.exit_code == 0, result.output
     assert len(coco.read(out / "panoptic.json", out).annotations) == 1  # no frames of half a video
     result = run(photos / "a.png", path, "--model", model, "--out", out)
-    assert "9 images written" in result.stdout
+    assert "9 frames of 1 video written" in result.stdout
     assert len(coco.read(out / "panoptic.json", out).annotations) == 10
     assert _video.count(out / "overlay" / "film.mp4") == 9
 
@@ -434,16 +899,184 @@ def test_broken_videos_are_told_and_skipped(photos: Path, model: Path, tmp_path:
     whole = video(tmp_path / "whole.mp4", (130, 130), frames=30).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "none.mkv").write_bytes(b"\0" * 3000)
+    (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'whole.mp4'}\n#EXT-X-ENDLIST\n")
-    names = ("cut.mp4", "none.mkv", "list.mp4")
+    names = ("cut.mp4", "none.mkv", "list.mp4", "empty.mp4")
     out = tmp_path / "out"
     result = run(*(tmp_path / name for name in names), photos / "a.png", "--model", model, "--out", out)
     assert result.exit_code == 1, result.output
     for line, name in zip(result.stderr.splitlines(), names, strict=True):
         assert line.startswith(f"deeperlab: {tmp_path / name}: ")
-    assert "1 images written" in result.stdout
+    assert f"{tmp_path / 'empty.mp4'}: an empty file, no video\n" in result.stderr
+    assert "1 image written" in result.stdout
     assert not list((out / "overlay").glob("*.mp4"))
     assert len(coco.read(out / "panoptic.json", out).annotations) == 1
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_video_that_breaks_leaves_no_frames(
+    finished: bool, photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film, out, frames = video(tmp_path / "film.mp4"), tmp_path / "out", _video.frames
+    arguments = (photos / "a.png", film, "--model", model, "--out", out, "--heads")
+
+    def breaks(path: Path) -> Iterator[Any]:
+        for i, frame in enumerate(frames(path)):
+            if i == 4:
+                raise FormatError(path, "damaged video: half of it is noise")
+            yield frame
+
+    if finished:  # and edited since
+        assert run(*arguments).exit_code == 0
+        os.utime(film, ns=(1, 1))
+    monkeypatch.setattr(_video, "frames", breaks)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr == f"deeperlab: {film}: damaged video: half of it is noise\n"
+    assert ("1 finished already" if finished else "1 image written,") in result.stdout
+    assert "frame" not in result.stdout
+    assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
+    assert not (out / "panoptic" / "film").exists()
+    assert "videos" not in json.loads((out / "panoptic.json").read_text())
+
+
+def test_a_disk_that_is_full_within_a_video_ends_it(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film, out, add, calls = video(tmp_path / "film.mp4"), tmp_path / "out", _journal.Journal.add, []
+
+    def full(self: Any, entry: Any) -> None:
+        calls.append(entry)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(self, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_journal.Journal, "add", full)
+        assert "no space left on device" in fault(photos / "a.png", film, "--model", model, "--out", out)
+    assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", ".panoptic.jsonl"}
+    assert run(photos / "a.png", film, "--model", model, "--out", out).exit_code == 0
+
+
+def test_a_name_that_is_too_long_for_results_is_a_fault_of_its_source(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / f"{'x' * 251}.png"
+    long.write_bytes((photos / "a.png").read_bytes())
+    film = video(tmp_path / f"{'y' * 251}.mp4")
+    out = tmp_path / "out"
+    for _ in range(2):
+        result = run(long, film, photos / "b.png", "--model", model, "--out", out)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines() == [
+            f"deeperlab: {long}: its results cannot be named: file name too long",
+            f"deeperlab: {film}: file name too long",
+        ]
+        assert set(contents(out)) == {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
+
+
+def test_the_console_tells_images_from_frames(photos: Path, model: Path, tmp_path: Path) -> None:
+    films = [video(tmp_path / "one.mp4"), video(tmp_path / "two.mp4", frames=3)]
+    result = run(photos, *films, "--model", model, "--out", tmp_path / "out")
+    assert result.stdout.startswith("4 images, 10 frames of 2 videos written, ")
+    assert "6 finished already" in run(photos, *films, "--model", model, "--out", tmp_path / "out").stdout
+
+
+CONTAINERS = {"film.mkv": "libx264", "film.webm": "libvpx", "film.avi": "mpeg4", "film.mp4": "libx264"}
+
+
+def contained(target: Any, codec: str, times: Any = range(75), **options: Any) -> Any:
+    """Noise, 25 frames a second, in a container of any kind."""
+    av = _video.pyav()
+    rng = np.random.default_rng(0)
+    with av.open(target, "w", **options) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for pts in times:
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (64, 96, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = pts, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return target
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_video_that_was_cut_short_is_told(name: str, tmp_path: Path) -> None:
+    path = contained(tmp_path / name, CONTAINERS[name])
+    assert len(list(_video.frames(path))) == 75
+    data = path.read_bytes()
+    for percent in (10, 25, 50, 75, 95):
+        path.write_bytes(data[: len(data) * percent // 100])
+        with pytest.raises(FormatError, match=r"damaged|no video|not a video"):
+            list(_video.frames(path))
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))  # a download that was never finished
+    with pytest.raises(
+        FormatError, match=r"damaged|not a video" if name == "film.mp4" else r"ends after [01]\.. s, its "
+    ):
+        list(_video.frames(path))
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("times", [[0], [0, 1, 2, 3, 200], [0, 100, 101, 400], range(3), [0, 50, 51, 52, 53, 54]])
+def test_a_whole_video_is_never_told_to_be_cut(name: str, times: Any, tmp_path: Path) -> None:
+    path = contained(tmp_path / name, CONTAINERS[name], times)
+    assert len(list(_video.frames(path))) >= len(times)  # AVI repeats frames to fill a gap
+
+
+@pytest.mark.parametrize(
+    ("times", "said", "damaged"),
+    [(range(75), 3.9, False), (range(75), 4.1, True), ([0, 50], 5.9, False), ([0, 50], 6.1, True)],
+)
+def test_a_header_may_say_a_little_too_much(
+    times: Any, said: float, damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second, or two of the longest frames."""
+    path = contained(tmp_path / "film.mkv", "libx264", times)
+    monkeypatch.setattr(_whole, "_stated", lambda _: Fraction(said))
+    if damaged:
+        with pytest.raises(
+            FormatError, match=rf"film\.mkv: damaged video: ends after [23]\.0 s, its header says {said} s"
+        ):
+            list(_video.frames(path))
+    else:
+        assert len(list(_video.frames(path))) == len(times)
+
+
+def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
+    """As a recorder writes it where it cannot seek."""
+
+    class Pipe:
+        def __init__(self) -> None:
+            self.data = b""
+
+        def write(self, data: bytes) -> int:
+            self.data += bytes(data)
+            return len(data)
+
+    pipe, path = Pipe(), tmp_path / "film.mkv"
+    contained(pipe, "libx264", format="matroska")
+    path.write_bytes(pipe.data)
+    assert len(list(_video.frames(path))) == 75
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_video_is_turned_upright(degrees: int, model: Path, tmp_path: Path, assert_same: Any) -> None:
+    path = video(tmp_path / "film.mp4", (34, 50))
+    stored = [frame.pixels for frame in _video.frames(path)]
+    data = path.read_bytes()
+    place = data.index(b"tkhd") + 4 + 40  # the matrix: a, b, u, c, d, v, x, y, w
+    one, cos, sin = 1 << 16, *{90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    matrix = struct.pack(">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
+    path.write_bytes(data[:place] + matrix + data[place + 36 :])
+    frames = [frame.pixels for frame in _video.frames(path)]
+    for frame, pixels in zip(frames, stored, strict=True):
+        assert_same(frame, np.rot90(pixels, -degrees // 90))  # the matrix turns clockwise
+    out = tmp_path / "out"
+    assert run(path, "--model", model, "--out", out).exit_code == 0
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    assert_same(data.ids(data.annotations[2]), Parser(Net("trained"), LABELS)(frames[2]).numpy().to_ids())
+    size = (50, 34) if degrees != 180 else (34, 50)
+    assert {frame.pixels.shape[:2] for frame in _video.frames(out / "overlay" / "film.mp4")} == {size}
 
 
 def test_a_video_is_read_frame_by_frame(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,11 +1120,11 @@ def test_a_pipe_is_no_video(tmp_path: Path) -> None:
 
 
 def test_the_digest_tells_weights_apart() -> None:
-    first = predict.digest(Net())
-    assert first == predict.digest(Net())
-    assert first == predict.digest(Net().to(memory_format=torch.channels_last))
+    first = _maker.digest(Net())
+    assert first == _maker.digest(Net())
+    assert first == _maker.digest(Net().to(memory_format=torch.channels_last))
     changed = Net()
     with torch.no_grad():
         changed.weight[0, 0] += 1e-6
-    assert first != predict.digest(changed)
-    assert first != predict.digest(Net().half())
+    assert first != _maker.digest(changed)
+    assert first != _maker.digest(Net().half())

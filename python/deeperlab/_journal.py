@@ -4,6 +4,7 @@ and it becomes one COCO panoptic JSON."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,25 +12,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from ._folder import LINES, LISTING, MARK, Folder
+from ._maker import difference
+from ._sources import Key, Source, frame_of
 from .data.coco import Category, ImageId
 from .data.files import FormatError, open_file, replace
 
-LISTING, LINES = "panoptic.json", ".panoptic.jsonl"
-MARK = "deeperlab predict"
-TOLD = ("description", "version")
-"""Keys of `info` that may differ between the runs that fill one folder."""
-
 
 class Journal:
-    """The entries of a folder of results.
+    """The entries of a folder of results, and with them their files.
 
-    Memory holds where each entry begins, not the entry. A line is `{"image", "annotation"}` of an image or a frame, or
-    `{"video"}` of a video all of whose frames are there; frames of others are forgotten when the file is opened again.
+    Memory holds where each entry begins, not the entry. A line is `{"image", "annotation"}` of an image or a frame,
+    `{"video"}` of a video all of whose frames are there, or `{"gone"}`, the key of what was dropped. Frames of a video
+    that no line says to be whole are dropped when the file is opened again.
 
     Args:
-        out: the folder, which must exist.
+        folder: locked.
         info: of the JSON: what made the results. Results of other makers are not mixed.
-        overwrite: forget what is there.
+        overwrite: remove what another maker has left, or what is listed in a damaged file.
+
+    Attributes:
+        removed: images and videos of another maker.
 
     Raises:
         FileExistsError: the results in the folder are not of `deeperlab predict`, or of another model or setting.
@@ -37,48 +40,69 @@ class Journal:
         OSError: a file cannot be read or written.
     """
 
-    def __init__(self, out: Path, info: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        self._listing, self._lines = out / LISTING, out / LINES
-        self._info = dict(info)
-        self._place: dict[ImageId, int] = {}
-        self._videos: dict[str, dict[str, Any]] = {}
-        resumed = self.is_in(out)
-        if resumed:
-            self._check_maker(same=not overwrite)
-        earlier = self._earlier() if resumed and not overwrite else iter(())
-        replace(self._lines, lambda file: self._copy(file, earlier))
-        if overwrite:
-            self._listing.unlink(missing_ok=True)  # it would tell of files that are about to change
-        self._file = self._lines.open("r+b")
-        self._file.seek(0, 2)
+    def __init__(self, folder: Folder, info: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self._folder, self._info, self.removed = folder, dict(info), 0
+        self._listing, self._lines = folder.out / LISTING, folder.out / LINES
+        if folder.marked:
+            path = self._lines if self._lines.exists() else self._listing
+            if other := difference(_maker(path), info):
+                if not overwrite:
+                    text = f"has results of {other}; choose another --out, or --overwrite"
+                    raise FileExistsError(errno.EEXIST, text, str(path))
+            else:
+                try:
+                    if path == self._listing:
+                        replace(self._lines, lambda file: self._begin(file, _entries(path)))
+                    self._open()
+                    return
+                except FormatError:
+                    if not overwrite:
+                        raise
+            self.removed = self._remove_all(path)
+        replace(self._lines, lambda file: self._begin(file, iter(())))
+        self._listing.unlink(missing_ok=True)
+        self._open()
 
-    @staticmethod
-    def is_in(out: Path) -> bool:
-        """Whether a folder holds the JSON or the lines of an earlier run."""
-        return (out / LINES).exists() or (out / LISTING).exists()
+    def __contains__(self, key: Key) -> bool:
+        return key[1] in (self._videos if key[0] else self._place)
 
-    def __contains__(self, image_id: ImageId) -> bool:
-        return image_id in self._place
+    def entry(self, key: Key) -> dict[str, Any]:
+        """`{"id", "file_name", "source"}` and more of an image or a video."""
+        if key[0]:
+            return self._videos[str(key[1])]
+        entry: dict[str, Any] = self._read(self._place[key[1]])["image"]
+        return entry
 
-    def __len__(self) -> int:
-        """Images and frames."""
-        return len(self._place)
+    def is_whole(self, key: Key) -> bool:
+        """Whether all files of an entry are there."""
+        video, image_id = key
+        if video:
+            return self._folder.has_video(str(image_id), self._videos[str(image_id)]["frames"])
+        return self._folder.has_image(_name(self._read(self._place[image_id])))
 
-    def video(self, name: str) -> dict[str, Any] | None:
-        """The entry of a video that is finished."""
-        return self._videos.get(name)
+    def rivals(self, source: Source) -> list[Key]:
+        """What must go before a source can have results: under its id, or with files of the same name."""
+        keys = [source.key] if source.key in self else []
+        if source.video:
+            return keys + [(False, image_id) for image_id in self._likes.get(source.name, ())]
+        return keys + ([(True, source.frame_of)] if source.frame_of in self._videos else [])
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Remember an entry; it survives the end of the process."""
-        place = self._file.tell()
+        place = self._file.seek(0, 2)
         self._file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
         self._file.flush()
         self._remember(entry, place)
 
-    def forget_video(self, name: str) -> None:
-        """Drop a video and its frames, which are about to be made anew."""
-        self._videos.pop(name, None)
-        self._place = {i: p for i, p in self._place.items() if not str(i).startswith(f"{name}/")}
+    def drop(self, key: Key) -> None:
+        """Forget an image, or a video with its frames, and remove their files."""
+        video, image_id = key
+        name = str(image_id) if video else _name(self._read(self._place[image_id]))
+        self._listing.unlink(missing_ok=True)  # it would tell of files that are about to go
+        try:
+            self.add({"gone": list(key)})
+        finally:  # a full disk needs it most
+            (self._folder.remove_video if video else self._folder.remove_image)(name)
 
     def finish(self, categories: Sequence[Category]) -> None:
         """Write the JSON, whole or not at all, and remove the lines."""
@@ -92,99 +116,126 @@ class Journal:
 
     def close(self) -> None:
         """Leave the lines for the next run."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk has been told already
+            self._file.close()
+
+    def _open(self) -> None:
+        self._place: dict[ImageId, int] = {}
+        self._videos: dict[str, dict[str, Any]] = {}
+        self._frames: dict[str, list[ImageId]] = {}
+        self._likes: dict[str, set[ImageId]] = {}
+        """Images that have the names of frames, by the video that would have them."""
+        self._file = self._lines.open("r+b")
+        try:
+            end = 0
+            for line in self._file:
+                if not line.endswith(b"\n"):  # cut short: the process was killed
+                    break
+                with _damage(self._lines):
+                    self._remember(json.loads(line), end)
+                end += len(line)
+            self._file.truncate(end)
+            for video in [name for name in self._frames if name not in self._videos]:
+                self.drop((True, video))
+        except BaseException:
+            self.close()
+            raise
+
+    def _remember(self, entry: Mapping[str, Any], place: int) -> None:
+        if "image" in entry:
+            image_id, video = entry["image"]["id"], entry["image"].get("video")
+            self._place.pop(image_id, None)  # done again: to the end
+            self._place[image_id] = place
+            like = frame_of(_name(entry))
+            if video is not None:
+                self._frames.setdefault(video, []).append(image_id)
+            elif like is not None:
+                self._likes.setdefault(like, set()).add(image_id)
+        elif "video" in entry:
+            self._videos[entry["video"]["id"]] = entry["video"]
+        elif "gone" in entry:
+            video, image_id = entry["gone"]
+            if video:
+                self._videos.pop(image_id, None)
+            for gone in self._frames.pop(image_id, []) if video else [image_id]:
+                self._place.pop(gone, None)
+            for likes in self._likes.values() if not video else ():
+                likes.discard(image_id)
+        elif "info" not in entry:
+            raise ValueError("a line that is no entry")
+
+    def _begin(self, file: IO[bytes], entries: Iterator[dict[str, Any]]) -> None:
+        file.write(json.dumps({"info": self._info}).encode() + b"\n")
+        for entry in entries:
+            file.write(json.dumps(entry).encode() + b"\n")
+
+    def _read(self, place: int) -> dict[str, Any]:
+        self._file.seek(place)
+        entry: dict[str, Any] = json.loads(self._file.readline())
+        return entry
 
     def _write(self, file: IO[bytes], categories: Any) -> None:
         file.write(b'{\n"info": ' + json.dumps(self._info).encode())
         for key, name in (("images", "image"), ("annotations", "annotation")):
             file.write(f',\n"{key}": ['.encode())
             for i, place in enumerate(self._place.values()):
-                self._file.seek(place)
-                entry = json.loads(self._file.readline())[name]
-                file.write((b",\n" if i else b"\n") + json.dumps(entry).encode())
+                file.write((b",\n" if i else b"\n") + json.dumps(self._read(place)[name]).encode())
             file.write(b"]")
         if self._videos:
             file.write(b',\n"videos": ' + json.dumps(list(self._videos.values())).encode())
         file.write(b',\n"categories": ' + json.dumps(categories).encode() + b"\n}\n")
 
-    def _remember(self, entry: Mapping[str, Any], place: int) -> None:
-        if "video" in entry:
-            self._videos[entry["video"]["id"]] = entry["video"]
-            return
-        image_id = entry["image"]["id"]
-        self._place.pop(image_id, None)  # done again: to the end
-        self._place[image_id] = place
-
-    def _copy(self, file: IO[bytes], entries: Iterator[dict[str, Any]]) -> None:
-        file.write(json.dumps({"info": self._info}).encode() + b"\n")
-        for entry in entries:
-            place = file.tell()
-            file.write(json.dumps(entry).encode() + b"\n")
-            self._remember(entry, place)
-
-    @property
-    def _source(self) -> Path:
-        """Where the last run left its entries: in lines if it was interrupted."""
-        return self._lines if self._lines.exists() else self._listing
-
-    def _earlier(self) -> Iterator[dict[str, Any]]:
-        path = self._source
-        finished = {entry["video"]["id"] for entry in _entries(path) if "video" in entry}
-        for entry in _entries(path):
-            if "info" not in entry and entry.get("image", {}).get("video") in {None, *finished}:
-                yield entry
-
-    def _check_maker(self, *, same: bool) -> None:
-        path = self._source
-        try:
-            info = next(_entries(path))["info"]
-            ours = info["description"] == MARK
-        except (FormatError, StopIteration, KeyError, TypeError):
-            ours = False
-        if not ours:
-            raise FileExistsError(errno.EEXIST, f"is there already and not of {MARK}; choose another --out", str(path))
-        earlier, now = _flat(info), _flat(self._info)
-        for key in (k for k in (*now, *earlier) if same and k not in TOLD):
-            if earlier.get(key) != now.get(key):
-                raise FileExistsError(
-                    errno.EEXIST,
-                    f"has results of {key} {earlier.get(key)!r}, not {now.get(key)!r}; choose another --out, or "
-                    "--overwrite",
-                    str(path),
-                )
+    def _remove_all(self, path: Path) -> int:
+        """Remove the files of all that is listed, and of nothing else; how many images and videos they were."""
+        gone: set[Key] = set()
+        with contextlib.suppress(FormatError):  # of the rest of a damaged file nothing is known
+            for entry in _entries(path):
+                with _damage(path):
+                    if "video" in entry:
+                        self._folder.remove_film(entry["video"]["id"])
+                        gone.add((True, entry["video"]["id"]))
+                    elif "image" in entry and "video" in entry["image"]:
+                        self._folder.remove_frame(_name(entry))
+                    elif "image" in entry:
+                        self._folder.remove_image(_name(entry))
+                        gone.add((False, entry["image"]["id"]))
+        return len(gone)
 
 
-def _flat(info: Mapping[str, Any]) -> dict[str, Any]:
-    """With the model's options by themselves: a name says more than two long lists."""
-    model = info.get("model")
-    if not isinstance(model, Mapping):
-        return dict(info)
-    rest = {key: value for key, value in info.items() if key != "model"}
-    return {f"model's {key}": value for key, value in model.items()} | rest
+def _name(entry: Mapping[str, Any]) -> str:
+    """Of the files of an image or a frame."""
+    return str(entry["annotation"]["file_name"]).removesuffix(".png")
+
+
+def _maker(path: Path) -> Mapping[str, Any]:
+    """The info of results that are ours."""
+    with contextlib.suppress(FormatError, StopIteration, KeyError, TypeError):
+        info: Mapping[str, Any] = next(_entries(path))["info"]
+        if info["description"] == MARK:
+            return info
+    raise FileExistsError(errno.EEXIST, f"is there already and not of {MARK}; choose another --out", str(path))
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     """`{"info"}`, then the entries; a last line that was cut short is none."""
+    with open_file(path) as file, _damage(path):
+        if path.name == LINES:
+            yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+            return
+        root = json.load(file)
+        yield {"info": root["info"]}
+        annotations = {annotation["image_id"]: annotation for annotation in root["annotations"]}
+        for image in root["images"]:
+            yield {"image": image, "annotation": annotations[image["id"]]}
+        for video in root.get("videos", ()):
+            yield {"video": video}
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
     try:
-        with open_file(path) as file:
-            if path.name == LISTING:
-                yield from _entries_of_listing(json.load(file))
-                return
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                entry = json.loads(line)
-                if not isinstance(entry, dict) or not ({"info", "image", "video"} & entry.keys()):
-                    raise ValueError("a line that is no entry")
-                yield entry
+        yield
+    except FormatError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise FormatError(path, f"damaged: {fault}; --overwrite begins anew") from fault
-
-
-def _entries_of_listing(root: Any) -> Iterator[dict[str, Any]]:
-    yield {"info": root["info"]}
-    annotations = {annotation["image_id"]: annotation for annotation in root["annotations"]}
-    for image in root["images"]:
-        yield {"image": image, "annotation": annotations[image["id"]]}
-    for video in root.get("videos", ()):
-        yield {"video": video}

@@ -3,97 +3,206 @@
 
 from __future__ import annotations
 
-import errno
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from .data.coco import ImageId
+from .data.files import FormatError, stays_inside
 
 IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 LIST = ".txt"
 CITYSCAPES = "_leftImg8bit"
 """What Cityscapes' photographs have after their image id."""
+MARKS = frozenset("*?[")
+"""What makes a pattern."""
 
 OVERLAY, IDS, HEADS = RESULTS = "overlay", "panoptic", "heads"
 """Folders of the pictures, of the PNGs that the JSON names, and of the raw heads."""
+FRAME = re.compile(r"[0-9]{6,}")
+"""The stem of a frame's files, in a folder that has the name of the video."""
+
+Key = tuple[bool, ImageId]
+"""Whether it is a video, and its id: no two results have the same."""
+Fault = tuple[Path, str]
+"""A file, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One image or video; `name` is that of its results."""
+    """One image or video; `name` is that of its results: where it lies below what was given, without suffix."""
 
     path: Path
     name: str
     video: bool
 
     @property
+    def file_name(self) -> str:
+        """Where it lies below what was given."""
+        return self.name + self.path.suffix
+
+    @property
     def image_id(self) -> ImageId:
-        """As data sets have it: COCO's 000000000139.jpg is 139, Cityscapes' a_1_2_leftImg8bit.png is a_1_2."""
-        digits = not self.video and self.name.isascii() and self.name.isdigit()
-        return int(self.name) if digits else self.name
+        """As data sets have it: COCO's 000000000139.jpg is 139, Cityscapes' a/a_1_2_leftImg8bit.png is a_1_2; else the
+        name. It follows from the name, so that no two images with different ids have one name."""
+        stem = self.name.rpartition("/")[2]
+        if self.video:
+            return self.name
+        if stem.isascii() and stem.isdigit() and len(stem) <= 18:  # int64
+            return int(stem)
+        return stem.removesuffix(CITYSCAPES) if stem.endswith(CITYSCAPES) else self.name
+
+    @property
+    def key(self) -> Key:
+        """What no other source may have."""
+        return self.video, self.image_id
+
+    @property
+    def frame_of(self) -> str | None:
+        """The video that would have a frame of this image's name: film/000012.png may be one of film.mp4."""
+        return None if self.video else frame_of(self.name)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this file from another, and from itself once it is edited.
+
+        Raises:
+            OSError: it is not there.
+        """
+        stat = self.path.stat()
+        return {"path": str(self.path), "bytes": stat.st_size, "modified": stat.st_mtime_ns}
 
 
-def expand(sources: Sequence[str | Path], out: Path) -> list[Source]:
-    """The images and videos, in the given order; what is named twice comes once.
+def frame_of(name: str) -> str | None:
+    """The folder of a name that ends as those of frames do."""
+    folder, _, stem = name.rpartition("/")
+    return folder if folder and FRAME.fullmatch(stem) else None
+
+
+def expand(sources: Sequence[str | Path], out: Path) -> tuple[list[Source], list[Fault]]:
+    """The images and videos, in the given order, what is named twice but once; and what is none.
 
     Args:
-        sources: each a file; a folder, with those below it (hidden ones and results left out), sorted; a pattern
-            such as "photos/**/*.jpg"; or a .txt file with one path a line, relative to its own folder, where empty
-            lines and those that begin with # say nothing.
+        sources: each a file; a folder, with those below it (hidden ones and results left out), sorted; a pattern such
+            as "photos/**/*.jpg", of files and folders; or a .txt file with a file or folder a line, relative to its
+            own folder, where empty lines and those that begin with # say nothing.
         out: the folder for results.
 
+    Returns:
+        Sources with distinct keys; and what is not there, is empty, or would take the place of another's results.
+
     Raises:
-        FileNotFoundError: a source is not there, or nothing is in it.
-        ValueError: two files whose results would have one name, or a list that is not UTF-8.
-        OSError: a folder or a list cannot be read.
+        FormatError: there is no image and no video at all; it is the first of the faults.
     """
     found: dict[Path, Source] = {}
-    taken: dict[tuple[bool, ImageId], Path] = {}
-    for given in sources:
-        paths = list(_paths(given, out))
-        if not paths:
-            raise FileNotFoundError(errno.ENOENT, f"no image ({', '.join(IMAGES)}) and no video in it", str(given))
-        for path in paths:
-            if path.absolute() in found:
-                continue
-            video = path.suffix.lower() in VIDEOS
-            source = Source(path, path.stem.removesuffix(CITYSCAPES), video)
-            other = taken.setdefault((video, source.image_id), path)
-            if other != path:
-                raise ValueError(f"{path}: its results would have the name of those of {other}; use another --out")
-            found[path.absolute()] = source
-    return list(found.values())
+    faults: list[Fault] = []
+    taken: dict[Key, Path] = {}
+    likes: dict[str | None, Path] = {}  # by the video of which they could be frames
+    for source in _sources(sources, out, faults):
+        if source.path.absolute() in found:
+            continue
+        fault = None
+        other = taken.get(source.key) or (
+            likes.get(source.name) if source.video else taken.get((True, source.frame_of or ""))
+        )
+        if other is not None:
+            fault = f"its results would take the place of those of {other}; choose another --out"
+        elif not stays_inside(source.name) or source.path.stem in ("", ".", "..") or source.image_id == "":
+            fault = "expected a file with a name before its suffix"
+        elif any("\ud800" <= c <= "\udfff" for c in source.name):  # Python's signs of bytes that are no text
+            fault = "expected a name in UTF-8, which the JSON can hold"
+        if fault is not None:
+            faults.append((source.path, fault))
+            continue
+        found[source.path.absolute()] = source
+        taken[source.key] = source.path
+        likes.setdefault(source.frame_of, source.path)
+    if faults and not found:
+        raise FormatError(*faults[0])
+    return list(found.values()), faults
 
 
-def _paths(given: str | Path, out: Path) -> Iterator[Path]:
-    path = Path(given)
-    if path.is_dir():
-        results = [out.absolute() / name for name in RESULTS]
-        for file in sorted(path.rglob("*")):
-            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            known = file.suffix.lower() in IMAGES + VIDEOS and file.is_file()
-            if known and not hidden and not any(file.absolute().is_relative_to(folder) for folder in results):
-                yield file
-    elif not path.exists() and any(mark in str(given) for mark in "*?["):
-        yield from (Path(name) for name in _matches(str(given)) if _is_wanted(Path(name)))
-    elif path.suffix.lower() == LIST:
+def _sources(given: Sequence[str | Path], out: Path, faults: list[Fault]) -> Iterator[Source]:
+    for each in given:
+        path = Path(each)
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        except UnicodeDecodeError as fault:
-            raise ValueError(f"{path}: expected a list of paths in UTF-8, got {fault.reason}") from fault
-        yield from (path.parent / line for line in lines if line and not line.startswith("#"))
-    elif not path.exists():
-        raise FileNotFoundError(errno.ENOENT, "no such file or directory", str(given))
-    else:
-        yield path
+            if not path.exists() and MARKS & set(str(each)):
+                yield from _of_pattern(str(each), out)
+            elif path.suffix.lower() == LIST and path.is_file():
+                for line in _lines(path):
+                    try:
+                        yield from _of_path(line, out)
+                    except (OSError, FormatError) as fault:
+                        faults.append((line, reason(line, fault)))
+            else:
+                yield from _of_path(path, out)
+        except (OSError, FormatError) as fault:
+            faults.append((path, reason(path, fault)))
 
 
-def _matches(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+def _of_path(path: Path, out: Path) -> Iterator[Source]:
+    """A file by itself, or those below a folder."""
+    if not path.is_dir():
+        path.stat()  # it must be there
+        yield _source(path, path.parent)
+        return
+    found = [_source(file, path) for file in _below(path, out)]
+    if not found:
+        raise _empty(path)
+    yield from found
 
 
-def _is_wanted(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in IMAGES + VIDEOS
+def _of_pattern(pattern: str, out: Path) -> Iterator[Source]:
+    """What matches, by its place below the folders that the pattern names in full."""
+    base = Path(*takewhile(lambda part: not MARKS & set(part), Path(pattern).parts))
+    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    found = False
+    for path in map(Path, matches):
+        for file in _below(path, out) if path.is_dir() else [path] if _is_wanted(path, out) else []:
+            found = True
+            yield _source(file, base)
+    if not found:
+        raise _empty(Path(pattern))
+
+
+def _source(path: Path, base: Path) -> Source:
+    place = path.relative_to(base).as_posix()
+    return Source(path, place[: len(place) - len(path.suffix)], path.suffix.lower() in VIDEOS)
+
+
+def _below(folder: Path, out: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts) and _is_wanted(file, out):
+            yield file
+
+
+def _is_wanted(path: Path, out: Path) -> bool:
+    """An image or a video that is no result."""
+    wanted = path.suffix.lower() in IMAGES + VIDEOS and path.is_file()
+    return wanted and not any(path.absolute().is_relative_to(out.absolute() / name) for name in RESULTS)
+
+
+def _lines(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin with a mark
+    except UnicodeDecodeError as fault:
+        raise FormatError(path, f"expected a list of paths in UTF-8, got {fault.reason}") from fault
+    found = [path.parent / line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not found:
+        raise FormatError(path, "an empty list")
+    return found
+
+
+def _empty(path: Path) -> FormatError:
+    return FormatError(path, f"no image ({', '.join(IMAGES)}) and no video in it")
+
+
+def reason(path: Path, fault: Exception) -> str:
+    """What an error says, without the file."""
+    if isinstance(fault, OSError):
+        return (fault.strerror or type(fault).__name__).lower()
+    return str(fault).removeprefix(f"{path}: ")

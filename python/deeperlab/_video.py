@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._whole import Clock, require_whole
 from .data.files import FormatError, open_file
 from .data.png import check_pixels
 
-CODEC, QUALITY = "libx264", {"crf": "20"}
+CODEC, QUALITY = "libx264", {"crf": "20", "mbtree": "0"}
+"""Without macroblock trees: with them, x264 does not give the same bytes for the same pictures twice."""
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 """Containers that are read. A playlist, whatever its suffix, is none: it would lead to other files and hosts."""
 RATE = Fraction(25)
@@ -28,11 +29,23 @@ RATE = Fraction(25)
 
 @dataclass(frozen=True)
 class Frame:
-    """uint8 RGB [H, W, 3], shown `pts · time_base` seconds after the beginning."""
+    """uint8 RGB [H, W, 3], upright, shown `pts · time_base` seconds after the beginning."""
 
     pixels: NDArray[np.uint8]
     pts: int
     time_base: Fraction
+
+
+def pyav() -> Any:
+    """The module.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return importlib.import_module("av")
+    except ImportError as fault:
+        raise ImportError("videos need PyAV: pip install 'deeperlab[video]'") from fault
 
 
 def count(path: Path) -> int:
@@ -53,13 +66,15 @@ def frames(path: Path) -> Iterator[Frame]:
         OSError: the file cannot be read.
         ImportError: there is no PyAV.
     """
-    av = _av()
+    av = pyav()
     with _opened(path) as stream:
         rate = stream.average_rate or RATE
-        shape, last = None, -1
+        shape, last, clock = None, -1, Clock(stream)
         try:
             for number, frame in enumerate(_decoded(path, stream)):
-                pixels = frame.to_ndarray(format="rgb24")
+                clock.tick(frame)
+                turns = round(frame.rotation / 90)  # anticlockwise, as a phone that was held upright asks for
+                pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
                 shape = shape or pixels.shape
                 if pixels.shape != shape:
                     sizes = [f"{s[1]} × {s[0]} px" for s in (pixels.shape, shape)]
@@ -73,6 +88,7 @@ def frames(path: Path) -> Iterator[Frame]:
             raise FormatError(path, f"damaged video: {fault.strerror or fault}") from fault
     if shape is None:
         raise FormatError(path, "a video without a frame")
+    clock.require_end(path)
 
 
 class Encoder:
@@ -82,13 +98,13 @@ class Encoder:
     """
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._container = _av().open(file, "w", format="mp4", options={"movflags": "faststart"})
+        self._container = pyav().open(file, "w", format="mp4", options={"movflags": "faststart"})
         self._path, self._start = path, 0
         self._stream: Any = None
 
     def add(self, picture: NDArray[np.uint8], frame: Frame) -> None:
         """Encode a picture [H, W, 3] in the place of a frame."""
-        av = _av()
+        av = pyav()
         even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
         with self._faults():
             if self._stream is None:
@@ -119,16 +135,18 @@ class Encoder:
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except _av().FFmpegError as fault:
+        except pyav().FFmpegError as fault:
             raise OSError(fault.errno or errno.EIO, f"cannot be encoded: {fault.strerror}", str(self._path)) from fault
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The first video stream of a file."""
-    av = _av()
+    av = pyav()
     with open_file(path) as file:
-        _require_whole(path, file)
+        if not file.seek(0, 2):
+            raise FormatError(path, "an empty file, no video")
+        require_whole(path, file)
         try:
             container = av.open(file, options={"format_whitelist": FORMATS}, metadata_errors="replace")
         except av.FFmpegError as fault:
@@ -147,25 +165,3 @@ def _decoded(path: Path, stream: Any) -> Iterator[Any]:
         if packet.is_corrupt:
             raise FormatError(path, "damaged video: a packet is cut short")
         yield from packet.decode()
-
-
-def _require_whole(path: Path, file: IO[bytes]) -> None:
-    """Refuse an MP4 that ends before its data does: decoders would just end early, without a word."""
-    end, place = file.seek(0, 2), 0
-    while place + 16 <= end:
-        file.seek(place)
-        size, kind, long_size = struct.unpack(">I4sQ", file.read(16))
-        if place == 0 and kind != b"ftyp":
-            break  # another container
-        size = long_size if size == 1 else size or end - place
-        if size < 8 or place + size > end:
-            raise FormatError(path, f"damaged video: ends after {end} bytes, within a box that says {size} at {place}")
-        place += size
-    file.seek(0)
-
-
-def _av() -> Any:
-    try:
-        return importlib.import_module("av")
-    except ImportError as fault:
-        raise ImportError("videos need PyAV: pip install 'deeperlab[video]'") from fault

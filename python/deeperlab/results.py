@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ._resized import resized
 from .data import archive, coco, predictions
 from .data.files import FormatError, replace
 from .data.labels import LabelSet
@@ -50,10 +51,11 @@ def fuse_file(
     """Fuse the heads of an NPZ and write panoptic.npz, PNGs and, last of all, panoptic.json to a folder.
 
     Args:
-        path: see `data.archive.load`; `image_ids` in it name the images and their PNGs, else they are numbered.
+        path: see `data.archive.load`; `image_ids` in it name the images and their PNGs, else they are numbered;
+            `size` is that of the fusion, `original` that of the maps.
         things: the thing classes; None: those of `labels`.
         out: made if absent.
-        size: (H, W) of the images.
+        size: (H, W) of the images; None: as the file says, else where the last nodes lie.
         params: of the fusion.
         labels: gives classes their names and ids; None: category id = class + 1.
 
@@ -62,6 +64,7 @@ def fuse_file(
             (`PIL.Image.MAX_IMAGE_PIXELS`); nothing is written then.
         FileExistsError: the heads themselves, or a listing of somebody else's, would be overwritten.
         OSError: a file cannot be read or written.
+        ImportError: the maps have another size than the fusion, and there is no torch.
     """
     if (out / ARRAYS).resolve() == path.resolve():
         raise FileExistsError(errno.EEXIST, "are the heads themselves; choose another --out", str(path))
@@ -78,9 +81,15 @@ def fuse_file(
             raise ValueError("things: expected class ids where there are no labels, got none")
         things = labels.things
     try:
-        height, width = image_size(heads, size)
-        check_pixels(path, width, height, None)
-        return _fuse_all(heads, names, things, out, (height, width), params, labels)
+        stored, original = archive.sizes(path)
+        try:
+            fused = image_size(heads, stored if size is None else size)
+        except ValueError as fault:
+            raise FormatError(path, str(fault)) from fault
+        shown = original if size is None and original is not None else fused
+        for height, width in (fused, shown):
+            check_pixels(path, width, height, None)
+        return _fuse_all(heads, names, things, out, fused, shown, params, labels)
     except MemoryError as fault:
         raise FormatError(path, "too large for the memory") from fault
 
@@ -109,6 +118,7 @@ def _fuse_all(
     things: Sequence[int],
     out: Path,
     size: tuple[int, int],
+    original: tuple[int, int],
     params: FuseParams,
     labels: LabelSet | None,
 ) -> list[ImageResult]:
@@ -119,6 +129,8 @@ def _fuse_all(
         start = time.perf_counter()
         panoptic = fuse(part, things, size=size, params=params)
         seconds = time.perf_counter() - start
+        if original != size:
+            panoptic = resized(panoptic.to("cpu"), original).numpy()
         name = f"{image_id}.png" if isinstance(image_id, str) else f"{image_id:012d}.png"
         present = {segment.category for segment in panoptic.segments}
         results.append(ImageResult(name, int(panoptic.count), len(present), 1000 * seconds, bool(panoptic.truncated)))

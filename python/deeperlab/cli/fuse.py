@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .console import new_console, new_table, one_line, size_of
+from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 
 
 def _class_ids(text: str) -> list[int]:
@@ -38,37 +38,34 @@ def fuse(
         typer.Option(help="Names, category ids and things: coco, cityscapes, vistas, voc, or a file (docs/data.md)."),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Of the image in pixels, HEIGHTxWIDTH; by default where the last nodes lie.")
+        str | None,
+        typer.Option(
+            help="Of the image in px, HEIGHTxWIDTH; by default as the file says, or where the last nodes lie."
+        ),
     ] = None,
-    max_candidates: Annotated[int | None, typer.Option(min=1, max=65536, help="Peaks followed up per image.")] = None,
-    max_instances: Annotated[int | None, typer.Option(min=1, max=65535, help="Instances the result holds.")] = None,
-    paper: Annotated[
-        bool, typer.Option("--paper", help="The literal parameters of the paper, for comparison.")
-    ] = False,
+    max_candidates: MaxCandidates = None,
+    max_instances: MaxInstances = None,
+    paper: Paper = False,
 ) -> None:
     """Turn raw heads, saved by any framework with numpy.savez, into panoptic maps.
 
     HEADS.npz holds semantic [N, C, h, w], heatmap, short_range, middle_range and long_range (float32 or float16; N is
-    optional), and may hold stride (4), num_classes (for integer labels), keypoints and edges, and image_ids [N], by
-    which `deeperlab eval` finds the images. The folder then holds N PNGs with panoptic.json, in COCO's panoptic format
-    (without --labels: category id = class + 1), and panoptic.npz: semantic, instance, keypoints, score, category, area,
-    class_area, count and truncated.
+    optional), and may hold stride (4), num_classes (for integer labels), keypoints and edges, size and original (height
+    and width for the fusion and of the maps), and image_ids [N], by which `deeperlab eval` finds the images. The folder
+    then holds N PNGs with panoptic.json, in COCO's panoptic format (without --labels: category id = class + 1), and
+    panoptic.npz: semantic, instance, keypoints, score, category, area, class_area, count and truncated.
     """
     from ..data.labels import find
-    from ..params import FuseParams
     from ..results import fuse_file
 
     console = new_console()
-    given = {"max_candidates": max_candidates, "max_instances": max_instances}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    params = replace(FuseParams.paper() if paper else FuseParams(), **changes)
-    with one_line(ValueError, TypeError, OSError):
+    with one_line(ValueError, TypeError, OSError, ImportError):
         images = fuse_file(
             heads,
             None if things is None else _class_ids(things),
             out,
             size=None if size is None else size_of(size),
-            params=params,
+            params=fusion(max_candidates, max_instances, paper),
             labels=None if labels is None else find(labels),
         )
     table = new_table("image", "*instances", "*classes", "*ms", "")

@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from .console import ROWS, new_console, one_line, plain, progress_bar
+from .fusion import MaxCandidates, MaxInstances, Paper, fusion
+
+if TYPE_CHECKING:
+    from ..predict import Prediction
 
 EPILOG = """Examples:
 
@@ -47,7 +55,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="PNG, JPEG or video files; folders; quoted patterns; .txt lists with one path a line.",
+            help="PNG, JPEG or video files; folders; quoted patterns; .txt lists with a file or folder a line.",
         ),
     ],
     model: Annotated[
@@ -62,7 +70,12 @@ def predict(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=1, max=32768, help="Resize to this longer side in px first; results keep the image's size."),
+        typer.Option(
+            min=0,
+            max=32768,
+            help="Resize to this longer side in px first; by default the model's own (image_size), 0: the image's. "
+            "Results keep the image's size.",
+        ),
     ] = None,
     device: Annotated[Device, typer.Option(help="auto: a GPU if torch finds one.")] = Device.auto,
     half: Annotated[bool, typer.Option("--half", help="float16 on a GPU, bfloat16 on a CPU.")] = False,
@@ -70,11 +83,20 @@ def predict(
         bool,
         typer.Option("--compile", help="Through torch.compile: worth its minute for a video, or images of one size."),
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once, of those that have one size.")] = 1,
     heads: Annotated[
         bool, typer.Option("--heads", help="Also write the raw heads, which `deeperlab fuse` takes.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is finished.")] = False,
+    max_candidates: MaxCandidates = None,
+    max_instances: MaxInstances = None,
+    paper: Paper = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Do the sources again. Results of another model or other settings are removed first, all of them.",
+        ),
+    ] = False,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Try the machinery without training; the results mean nothing.")
     ] = False,
@@ -92,59 +114,84 @@ def predict(
     start = time.perf_counter()
     with one_line(ValueError, TypeError, OSError, ImportError, MemoryError):
         label_set = find(labels)
-        found = expand(sources, out)
+        found, faults = expand(sources, out)
         network, trained = _network(model, weights, len(label_set), random_weights)
         import torch
 
-        from .. import __version__
+        from .. import _maker
         from ..parser import Parser
-        from ..predict import Prediction, digest
+        from ..predict import Prediction
 
         where = device.value if device is not Device.auto else "cuda" if torch.cuda.is_available() else "cpu"
-        info: dict[str, Any] = {
-            "version": __version__,
-            "model": network.config,
-            "weights": digest(network),
-            "trained": trained,
-            "labels": label_set.name,
-        }
-        parser = Parser(network.fuse_bn(), label_set, size=size, half=half, device=where, compile=compiled, batch=batch)
-        info |= {"size": parser.size, "dtype": str(parser.dtype or torch.float32).removeprefix("torch.")}
+        params = fusion(max_candidates, max_instances, paper)
+        options: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
+        parser = Parser(network.fuse_bn(), label_set, size=size, params=params, **options)
+        info = _maker.info(network, parser, trained=trained)
         if not trained:
-            info["warning"] = UNTRAINED
-            console.print(f"warning: {UNTRAINED}")
-        prediction = Prediction(parser, found, out, info=info, heads=heads, overwrite=overwrite)
-        try:
-            with progress_bar(_Speed()) as progress:
-                task = progress.add_task("", total=prediction.total())
-                begin = time.perf_counter()
-                prediction.run(lambda: progress.advance(task))
-                seconds = time.perf_counter() - begin
-        except KeyboardInterrupt:
-            typer.echo(f"deeperlab: stopped after {prediction.written} images; the same command goes on", err=True)
-            raise typer.Exit(130) from None
-        except RuntimeError as fault:
-            if "memory" not in str(fault):
-                raise
-            raise MemoryError(f"out of memory; use a smaller --batch or --size: {fault}") from fault
-    for path, fault_text in prediction.faults[:ROWS]:
+            console.print(f"warning: {_maker.UNTRAINED}")
+        with Prediction(parser, found, out, info=info, heads=heads, overwrite=overwrite) as prediction:
+            if prediction.removed:
+                console.print(f"removed {prediction.removed} results of another model or other settings")
+            try:
+                with _terminable(), progress_bar(_Speed()) as progress:
+                    task = progress.add_task("", total=prediction.total())
+                    begin = time.perf_counter()
+                    prediction.run(lambda: progress.advance(task))
+                    seconds = time.perf_counter() - begin
+            except KeyboardInterrupt as stop:
+                again = "without --overwrite " if overwrite else ""
+                typer.echo(f"deeperlab: stopped after {_done(prediction)}; the same command {again}goes on", err=True)
+                raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+            except RuntimeError as fault:
+                if "memory" not in str(fault):
+                    raise
+                raise MemoryError(f"out of memory; use a smaller --batch or --size: {fault}") from fault
+    faults += prediction.faults
+    for path, fault_text in faults[:ROWS]:
         typer.echo(f"deeperlab: {plain(path)}: {plain(fault_text)}", err=True)
-    if len(prediction.faults) > ROWS:
-        typer.echo(f"deeperlab: {len(prediction.faults)} sources could not be read in all", err=True)
-    parts = [f"{prediction.written} images written"]
-    if prediction.written:
-        parts[0] += f", {prediction.written / seconds:.1f} a second on {where}"
+    if len(faults) > ROWS:
+        typer.echo(f"deeperlab: {len(faults)} sources were skipped in all", err=True)
+    parts = [f"{_done(prediction)} written"]
+    if number := prediction.images + prediction.frames:
+        parts[0] += f", {number / seconds:.1f} a second on {where}"
     if prediction.kept:
-        parts.append(f"{prediction.kept} sources were finished already")
-    if prediction.faults:
-        parts.append(f"{len(prediction.faults)} could not be read")
+        parts.append(f"{prediction.kept} finished already")
+    if faults:
+        parts.append(f"{len(faults)} skipped")
     console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
     console.print(f"results, and panoptic.json of all, in {out}", soft_wrap=True)
-    if prediction.faults:
+    if faults:
         raise typer.Exit(1)
 
 
-UNTRAINED = "random weights: the results mean nothing"
+def _done(prediction: Prediction) -> str:
+    """12 images, 86 frames of 2 videos."""
+    images, videos = _count(prediction.images, "image"), _count(prediction.videos, "video")
+    film = f"{_count(prediction.frames, 'frame')} of {videos}"
+    return f"{images}, {film}" if prediction.images and prediction.videos else film if prediction.videos else images
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a batch system sends it: to be obeyed as Ctrl-C is."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # no place for signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _network(name: str, weights: Path | None, classes: int, random_weights: bool) -> tuple[Any, bool]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,29 @@ from .coco import ImageId
 from .files import FormatError, replace, stays_inside
 
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
-OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids")
+OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original")
 MAX_BYTES = 2**34
 """Least size of what an NPZ claims to unpack to that is refused; a batch of full-resolution heads stays below."""
 
 
-def save(path: str | os.PathLike[str], heads: Heads) -> None:
+def save(
+    path: str | os.PathLike[str],
+    heads: Heads,
+    *,
+    size: tuple[int, int] | None = None,
+    original: tuple[int, int] | None = None,
+    image_ids: Sequence[ImageId] | None = None,
+) -> None:
     """Write heads (NumPy arrays) to an NPZ: the five heads, `stride`, `num_classes`, `keypoints` and `edges`.
 
     The file is whole or not there.
+
+    Args:
+        path: the file.
+        heads: of one image, or of a batch.
+        size: (H, W) px of the images as the network saw them: what `fuse` takes.
+        original: (H, W) px of the images themselves, for the maps.
+        image_ids: what the images are called, N of them.
 
     Raises:
         TypeError: tensors; use `.cpu().numpy()` (bfloat16 has no NumPy type: `.float()` first).
@@ -40,6 +55,8 @@ def save(path: str | os.PathLike[str], heads: Heads) -> None:
         arrays["num_classes"] = np.int64(heads.num_classes)
     arrays["keypoints"] = np.array(heads.graph.keypoints)
     arrays["edges"] = np.array(heads.graph.edges, np.int64).reshape(-1, 2)
+    given = {"size": size, "original": original, "image_ids": image_ids}
+    arrays |= {name: np.array(value) for name, value in given.items() if value is not None}
     replace(path, partial(_write, arrays))
 
 
@@ -107,6 +124,23 @@ def image_ids(path: str | os.PathLike[str], images: int) -> tuple[ImageId, ...]:
         if isinstance(name, str) and not stays_inside(name):
             raise FormatError(path, f"image_ids: expected names of files, got {name!r}")
     return tuple(ids.tolist())
+
+
+def sizes(path: str | os.PathLike[str]) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """`size` and `original` of an NPZ that `load` has read, each None where it says nothing.
+
+    Raises:
+        FormatError: other than two integers of at least 1.
+    """
+    found: list[tuple[int, int] | None] = []
+    with np.load(path, allow_pickle=False) as file:
+        for name in ("size", "original"):
+            sides = file[name] if name in file.files else None
+            if sides is not None and (sides.shape != (2,) or sides.dtype.kind not in "iu" or sides.min() < 1):
+                fault = f"{name}: expected height and width in px, got {sides.dtype} of shape {sides.shape}"
+                raise FormatError(path, fault)
+            found.append(None if sides is None else (int(sides[0]), int(sides[1])))
+    return found[0], found[1]
 
 
 def _write(arrays: dict[str, Any], file: Any) -> None:

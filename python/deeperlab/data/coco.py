@@ -55,13 +55,15 @@ class Category:
 
 @dataclass(frozen=True)
 class SegmentInfo:
-    """One entry of `segments_info`; `area` and `bbox` (x, y, width, height) come from `describe`, never from a file."""
+    """One entry of `segments_info`; `area` and `bbox` (x, y, width, height) come from `describe`, never from a file.
+    `score` is of an instance that was predicted; it is written, and ignored by `read`."""
 
     id: int
     category_id: int
     iscrowd: bool = False
     area: int | None = None
     bbox: tuple[int, int, int, int] | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)

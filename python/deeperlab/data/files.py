@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+"""Names of the files that `replace` fills; they are left behind only where a process is killed."""
 
 
 class FormatError(ValueError):

@@ -20,6 +20,7 @@ void in maps of class numbers (255).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -148,8 +149,19 @@ def preset(name: str) -> LabelSet:
 
 
 def find(name: str | os.PathLike[str]) -> LabelSet:
-    """A preset by its name, else a file: what a command line gives."""
-    return preset(os.fspath(name)) if os.fspath(name) in PRESETS else read(name)
+    """A preset by its name, else a file: what a command line gives.
+
+    Raises:
+        FileNotFoundError: neither a preset nor a file.
+        FormatError, OSError: as `read`.
+    """
+    if os.fspath(name) in PRESETS:
+        return preset(os.fspath(name))
+    try:
+        return read(name)
+    except FileNotFoundError as fault:
+        text = f"no such file of labels, and none of the presets {', '.join(PRESETS)}"
+        raise FileNotFoundError(errno.ENOENT, text, os.fspath(name)) from fault
 
 
 def read(path: str | os.PathLike[str]) -> LabelSet:

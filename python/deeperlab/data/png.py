@@ -7,6 +7,7 @@ The header is checked before Pillow decodes anything: no other format is ever tr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from .files import FormatError, open_file, replace
 
 MAX_ID = (1 << 24) - 1
+ORIENTATION = 0x0112
+"""EXIF's tag of how a camera was held."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # Pillow's names of PNG colour types
@@ -59,8 +62,15 @@ def read_map(
         return _decode(path, file, plugins["PNG"], mode)
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    """A photograph, uint8 [H, W, 3], from PNG or JPEG, with its pixels as they are stored: EXIF turns nothing.
+def read_image(
+    path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False
+) -> NDArray[np.uint8]:
+    """A photograph, uint8 [H, W, 3], from PNG or JPEG.
+
+    Args:
+        path: the file.
+        max_pixels: None is Pillow's limit, see `read_map`.
+        upright: turned as EXIF tells viewers to; else with its pixels as they are stored, which data sets label.
 
     Raises:
         FormatError: neither PNG nor JPEG, damaged, of 16 bits, or more than `max_pixels` (see `read_map`).
@@ -79,7 +89,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
             kind = "JPEG"
         else:
             raise FormatError(path, "neither PNG nor JPEG")
-        return _decode(path, file, plugins[kind], "", max_pixels)
+        return _decode(path, file, plugins[kind], "", max_pixels, upright)
 
 
 def read_ids(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[np.int32]:
@@ -136,14 +146,22 @@ def _plugins() -> dict[str, Callable[[IO[bytes]], Any]]:
 
 
 def _decode(
-    path: str | os.PathLike[str], file: IO[bytes], plugin: Any, mode: str, max_pixels: int | None = None
+    path: str | os.PathLike[str],
+    file: IO[bytes],
+    plugin: Any,
+    mode: str,
+    max_pixels: int | None = None,
+    upright: bool = False,
 ) -> NDArray[Any]:
     """Unpack; without a mode, check the size and convert to RGB."""
     try:
         with plugin(file) as image:
             if not mode:
                 check_pixels(path, image.width, image.height, max_pixels)
+                image.load()
+                turn = _turn(image) if upright else None
                 image = image if image.mode == "RGB" else image.convert("RGB")
+                image = image if turn is None else image.transpose(turn)
             elif image.mode != mode:
                 raise FormatError(path, f"expected mode {mode}, got {image.mode}")
             return np.array(image)
@@ -153,3 +171,22 @@ def _decode(
         raise FormatError(path, "too large for the memory") from fault
     except Exception as fault:  # Pillow has many kinds for a damaged file, warnings as errors among them
         raise FormatError(path, f"damaged {plugin.format}: {fault}") from fault
+
+
+def _turn(image: Any) -> Any:
+    """What `Image.transpose` needs to turn an image upright: as `ImageOps.exif_transpose`, which fails on EXIF that is
+    damaged elsewhere; EXIF that cannot be read says nothing."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    with contextlib.suppress(Exception):
+        return turns.get(image.getexif().get(ORIENTATION))
+    return None

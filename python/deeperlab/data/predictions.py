@@ -37,7 +37,13 @@ def entry(
         raise ValueError(f"labels: expected {classes} classes as the heads have, got {len(labels)} of {labels.name}")
     ids = range(1, classes + 1) if labels is None else labels.ids
     segments = tuple(
-        SegmentInfo(info["id"], info["category_id"], area=info["area"], bbox=tuple(info["bbox"]))
+        SegmentInfo(
+            info["id"],
+            info["category_id"],
+            area=info["area"],
+            bbox=tuple(info["bbox"]),
+            score=round(info["score"], 6) if "score" in info else None,
+        )
         for info in panoptic.to_coco(dict(enumerate(ids)))
     )
     return Annotation(image_id, file_name, segments), panoptic.numpy().to_ids()

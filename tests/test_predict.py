@@ -23,7 +23,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import deeperlab
-from deeperlab import Heads, _folder, _journal, _maker, _sources, _video, _whole, models, predict, targets
+from deeperlab import Heads, models, predict, targets
 from deeperlab.cli import app
 from deeperlab.data import archive, coco, labels, png, sample, scenes
 from deeperlab.data.files import FormatError
@@ -108,10 +108,10 @@ def video(path: Path, size: tuple[int, int] = (34, 50), frames: int = 7, times: 
     """Smooth pictures that move, as a codec likes them."""
     times = range(frames) if times is None else times
     ramp = np.linspace(0, 180, size[1])[None, :, None] + np.array([0, 30, 60]) + np.zeros((size[0], 1, 1))
-    with path.open("wb") as file, _video.Encoder(file, path) as encoder:
+    with path.open("wb") as file, predict.video.Encoder(file, path) as encoder:
         for i, pts in enumerate(times):
             pixels = (ramp + i).astype(np.uint8)
-            encoder.add(pixels, _video.Frame(pixels, pts, Fraction(1, 10)))
+            encoder.add(pixels, predict.video.Frame(pixels, pts, Fraction(1, 10)))
     return path
 
 
@@ -159,7 +159,7 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     info = json.loads((out / "panoptic.json").read_text())["info"]
     assert info["description"] == "deeperlab predict"
     assert info["model"] == {"name": "trained", "num_classes": 19}
-    assert info["weights"] == _maker.digest(Net("trained"))
+    assert info["weights"] == predict.maker.digest(Net("trained"))
     assert (info["trained"], info["size"], info["dtype"], info["labels"]) == (True, 40, "float32", "cityscapes")
     assert "warning" not in info
     folders = [
@@ -189,7 +189,7 @@ def test_half_heads_are_written_as_numpy_has_them(photos: Path, model: Path, tmp
 
 def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Path) -> None:
     def names(*sources: object, out: Path = tmp_path / "out") -> list[str]:
-        found, faults = _sources.expand([str(s) for s in sources], out)
+        found, faults = predict.sources.expand([str(s) for s in sources], out)
         assert faults == []
         return [source.name for source in found]
 
@@ -209,7 +209,7 @@ def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Pa
     listing.write_text("# three\n\nbelow\n b.png \n", encoding="utf-8-sig")
     assert names(listing) == ["aachen_1_2_leftImg8bit", "b"]
     (photos / "below" / "film.MP4").write_bytes(b"")
-    assert [source.video for source in _sources.expand([photos / "below"], tmp_path)[0]] == [False, True]
+    assert [source.video for source in predict.sources.expand([photos / "below"], tmp_path)[0]] == [False, True]
     assert names(photos / "below" / "film.MP4") == ["film"]
 
 
@@ -229,8 +229,8 @@ def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
     }
     for path, text in absent.items():
         with pytest.raises(FormatError, match=re.escape(f"{path}: {text}")):
-            _sources.expand([path], tmp_path)
-    found, faults = _sources.expand([*absent, photos / "absent.txt", photos / "b.png"], tmp_path)
+            predict.sources.expand([path], tmp_path)
+    found, faults = predict.sources.expand([*absent, photos / "absent.txt", photos / "b.png"], tmp_path)
     assert faults == [*absent.items(), (photos / "none.jpg", "no such file or directory")]
     assert [source.name for source in found] == ["a", "b"]
 
@@ -241,7 +241,7 @@ def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path
         (photos / name).write_bytes((photos / "b.png").read_bytes())
     for name in ("c.mp4", "c.mkv", "a.mp4"):
         (photos / name).write_bytes(b"")
-    found, faults = _sources.expand([photos, photos / "below"], tmp_path)
+    found, faults = predict.sources.expand([photos, photos / "below"], tmp_path)
     assert {source.name for source in found if source.video} == {"a"}
     assert {source.image_id for source in found if not source.video} == {"a", "b", "c", "c/a", 12, 139, "aachen_1_2"}
     pairs = [("a.png", "a.jpg"), ("c/000000000139.png", "000000000139.png"),
@@ -250,7 +250,7 @@ def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path
     told = {path: fault.partition("those of ")[2].removesuffix("; choose another --out") for path, fault in faults}
     assert told == {photos / one: str(photos / other) for one, other in pairs}
     first = video(tmp_path / "c.mp4")
-    _, faults = _sources.expand([first, photos / "c.mkv", photos], tmp_path)
+    _, faults = predict.sources.expand([first, photos / "c.mkv", photos], tmp_path)
     assert (photos / "c.mkv", f"its results would take the place of those of {first}; choose another --out") in faults
     assert (photos / "c/000012.png", faults[0][1]) in faults
     result = run(photos / "a.png", photos / "a.jpg", "--model", model, "--out", tmp_path / "out")
@@ -478,8 +478,8 @@ def test_overwriting_removes_the_results_of_other_settings_and_nothing_else(
     for interrupted in (False, True):
         assert run(photos, film, "--model", model, "--out", out, "--heads").exit_code == 0
         if interrupted:  # then the lines tell what there is
-            listed = _journal.Journal(
-                _folder.Folder(out, heads=True), json.loads((out / "panoptic.json").read_text())["info"]
+            listed = predict.journal.Journal(
+                predict.folder.Folder(out, heads=True), json.loads((out / "panoptic.json").read_text())["info"]
             )
             listed.close()
         mine = {"overlay/mine.png", "panoptic/film/mine.png", "panoptic/film/000099.png", "heads/mine.npz", "mine.txt"}
@@ -570,7 +570,7 @@ def test_frames_of_a_video_and_images_of_its_name_never_mix(photos: Path, model:
 
 def test_one_run_at_a_time_writes_to_a_folder(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with _folder.Folder(out, heads=False):
+    with predict.folder.Folder(out, heads=False):
         message = fault(photos, "--model", model, "--out", out)
         assert message == f"{out}: another deeperlab predict is writing there; wait for it, or choose another --out"
     assert list(out.iterdir()) == []
@@ -584,7 +584,7 @@ def test_a_folder_without_locks_is_written_to_as_well(
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(_folder.fcntl, "flock", none)
+    monkeypatch.setattr(predict.folder.fcntl, "flock", none)
     assert run(photos, "--model", model, "--out", tmp_path / "out").exit_code == 0
 
 
@@ -624,7 +624,7 @@ def test_sigterm_ends_it_as_ctrl_c_does(
 ) -> None:
     film, out, whole = video(tmp_path / "film.mp4"), tmp_path / "out", tmp_path / "whole"
     assert run(photos, film, "--model", model, "--out", whole).exit_code == 0
-    add, calls = _video.Encoder.add, []
+    add, calls = predict.video.Encoder.add, []
 
     def killed(self: Any, *rest: Any) -> None:
         calls.append(rest)
@@ -634,7 +634,7 @@ def test_sigterm_ends_it_as_ctrl_c_does(
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(_video.Encoder, "add", killed)
+        patch.setattr(predict.video.Encoder, "add", killed)
         result = run(photos, film, "--model", model, "--out", out)
     assert result.exit_code == 143
     assert result.stderr == "deeperlab: stopped after 4 images; the same command goes on\n"
@@ -654,7 +654,7 @@ def test_doing_again_can_be_interrupted(
     arguments = (photos, "--model", model, "--out", out)
     assert run(*arguments).exit_code == 0
     before = contents(out)
-    add, calls = _journal.Journal.add, []
+    add, calls = predict.journal.Journal.add, []
 
     def dies(self: Any, entry: Any) -> None:
         calls.extend([entry] if "image" in entry else [])
@@ -663,7 +663,7 @@ def test_doing_again_can_be_interrupted(
         add(self, entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_journal.Journal, "add", dies)
+        patch.setattr(predict.journal.Journal, "add", dies)
         result = run(*arguments, "--overwrite")
     assert result.exit_code == 130
     assert "stopped after 2 images; the same command without --overwrite goes on" in result.stderr
@@ -711,7 +711,7 @@ def test_an_interruption_leaves_nothing_half_written(
         patch.setattr(predict, "WORKERS", 1)
         patch.setattr(Image.Image, "save", dies)
         if moment == "entry":
-            patch.setattr(_journal.Journal, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(predict.journal.Journal, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         result = run(photos, "--model", model, "--out", out)
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
@@ -733,15 +733,15 @@ def test_lines_survive_a_second_interruption(photos: Path, model: Path, tmp_path
     assert run(photos, "--model", model, "--out", out).exit_code == 0
     before = contents(out)
     info = json.loads((out / "panoptic.json").read_text())["info"]
-    with _folder.Folder(out, heads=False) as folder:
+    with predict.folder.Folder(out, heads=False) as folder:
         for _ in range(3):
-            journal = _journal.Journal(folder, info)
+            journal = predict.journal.Journal(folder, info)
             assert (False, "a") in journal
             assert (False, "half") not in journal
             journal.close()
             with (out / ".panoptic.jsonl").open("ab") as file:
                 file.write(b'{"image": {"id": "half')
-            journal = _journal.Journal(folder, info)
+            journal = predict.journal.Journal(folder, info)
             journal.add({"gone": [False, "nothing"]})
             journal.close()
     assert run(photos, "--model", model, "--out", out).exit_code == 0
@@ -829,15 +829,15 @@ def test_help_teaches() -> None:
 def test_a_video_becomes_a_video(size: tuple[int, int], model: Path, tmp_path: Path, assert_same: Any) -> None:
     times = [3, 4, 5, 9, 10, 11, 15]  # that of the first does not count
     path, out = video(tmp_path / "film.mp4", size, times=times), tmp_path / "out"
-    frames = list(_video.frames(path))
+    frames = list(predict.video.frames(path))
     even = tuple(side + side % 2 for side in size)
     assert [frame.pixels.shape for frame in frames] == [(*even, 3)] * 7
     result = run(path, "--model", model, "--out", out, "--batch", 3)
     assert result.exit_code == 0, result.output
     assert "7 frames of 1 video written" in result.stdout
-    drawn = list(_video.frames(out / "overlay" / "film.mp4"))
+    drawn = list(predict.video.frames(out / "overlay" / "film.mp4"))
     assert [float(f.pts * f.time_base) for f in drawn] == pytest.approx([(t - 3) / 10 for t in times], abs=1e-3)
-    assert _video.count(out / "overlay" / "film.mp4") == 7
+    assert predict.video.count(out / "overlay" / "film.mp4") == 7
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert [a.image_id for a in data.annotations] == [f"film/{i:06d}" for i in range(7)]
     parser = Parser(Net("trained"), LABELS)
@@ -862,9 +862,9 @@ def test_the_same_pictures_give_the_same_video(tmp_path: Path) -> None:
     made, kept = set(), []
     for i in range(10):
         kept.append(np.full(100_000 * i + 1000, i, np.uint8))  # other memory for the codec
-        with (tmp_path / "film.mp4").open("wb") as file, _video.Encoder(file, tmp_path) as encoder:
+        with (tmp_path / "film.mp4").open("wb") as file, predict.video.Encoder(file, tmp_path) as encoder:
             for pts, pixels in enumerate(pictures):
-                encoder.add(pixels, _video.Frame(pixels, pts, Fraction(1, 10)))
+                encoder.add(pixels, predict.video.Frame(pixels, pts, Fraction(1, 10)))
         made.add((tmp_path / "film.mp4").read_bytes())
     assert len(made) == 1
 
@@ -873,7 +873,7 @@ def test_an_interrupted_video_begins_anew(
     photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, out = video(tmp_path / "film.mp4", frames=9), tmp_path / "out"
-    add, calls = _video.Encoder.add, []
+    add, calls = predict.video.Encoder.add, []
 
     def dies(self: Any, *rest: Any) -> None:
         calls.append(rest)
@@ -882,7 +882,7 @@ def test_an_interrupted_video_begins_anew(
         add(self, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_video.Encoder, "add", dies)
+        patch.setattr(predict.video.Encoder, "add", dies)
         assert run(photos / "a.png", path, "--model", model, "--out", out).exit_code == 130
     assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", ".panoptic.jsonl"}
     assert not (out / "panoptic" / "film").exists()
@@ -892,7 +892,7 @@ def test_an_interrupted_video_begins_anew(
     result = run(photos / "a.png", path, "--model", model, "--out", out)
     assert "9 frames of 1 video written" in result.stdout
     assert len(coco.read(out / "panoptic.json", out).annotations) == 10
-    assert _video.count(out / "overlay" / "film.mp4") == 9
+    assert predict.video.count(out / "overlay" / "film.mp4") == 9
 
 
 def test_broken_videos_are_told_and_skipped(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -917,7 +917,7 @@ def test_broken_videos_are_told_and_skipped(photos: Path, model: Path, tmp_path:
 def test_a_video_that_breaks_leaves_no_frames(
     finished: bool, photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film, out, frames = video(tmp_path / "film.mp4"), tmp_path / "out", _video.frames
+    film, out, frames = video(tmp_path / "film.mp4"), tmp_path / "out", predict.video.frames
     arguments = (photos / "a.png", film, "--model", model, "--out", out, "--heads")
 
     def breaks(path: Path) -> Iterator[Any]:
@@ -929,7 +929,7 @@ def test_a_video_that_breaks_leaves_no_frames(
     if finished:  # and edited since
         assert run(*arguments).exit_code == 0
         os.utime(film, ns=(1, 1))
-    monkeypatch.setattr(_video, "frames", breaks)
+    monkeypatch.setattr(predict.video, "frames", breaks)
     result = run(*arguments)
     assert result.exit_code == 1
     assert result.stderr == f"deeperlab: {film}: damaged video: half of it is noise\n"
@@ -943,7 +943,7 @@ def test_a_video_that_breaks_leaves_no_frames(
 def test_a_disk_that_is_full_within_a_video_ends_it(
     photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film, out, add, calls = video(tmp_path / "film.mp4"), tmp_path / "out", _journal.Journal.add, []
+    film, out, add, calls = video(tmp_path / "film.mp4"), tmp_path / "out", predict.journal.Journal.add, []
 
     def full(self: Any, entry: Any) -> None:
         calls.append(entry)
@@ -952,7 +952,7 @@ def test_a_disk_that_is_full_within_a_video_ends_it(
         add(self, entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_journal.Journal, "add", full)
+        patch.setattr(predict.journal.Journal, "add", full)
         assert "no space left on device" in fault(photos / "a.png", film, "--model", model, "--out", out)
     assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", ".panoptic.jsonl"}
     assert run(photos / "a.png", film, "--model", model, "--out", out).exit_code == 0
@@ -987,7 +987,7 @@ CONTAINERS = {"film.mkv": "libx264", "film.webm": "libvpx", "film.avi": "mpeg4",
 
 def contained(target: Any, codec: str, times: Any = range(75), **options: Any) -> Any:
     """Noise, 25 frames a second, in a container of any kind."""
-    av = _video.pyav()
+    av = predict.video.pyav()
     rng = np.random.default_rng(0)
     with av.open(target, "w", **options) as container:
         stream = container.add_stream(codec, rate=25)
@@ -1003,24 +1003,24 @@ def contained(target: Any, codec: str, times: Any = range(75), **options: Any) -
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_video_that_was_cut_short_is_told(name: str, tmp_path: Path) -> None:
     path = contained(tmp_path / name, CONTAINERS[name])
-    assert len(list(_video.frames(path))) == 75
+    assert len(list(predict.video.frames(path))) == 75
     data = path.read_bytes()
     for percent in (10, 25, 50, 75, 95):
         path.write_bytes(data[: len(data) * percent // 100])
         with pytest.raises(FormatError, match=r"damaged|no video|not a video"):
-            list(_video.frames(path))
+            list(predict.video.frames(path))
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))  # a download that was never finished
     with pytest.raises(
         FormatError, match=r"damaged|not a video" if name == "film.mp4" else r"ends after [01]\.. s, its "
     ):
-        list(_video.frames(path))
+        list(predict.video.frames(path))
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
 @pytest.mark.parametrize("times", [[0], [0, 1, 2, 3, 200], [0, 100, 101, 400], range(3), [0, 50, 51, 52, 53, 54]])
 def test_a_whole_video_is_never_told_to_be_cut(name: str, times: Any, tmp_path: Path) -> None:
     path = contained(tmp_path / name, CONTAINERS[name], times)
-    assert len(list(_video.frames(path))) >= len(times)  # AVI repeats frames to fill a gap
+    assert len(list(predict.video.frames(path))) >= len(times)  # AVI repeats frames to fill a gap
 
 
 @pytest.mark.parametrize(
@@ -1032,14 +1032,14 @@ def test_a_header_may_say_a_little_too_much(
 ) -> None:
     """A second, or two of the longest frames."""
     path = contained(tmp_path / "film.mkv", "libx264", times)
-    monkeypatch.setattr(_whole, "_stated", lambda _: Fraction(said))
+    monkeypatch.setattr(predict.whole, "_stated", lambda _: Fraction(said))
     if damaged:
         with pytest.raises(
             FormatError, match=rf"film\.mkv: damaged video: ends after [23]\.0 s, its header says {said} s"
         ):
-            list(_video.frames(path))
+            list(predict.video.frames(path))
     else:
-        assert len(list(_video.frames(path))) == len(times)
+        assert len(list(predict.video.frames(path))) == len(times)
 
 
 def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
@@ -1056,19 +1056,19 @@ def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
     pipe, path = Pipe(), tmp_path / "film.mkv"
     contained(pipe, "libx264", format="matroska")
     path.write_bytes(pipe.data)
-    assert len(list(_video.frames(path))) == 75
+    assert len(list(predict.video.frames(path))) == 75
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_video_is_turned_upright(degrees: int, model: Path, tmp_path: Path, assert_same: Any) -> None:
     path = video(tmp_path / "film.mp4", (34, 50))
-    stored = [frame.pixels for frame in _video.frames(path)]
+    stored = [frame.pixels for frame in predict.video.frames(path)]
     data = path.read_bytes()
     place = data.index(b"tkhd") + 4 + 40  # the matrix: a, b, u, c, d, v, x, y, w
     one, cos, sin = 1 << 16, *{90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
     matrix = struct.pack(">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
     path.write_bytes(data[:place] + matrix + data[place + 36 :])
-    frames = [frame.pixels for frame in _video.frames(path)]
+    frames = [frame.pixels for frame in predict.video.frames(path)]
     for frame, pixels in zip(frames, stored, strict=True):
         assert_same(frame, np.rot90(pixels, -degrees // 90))  # the matrix turns clockwise
     out = tmp_path / "out"
@@ -1076,13 +1076,13 @@ def test_a_video_is_turned_upright(degrees: int, model: Path, tmp_path: Path, as
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert_same(data.ids(data.annotations[2]), Parser(Net("trained"), LABELS)(frames[2]).numpy().to_ids())
     size = (50, 34) if degrees != 180 else (34, 50)
-    assert {frame.pixels.shape[:2] for frame in _video.frames(out / "overlay" / "film.mp4")} == {size}
+    assert {frame.pixels.shape[:2] for frame in predict.video.frames(out / "overlay" / "film.mp4")} == {size}
 
 
 def test_a_video_is_read_frame_by_frame(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = video(tmp_path / "film.mp4", frames=40)
     ahead, most = 0, 0
-    frames, add = _video.frames, _video.Encoder.add
+    frames, add = predict.video.frames, predict.video.Encoder.add
 
     def counted(path: Path) -> Iterator[Any]:
         nonlocal ahead, most
@@ -1095,8 +1095,8 @@ def test_a_video_is_read_frame_by_frame(model: Path, tmp_path: Path, monkeypatch
         ahead -= 1
         add(self, *rest)
 
-    monkeypatch.setattr(_video, "frames", counted)
-    monkeypatch.setattr(_video.Encoder, "add", encoded)
+    monkeypatch.setattr(predict.video, "frames", counted)
+    monkeypatch.setattr(predict.video.Encoder, "add", encoded)
     assert run(path, "--model", model, "--out", tmp_path / "out", "--batch", 2).exit_code == 0
     assert ahead == 0
     assert most <= 2 * predict.WORKERS + 1 + 2
@@ -1108,7 +1108,7 @@ def test_videos_without_pyav_are_refused(model: Path, tmp_path: Path, monkeypatc
     message = fault(tmp_path / "film.mp4", "--model", model, "--out", tmp_path / "out")
     assert message == "videos need PyAV: pip install 'deeperlab[video]'"
     with pytest.raises(ImportError, match="PyAV"):
-        list(_video.frames(tmp_path / "film.mp4"))
+        list(predict.video.frames(tmp_path / "film.mp4"))
 
 
 def test_a_pipe_is_no_video(tmp_path: Path) -> None:
@@ -1116,15 +1116,15 @@ def test_a_pipe_is_no_video(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "film.mp4")
     with pytest.raises(FormatError, match="not a regular file"):
-        _video.count(tmp_path / "film.mp4")
+        predict.video.count(tmp_path / "film.mp4")
 
 
 def test_the_digest_tells_weights_apart() -> None:
-    first = _maker.digest(Net())
-    assert first == _maker.digest(Net())
-    assert first == _maker.digest(Net().to(memory_format=torch.channels_last))
+    first = predict.maker.digest(Net())
+    assert first == predict.maker.digest(Net())
+    assert first == predict.maker.digest(Net().to(memory_format=torch.channels_last))
     changed = Net()
     with torch.no_grad():
         changed.weight[0, 0] += 1e-6
-    assert first != _maker.digest(changed)
-    assert first != _maker.digest(Net().half())
+    assert first != predict.maker.digest(changed)
+    assert first != predict.maker.digest(Net().half())

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from deeperlab import _video, models
+from deeperlab import models, predict
 from deeperlab.cli import app
 from deeperlab.data import coco, labels, png
 from deeperlab.parser import Parser
@@ -47,10 +47,10 @@ def photos(tmp_path: Path) -> Path:
     for name, size in (("day/street.png", (60, 90)), ("night/street.jpg", (97, 71))):
         (folder / name).parent.mkdir(parents=True)
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / name)
-    with (folder / "day" / "drive.mp4").open("wb") as file, _video.Encoder(file, folder) as encoder:
+    with (folder / "day" / "drive.mp4").open("wb") as file, predict.video.Encoder(file, folder) as encoder:
         for i in range(4):
             pixels = np.full((48, 64, 3), (40 * i, 90, 200 - 40 * i), np.uint8)
-            encoder.add(pixels, _video.Frame(pixels, i, Fraction(1, 10)))
+            encoder.add(pixels, predict.video.Frame(pixels, i, Fraction(1, 10)))
     return folder
 
 
@@ -79,7 +79,7 @@ def test_what_a_trained_network_sees_is_written(
     }
     batch = 3 if "--batch" in options else 1
     parser = Parser(models.DeeperLab.from_pretrained(folder).fuse_bn(), LABELS, size=size, batch=batch)
-    shown = {f"day/drive/{i:06d}": f.pixels for i, f in enumerate(_video.frames(photos / "day" / "drive.mp4"))}
+    shown = {f"day/drive/{i:06d}": f.pixels for i, f in enumerate(predict.video.frames(photos / "day" / "drive.mp4"))}
     shown |= {path.split(".")[0]: png.read_image(photos / path) for path in ("day/street.png", "night/street.jpg")}
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert [a.image_id for a in data.annotations] == names + frames
@@ -91,7 +91,7 @@ def test_what_a_trained_network_sees_is_written(
     assert len({segment.category_id for a in data.annotations for segment in a.segments}) > 1
     for name in names:
         assert png.read_image(out / "overlay" / f"{name}.png").shape == shown[name].shape
-    film = [frame.pixels.shape for frame in _video.frames(out / "overlay" / "day" / "drive.mp4")]
+    film = [frame.pixels.shape for frame in predict.video.frames(out / "overlay" / "day" / "drive.mp4")]
     assert film == [(48, 64, 3)] * 4
     info = json.loads((out / "panoptic.json").read_text())["info"]
     assert (info["trained"], info["size"]) == (True, size or None)

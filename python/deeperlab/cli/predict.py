@@ -107,8 +107,8 @@ def predict(
     of a video), with --heads heads/NAME.npz, and panoptic.json. Every file is whole or not there: run an interrupted
     command again and it goes on where it was. What cannot be read is named and skipped, and the exit code is 1.
     """
-    from .._sources import expand
     from ..data.labels import find
+    from ..predict.sources import expand
 
     console = new_console()
     start = time.perf_counter()
@@ -118,17 +118,16 @@ def predict(
         network, trained = _network(model, weights, len(label_set), random_weights)
         import torch
 
-        from .. import _maker
         from ..parser import Parser
-        from ..predict import Prediction
+        from ..predict import Prediction, maker
 
         where = device.value if device is not Device.auto else "cuda" if torch.cuda.is_available() else "cpu"
         params = fusion(max_candidates, max_instances, paper)
         options: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
         parser = Parser(network.fuse_bn(), label_set, size=size, params=params, **options)
-        info = _maker.info(network, parser, trained=trained)
+        info = maker.info(network, parser, trained=trained)
         if not trained:
-            console.print(f"warning: {_maker.UNTRAINED}")
+            console.print(f"warning: {maker.UNTRAINED}")
         with Prediction(parser, found, out, info=info, heads=heads, overwrite=overwrite) as prediction:
             if prediction.removed:
                 console.print(f"removed {prediction.removed} results of another model or other settings")

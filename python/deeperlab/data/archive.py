@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..heads import STAR, Graph, Heads
+from ..heads import NAMES, STAR, Graph, Heads
 from .coco import ImageId
 from .files import FormatError, replace, stays_inside
 
-HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original")
 MAX_BYTES = 2**34
 """Least size of what an NPZ claims to unpack to that is refused; a batch of full-resolution heads stays below."""
@@ -46,7 +45,7 @@ def save(
         TypeError: tensors; use `.cpu().numpy()` (bfloat16 has no NumPy type: `.float()` first).
         OSError: the file cannot be written.
     """
-    arrays: dict[str, Any] = {name: getattr(heads, name) for name in HEADS}
+    arrays: dict[str, Any] = {name: getattr(heads, name) for name in NAMES}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}; use .cpu().numpy()")
@@ -79,10 +78,10 @@ def load(path: str | os.PathLike[str]) -> Heads:
             raise FormatError(path, f"unpacks to {claimed} bytes, more than {MAX_BYTES}")
         with np.load(path, allow_pickle=False) as file:
             names = set(file.files)
-            if missing := [name for name in HEADS if name not in names]:
-                raise FormatError(path, f"expected the arrays {', '.join(HEADS)}; missing {', '.join(missing)}")
-            if unknown := sorted(names - {*HEADS, *OPTIONAL}):
-                raise FormatError(path, f"unknown arrays {', '.join(unknown)}; known are {', '.join(HEADS + OPTIONAL)}")
+            if missing := [name for name in NAMES if name not in names]:
+                raise FormatError(path, f"expected the arrays {', '.join(NAMES)}; missing {', '.join(missing)}")
+            if unknown := sorted(names - {*NAMES, *OPTIONAL}):
+                raise FormatError(path, f"unknown arrays {', '.join(unknown)}; known are {', '.join(NAMES + OPTIONAL)}")
             arrays = {name: file[name] for name in names}
     except (
         zipfile.BadZipFile,
@@ -98,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> Heads:
             raise
         raise FormatError(path, f"damaged: {fault}") from fault
     try:
-        heads: dict[str, Any] = {name: arrays[name] for name in HEADS}
+        heads: dict[str, Any] = {name: arrays[name] for name in NAMES}
         return Heads(
             **heads,
             stride=_integer(arrays.get("stride", np.int64(4)), "stride"),

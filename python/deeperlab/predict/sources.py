@@ -11,8 +11,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from .data.coco import ImageId
-from .data.files import FormatError, stays_inside
+from ..data.coco import ImageId
+from ..data.files import FormatError, stays_inside
 
 IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _item, _video
-from ._folder import Folder
-from ._item import Item, Saved
-from ._journal import Journal
-from ._sources import Fault, Source, reason
-from ._threads import in_order
-from .data.files import FormatError, replace
-from .parser import Parser
+from .._threads import in_order
+from ..data.files import FormatError, replace
+from ..parser import Parser
+from .folder import Folder
+from .item import NAMES, Item, Saved, frames_of, read, reading, save
+from .journal import Journal
+from .sources import Fault, Source, reason
+from .video import Encoder, count, pyav
 
 WORKERS = 2
 """Threads that read, and as many that write, beside the network."""
@@ -38,9 +38,9 @@ class Prediction:
 
     Args:
         parser: the network.
-        sources: with distinct keys, see `_sources.expand`.
+        sources: with distinct keys, see `sources.expand`.
         out: the folder, made if absent.
-        info: of the JSON; tells the model and its settings, see `_maker.info`.
+        info: of the JSON; tells the model and its settings, see `maker.info`.
         heads: also write raw heads.
         overwrite: do the sources again. Results of another model or other settings are removed, all of them.
 
@@ -74,7 +74,7 @@ class Prediction:
 
     def __enter__(self) -> Prediction:
         if any(source.video for source in self._sources):
-            _video.pyav()
+            pyav()
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._folder)
             if not self._folder.marked:
@@ -94,7 +94,7 @@ class Prediction:
         frames = 0
         for source in self._todo:
             with contextlib.suppress(OSError, FormatError):  # told when it is its turn
-                frames += _video.count(source.path) if source.video else 1
+                frames += count(source.path) if source.video else 1
         return frames
 
     def run(self, progress: Callable[[], None] = lambda: None) -> None:
@@ -143,11 +143,11 @@ class Prediction:
 
     def _images(self, sources: Iterable[Source], progress: Callable[[], None]) -> Iterator[Item]:
         """Read ahead by threads; the broken ones are noted."""
-        for read in in_order(_item.read, sources, WORKERS):
-            if isinstance(read, Item):
-                yield read
+        for found in in_order(read, sources, WORKERS):
+            if isinstance(found, Item):
+                yield found
             else:
-                self.faults.append(read)
+                self.faults.append(found)
                 progress()
 
     def _video(self, source: Source, progress: Callable[[], None]) -> None:
@@ -158,8 +158,8 @@ class Prediction:
         def encode(file: Any) -> None:
             nonlocal frames, size
             with (
-                _video.Encoder(file, target) as encoder,
-                contextlib.closing(self._results(_item.frames(source))) as results,
+                Encoder(file, target) as encoder,
+                contextlib.closing(self._results(frames_of(source))) as results,
             ):
                 for result in results:
                     if not isinstance(result, Saved):
@@ -172,14 +172,14 @@ class Prediction:
                     progress()
 
         try:
-            with _item.reading(source):
+            with reading(source):
                 identity = source.identity()
             self._journal.drop(source.key)  # what a run that was killed has left
             target.parent.mkdir(parents=True, exist_ok=True)
             replace(target, encode)
         except (FormatError, OSError) as fault:
             self._give_up(source)
-            if isinstance(fault, OSError) and fault.errno not in _item.NAMES:
+            if isinstance(fault, OSError) and fault.errno not in NAMES:
                 raise
             self.faults.append((source.path, reason(source.path, fault)))
         except BaseException:
@@ -204,4 +204,4 @@ class Prediction:
                 yield item.pixels
 
         parsed = ((waiting.popleft(), parsed) for parsed in self._parser.stream(pixels()))
-        yield from in_order(partial(_item.save, self._folder, self._parser.labels), parsed, WORKERS)
+        yield from in_order(partial(save, self._folder, self._parser.labels), parsed, WORKERS)

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from ._folder import LINES, LISTING, MARK, Folder
-from ._maker import difference
-from ._sources import Key, Source, frame_of
-from .data.coco import Category, ImageId
-from .data.files import FormatError, open_file, replace
+from ..data.coco import Category, ImageId
+from ..data.files import FormatError, open_file, replace
+from .folder import LINES, LISTING, MARK, Folder
+from .maker import difference
+from .sources import Key, Source, frame_of
 
 
 class Journal:

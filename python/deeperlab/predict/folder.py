@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ._sources import FRAME, HEADS, IDS, OVERLAY, RESULTS, Source
-from .data.files import TEMPORARY, inside
+from ..data.files import TEMPORARY, inside
+from .sources import FRAME, HEADS, IDS, OVERLAY, RESULTS, Source
 
 LISTING, LINES = "panoptic.json", ".panoptic.jsonl"
 MARK = "deeperlab predict"

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ._folder import MARK
-from .data.labels import LabelSet
-from .params import FuseParams
+from ..data.labels import LabelSet
+from ..params import FuseParams
+from .folder import MARK
 
 if TYPE_CHECKING:
-    from .parser import Parser
+    from ..parser import Parser
 
 UNTRAINED = "random weights: the results mean nothing"
 
@@ -27,7 +27,7 @@ def info(model: Any, parser: Parser, *, trained: bool) -> dict[str, Any]:
         parser: what parses with it.
         trained: whether its weights are.
     """
-    from . import __version__
+    from .. import __version__
 
     made: dict[str, Any] = {
         "description": MARK,

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _video
-from ._folder import Folder
-from ._sources import HEADS, IDS, OVERLAY, Fault, Source, reason
-from .data import archive, predictions
-from .data.coco import ImageId
-from .data.files import FormatError
-from .data.labels import LabelSet
-from .data.png import read_image, write_ids, write_rgb
-from .heads import Heads
-from .parser import Parsed
+from ..data import archive, predictions
+from ..data.coco import ImageId
+from ..data.files import FormatError
+from ..data.labels import LabelSet
+from ..data.png import read_image, write_ids, write_rgb
+from ..heads import Heads
+from ..parser import Parsed
+from . import video
+from .folder import Folder
+from .sources import HEADS, IDS, OVERLAY, Fault, Source, reason
 
 NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 """Errors that are of one result's name, not of the disk."""
@@ -35,7 +35,7 @@ class Item:
     name: str
     pixels: NDArray[np.uint8]
     identity: dict[str, Any] | None = None
-    frame: _video.Frame | None = None
+    frame: video.Frame | None = None
 
     @property
     def image_id(self) -> ImageId:
@@ -61,14 +61,14 @@ def read(source: Source) -> Item | Fault:
         return source.path, reason(source.path, fault)
 
 
-def frames(source: Source) -> Iterator[Item]:
+def frames_of(source: Source) -> Iterator[Item]:
     """The frames of a video, upright.
 
     Raises:
         FormatError: it cannot be read.
     """
     with reading(source):
-        for i, frame in enumerate(_video.frames(source.path)):
+        for i, frame in enumerate(video.frames(source.path)):
             yield Item(source, f"{source.name}/{i:06d}", frame.pixels, frame=frame)
 
 
@@ -87,7 +87,7 @@ def save(folder: Folder, labels: LabelSet, parsed: tuple[Item, Parsed]) -> Saved
     Raises:
         OSError: of the disk.
     """
-    from .visualize import overlay
+    from ..visualize import overlay
 
     item, result = parsed
     panoptic = result.panoptic.numpy()

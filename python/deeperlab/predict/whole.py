@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from .data.files import FormatError
+from ..data.files import FormatError
 
 TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 SLACK = 1

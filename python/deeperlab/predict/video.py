@@ -15,9 +15,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._whole import Clock, require_whole
-from .data.files import FormatError, open_file
-from .data.png import check_pixels
+from ..data.files import FormatError, open_file
+from ..data.png import check_pixels
+from .whole import Clock, require_whole
 
 CODEC, QUALITY = "libx264", {"crf": "20", "mbtree": "0"}
 """Without macroblock trees: with them, x264 does not give the same bytes for the same pictures twice."""

@@ -5,8 +5,8 @@
 
 A row is a process of its own: a network with random weights and folded batch norms on one image; the fusion of a drawn
 scene's heads of that size, for a network without training gives heads like no network's; and both in a `Parser`, end to
-end, from the bytes of an image to a map whose answer is checked. Large networks on a CPU run once, after a small image
-that warms them up.
+end, from the bytes of an image to a map. There the drawn heads take the place of the network's, so that the map, which
+is checked, is that of the scene. Large networks on a CPU run once, after a small image that warms them up.
 """
 
 from __future__ import annotations

@@ -299,6 +299,22 @@ def test_a_listing_of_somebody_else_is_not_overwritten(saved: Path, tmp_path: Pa
     assert (tmp_path / "panoptic.json").read_text() == "{}"
 
 
+@pytest.mark.parametrize("theirs", ["day/street.png", "panoptic.npz"])
+def test_files_of_somebody_else_are_not_overwritten(theirs: str, tmp_path: Path, make_heads: Any) -> None:
+    heads = make_heads(seed=3)
+    np.savez(tmp_path / "heads.npz", **arrays(heads), image_ids=np.array(["day/street"]))
+    photo = tmp_path / "out" / theirs
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"a photograph")
+    result = run("fuse", tmp_path / "heads.npz", "--things", "0", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert f"{theirs}: is there already and not of deeperlab fuse; choose another --out" in result.stderr
+    assert photo.read_bytes() == b"a photograph"
+    photo.unlink()
+    for _ in range(2):  # its own it may
+        assert run("fuse", tmp_path / "heads.npz", "--things", "0", "--out", tmp_path / "out").exit_code == 0
+
+
 def test_things_or_labels_are_needed(saved: Path, tmp_path: Path) -> None:
     result = run("fuse", saved, "--out", tmp_path / "out")
     assert result.exit_code == 2

@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 import deeperlab
 from deeperlab import Heads, models
@@ -25,6 +26,7 @@ from deeperlab.heads import NAMES
 from deeperlab.models import layers
 from deeperlab.models.context import ASPP
 from deeperlab.models.mobilenet_v2 import MobileNetV2
+from deeperlab.models.network import Logits
 from deeperlab.models.xception import Xception
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -569,6 +571,19 @@ def test_a_compiled_network_gives_the_same(backend: str) -> None:
         heads = torch.compile(model, backend=backend, fullgraph=True)(images)
     assert isinstance(heads, Heads)
     assert_same({name: getattr(heads, name) for name in NAMES}, outputs(model, images), ROUNDED)
+
+
+def test_logits_lie_channel_by_channel_and_compile_for_any_number_of_images() -> None:
+    torch._dynamo.reset()
+    layer, compiled = Logits(8, 5).double(), CompileCounter()
+    layer.compile(backend=compiled)
+    for n in range(1, 12):
+        x = torch.randn(n, 8, 7, 9, dtype=torch.float64).to(memory_format=torch.channels_last)
+        y = layer(x)
+        assert y.is_contiguous()
+        torch.testing.assert_close(y, torch.nn.functional.conv2d(x, layer.weight, layer.bias), rtol=0, atol=1e-12)
+    assert compiled.frame_count <= 3
+    assert layer(torch.zeros(0, 8, 7, 9, dtype=torch.float64)).shape == (0, 5, 7, 9)
 
 
 def test_what_is_exported_gives_the_heads_in_their_order() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -272,6 +273,14 @@ def test_a_photograph_is_turned_upright(assert_same: Any, tmp_path: Path) -> Non
     with Image.open(tmp_path / "a.png") as turned:
         assert turned.size == (30, 45)
         assert_same(Parser(Net(), LABELS)(turned), Parser(Net(), LABELS)(upright))
+
+
+def test_exif_that_is_damaged_elsewhere_still_tells_how_a_camera_was_held(tmp_path: Path) -> None:
+    offset, held = struct.pack("<HHI4s", 0x0111, 2, 4, b"abc"), struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + offset + held + bytes(4)  # an offset that is a text
+    Image.fromarray(photo(20, 30)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert Parser(Net(), LABELS)(image).size == (30, 20)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])

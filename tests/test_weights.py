@@ -358,6 +358,23 @@ def test_random_weights_stay_random_by_being_saved(tmp_path: Path) -> None:
     assert not saved_and_loaded(model, tmp_path).has_trained_weights
 
 
+def test_a_model_made_without_memory_is_what_it_is_given(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = small()
+    model.to_empty(device="cpu")
+    model.load_state_dict(randomised(small()).state_dict())
+    assert model.has_trained_weights
+    assert saved_and_loaded(model, tmp_path).has_trained_weights
+
+
+def test_weights_of_8_bits_are_read(tmp_path: Path) -> None:
+    source, model = randomised(small()).state_dict(), small()
+    bytes_ = {n: t.to(torch.float8_e4m3fn) if t.is_floating_point() else t for n, t in source.items()}
+    save_file(bytes_, tmp_path / "a.safetensors")
+    load_weights(model, tmp_path / "a.safetensors")
+    assert_equal(copy_of(model), {n: t.to(source[n].dtype) for n, t in bytes_.items()})
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_step_of_training_makes_weights_trained(frozen: bool, tmp_path: Path) -> None:
     """With frozen norms too."""
@@ -406,6 +423,8 @@ def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
     assert DeeperLab.from_pretrained(folder, eps=1e-3).config == model.config | {"eps": 1e-3}
     with pytest.raises(FormatError, match="does not fit"):
         DeeperLab.from_pretrained(folder, num_classes=4)
+    with pytest.raises(TypeError, match="from_pretrained: expected arguments of DeeperLab, got colour"):
+        DeeperLab.from_pretrained(folder, colour=1)
     images = torch.randn(1, 3, 33, 49, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         for a, b in zip(again.raw(images), model.raw(images), strict=True):
@@ -509,6 +528,13 @@ def test_a_class_of_ones_own_is_made_again(tmp_path: Path) -> None:
     class Mine(DeeperLab):
         pass
 
+    class Sub(DeeperLab):
+        def __init__(self, num_classes: int, *, extra: int = 3, **options: Any) -> None:
+            super().__init__(num_classes, **options)
+            self.extra = extra
+
+    with pytest.raises(ValueError, match="config: expected all arguments of Sub, got none for extra"):
+        Sub(3, backbone="mobilenet_v2", extra=4, **SMALL).save_pretrained(tmp_path)
     model = Mine(3, backbone="mobilenet_v2", **SMALL)  # type: ignore[arg-type]
     model.save_pretrained(tmp_path)
     again = Mine.from_pretrained(tmp_path)

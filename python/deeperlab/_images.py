@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .data.png import turn_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,11 +32,11 @@ def pixels_of(image: Any, name: str) -> torch.Tensor:
 
 def _of_pillow(image: Any, name: str) -> Any:
     """Upright, RGB."""
-    from PIL import ImageOps
-
     if image.mode[0] in "IF":  # converted, they would be clipped to 255
         raise TypeError(f"{name}: expected a Pillow image of 8 bits a channel, got mode {image.mode}")
     try:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        turn = turn_of(image)
+        image = image.convert("RGB")
+        return np.array(image if turn is None else image.transpose(turn))
     except OSError as fault:
         raise ValueError(f"{name}: expected a Pillow image that can be read, got: {fault}") from fault

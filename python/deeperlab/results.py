@@ -62,16 +62,16 @@ def fuse_file(
     Raises:
         FormatError, ValueError, TypeError: heads or an argument that do not fit, or more pixels than Pillow would read
             (`PIL.Image.MAX_IMAGE_PIXELS`); nothing is written then.
-        FileExistsError: the heads themselves, or a listing of somebody else's, would be overwritten.
+        FileExistsError: the heads themselves, or files that no earlier run has written, would be overwritten.
         OSError: a file cannot be read or written.
         ImportError: the maps have another size than the fusion, and there is no torch.
     """
     if (out / ARRAYS).resolve() == path.resolve():
         raise FileExistsError(errno.EEXIST, "are the heads themselves; choose another --out", str(path))
-    check_ours(out, (LISTING,), LISTING, MARK)
     heads = archive.load(path)
     images = heads.heatmap.shape[0] if heads.batched else 1
     names = archive.image_ids(path, images)
+    check_ours(out, (LISTING, ARRAYS, *map(_png, names)), LISTING, MARK)
     if labels is not None and len(labels) != heads.classes:
         raise ValueError(
             f"labels: expected {heads.classes} classes as the heads have, got {len(labels)} of {labels.name}"
@@ -131,7 +131,7 @@ def _fuse_all(
         seconds = time.perf_counter() - start
         if original != size:
             panoptic = resized(panoptic.to("cpu"), original).numpy()
-        name = f"{image_id}.png" if isinstance(image_id, str) else f"{image_id:012d}.png"
+        name = _png(image_id)
         present = {segment.category for segment in panoptic.segments}
         results.append(ImageResult(name, int(panoptic.count), len(present), 1000 * seconds, bool(panoptic.truncated)))
         panoptics.append(panoptic)
@@ -141,6 +141,11 @@ def _fuse_all(
     replace(out / ARRAYS, partial(_write_arrays, panoptics, heads.batched))
     coco.write(out / LISTING, out, entries, categories, info={"description": MARK})
     return results
+
+
+def _png(image_id: coco.ImageId) -> str:
+    """Below the folder; numbers as COCO has them."""
+    return f"{image_id}.png" if isinstance(image_id, str) else f"{image_id:012d}.png"
 
 
 def _write_arrays(panoptics: Sequence[Panoptic], batched: bool, file: Any) -> None:

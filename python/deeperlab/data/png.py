@@ -159,7 +159,7 @@ def _decode(
             if not mode:
                 check_pixels(path, image.width, image.height, max_pixels)
                 image.load()
-                turn = _turn(image) if upright else None
+                turn = turn_of(image) if upright else None
                 image = image if image.mode == "RGB" else image.convert("RGB")
                 image = image if turn is None else image.transpose(turn)
             elif image.mode != mode:
@@ -173,7 +173,7 @@ def _decode(
         raise FormatError(path, f"damaged {plugin.format}: {fault}") from fault
 
 
-def _turn(image: Any) -> Any:
+def turn_of(image: Any) -> Any:
     """What `Image.transpose` needs to turn an image upright: as `ImageOps.exif_transpose`, which fails on EXIF that is
     damaged elsewhere; EXIF that cannot be read says nothing."""
     from PIL.Image import Transpose

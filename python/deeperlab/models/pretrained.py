@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import re
@@ -83,7 +84,7 @@ class Pretrained(
     """
 
     config: dict[str, Any]
-    """The arguments that make this network."""
+    """The arguments that make this network; a subclass with arguments of its own adds them."""
     heads: nn.ModuleDict
     """The last layer of each, with weight and bias, tells whether somebody has trained it."""
     _untrained: list[Tensor] | None
@@ -97,7 +98,8 @@ class Pretrained(
         """
         if self._untrained is None:
             return True
-        return any(not torch.equal(was.to(now), now) for was, now in zip(self._untrained, self._last(), strict=True))
+        pairs = zip(self._untrained, self._last(), strict=True)
+        return any(was.is_meta or not torch.equal(was.to(now), now) for was, now in pairs)
 
     def mark_untrained(self, untrained: bool = True) -> None:
         """What the heads are now, nobody has trained; or somebody has."""
@@ -137,6 +139,10 @@ class Pretrained(
         """
         if config not in (None, self.config):
             raise ValueError("config: expected None, or that of the network")
+        if lost := inspect.signature(type(self)).parameters.keys() - self.config.keys():
+            raise ValueError(
+                f"config: expected all arguments of {type(self).__name__}, got none for {some(sorted(lost))}"
+            )
         save_file = safetensors_torch().save_file
         card = str(self.generate_model_card(**model_card_kwargs or {}))
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
@@ -156,7 +162,7 @@ class Pretrained(
 
         replace(folder / WEIGHTS, write)
         if not (folder / CARD).exists():
-            replace(folder / CARD, lambda file: file.write(card.encode()))
+            replace(folder / CARD, lambda file: file.write(f"{card}\n".encode()))
         if not push_to_hub:
             return None
         return str(self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs))
@@ -187,11 +193,14 @@ class Pretrained(
 
         Raises:
             FormatError: config.json has an unknown key or a wrong value, or the weights are damaged or do not fit.
+            TypeError: an argument that the network does not have.
             FileNotFoundError: neither a folder nor on the hub, or a file is missing in it.
             OSError: a file cannot be read.
             ImportError: safetensors or huggingface_hub is needed and not installed.
         """
         safetensors_torch()
+        if unknown := model_kwargs.keys() - inspect.signature(cls).parameters.keys():
+            raise TypeError(f"from_pretrained: expected arguments of {cls.__name__}, got {some(sorted(unknown))}")
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             options = {"force_download": force_download, "token": token, "cache_dir": cache_dir}

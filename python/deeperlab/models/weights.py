@@ -141,7 +141,9 @@ def fit(
         for name, tensor in fitted.items()
         if _form(tensor) != _form(wanted[name])
     ]
-    misfits += [f"{name} with NaN or infinity" for name, tensor in fitted.items() if not torch.isfinite(tensor).all()]
+    misfits += [
+        f"{name} with NaN or infinity" for name, tensor in fitted.items() if not torch.isfinite(_known(tensor)).all()
+    ]
     missing = [f"{name} {_form(like)}" for name, like in wanted.items() if name not in found and name not in counts]
     unexpected = [f"{name} {_form(tensor)}" for name, tensor in found.items() if name not in wanted]
     if missing or unexpected or misfits:
@@ -155,6 +157,11 @@ def _widened(kernels: Tensor, like: Tensor) -> Tensor:
         return kernels
     up, left = ((b - a) // 2 for a, b in zip(kernels.shape[2:], like.shape[2:], strict=True))
     return kernels if min(up, left) < 0 else F.pad(kernels, (left, left, up, up))
+
+
+def _known(tensor: Tensor) -> Tensor:
+    """In a dtype that all functions know, which those of 8 bits are not."""
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
 
 
 def _form(tensor: Tensor) -> str:

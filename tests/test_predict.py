@@ -104,14 +104,16 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "trained"
 
 
-def video(path: Path, size: tuple[int, int] = (34, 50), frames: int = 7, times: Any = None) -> Path:
+def video(
+    path: Path, size: tuple[int, int] = (34, 50), frames: int = 7, times: Any = None, aspect: Any = Fraction(1)
+) -> Path:
     """Smooth pictures that move, as a codec likes them."""
     times = range(frames) if times is None else times
     ramp = np.linspace(0, 180, size[1])[None, :, None] + np.array([0, 30, 60]) + np.zeros((size[0], 1, 1))
     with path.open("wb") as file, predict.video.Encoder(file, path) as encoder:
         for i, pts in enumerate(times):
             pixels = (ramp + i).astype(np.uint8)
-            encoder.add(pixels, predict.video.Frame(pixels, pts, Fraction(1, 10)))
+            encoder.add(pixels, predict.video.Frame(pixels, pts, Fraction(1, 10), aspect))
     return path
 
 
@@ -180,6 +182,25 @@ def test_compile_compiles_the_network(
     assert [type(network) for network in compiled] == [Net]
 
 
+def test_heads_that_are_not_finite_make_no_map(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, out = Net.forward, tmp_path / "out"
+
+    def overflows(self: Net, images: torch.Tensor) -> Heads:
+        heads = forward(self, images)
+        if images.shape[2] == 65:
+            heads.semantic[0, 3, 0, 0] = float("inf")
+        return heads
+
+    monkeypatch.setattr(Net, "forward", overflows)
+    result = run(photos, "--model", model, "--out", out)
+    assert result.exit_code == 1
+    assert "b.png: the network gave NaN or infinity; with --half, try without" in result.stderr
+    assert not (out / "panoptic" / "b.png").exists()
+    assert (out / "panoptic" / "a.png").exists()
+
+
 def test_half_heads_are_written_as_numpy_has_them(photos: Path, model: Path, tmp_path: Path) -> None:
     result = run(photos / "a.png", "--model", model, "--out", tmp_path / "out", "--heads", "--half")
     assert result.exit_code == 0, result.output
@@ -213,6 +234,90 @@ def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Pa
     assert names(photos / "below" / "film.MP4") == ["film"]
 
 
+def found_names(*sources: object, out: Path) -> list[str]:
+    found, faults = predict.sources.expand([str(source) for source in sources], out)
+    assert faults == []
+    return [source.name for source in found]
+
+
+def test_results_are_no_sources_however_the_folder_is_called(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    (tmp_path / "link").symlink_to(photos)
+    for out in (Path("../photos/results"), tmp_path / "link" / "results", Path("results")):
+        for written in (4, 0):
+            result = run(".", "--model", model, "--out", out)
+            assert result.exit_code == 0, result.output
+            assert f"{written} images written" in result.stdout
+        shutil.rmtree(photos / "results")
+    (photos / "results" / "overlay").mkdir(parents=True)
+    (photos / "results" / "overlay" / "a.png").symlink_to(photos / "b.png")
+    assert "results/overlay/a" not in found_names(photos, out=tmp_path / "link" / "results")
+
+
+def test_what_is_named_twice_comes_once_whatever_the_way(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(photos)
+    (photos / "0.png").symlink_to("b.png")
+    sources = (photos / "a.png", photos / "below" / ".." / "a.png", tmp_path / "link" / "a.png")
+    assert found_names(*sources, out=tmp_path / "out") == ["a"]
+    assert found_names(photos, tmp_path / "link", out=tmp_path / "out") == [
+        *("000000000139", "a", "b", "below/aachen_1_2_leftImg8bit")
+    ]
+
+
+def test_folders_that_are_linked_are_entered_once(photos: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (photos / "below" / "aachen_1_2_leftImg8bit.png").rename(elsewhere / "c.png")
+    (photos / "0").symlink_to(photos / "below")  # what is there without a link keeps its name
+    (photos / "below" / "up").symlink_to("..")
+    (photos / "below" / "linked").symlink_to(elsewhere)
+    (photos / "below" / "d.png").write_bytes((photos / "a.png").read_bytes())
+    names = ["000000000139", "a", "b", "below/d", "below/linked/c"]
+    assert found_names(photos, out=tmp_path / "out") == names
+
+
+def test_what_cannot_be_read_below_a_folder_is_named(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "gone.png").symlink_to("nowhere.png")
+    scan = os.scandir
+
+    def refuses(path: Any) -> Any:
+        if str(path) == str(photos / "below"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    result = run(photos, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"deeperlab: {photos / 'below'}: permission denied",
+        f"deeperlab: {photos / 'gone.png'}: no such file or directory",
+    ]
+    assert "3 images written" in result.stdout
+    with pytest.raises(FormatError, match="below: permission denied"):
+        predict.sources.expand([photos / "below"], tmp_path / "out")
+
+
+def test_frames_of_many_folders_do_not_clash(photos: Path, tmp_path: Path) -> None:
+    for folder in ("train", "val"):
+        (photos / folder).mkdir()
+        (photos / folder / "000001.png").write_bytes((photos / "a.png").read_bytes())
+    found, faults = predict.sources.expand([photos / "train" / "000001.png", photos], tmp_path / "out")
+    assert faults == []
+    assert {1, 139, "val/000001"} < {source.image_id for source in found}
+    found, faults = predict.sources.expand([photos], tmp_path / "out")
+    assert faults == []
+    assert {139, "train/000001", "val/000001"} < {source.image_id for source in found}
+
+
+def test_a_pattern_may_begin_with_folders_that_have_brackets(photos: Path, tmp_path: Path) -> None:
+    (photos / "below").rename(photos / "br[1]")
+    assert found_names(photos / "br[1]" / "*.png", out=tmp_path / "out") == ["aachen_1_2_leftImg8bit"]
+
+
 def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (photos / "bad.txt").write_bytes(b"\xff\xfe")
@@ -243,8 +348,10 @@ def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path
         (photos / name).write_bytes(b"")
     found, faults = predict.sources.expand([photos, photos / "below"], tmp_path)
     assert {source.name for source in found if source.video} == {"a"}
-    assert {source.image_id for source in found if not source.video} == {"a", "b", "c", "c/a", 12, 139, "aachen_1_2"}
-    pairs = [("a.png", "a.jpg"), ("c/000000000139.png", "000000000139.png"),
+    assert {source.image_id for source in found if not source.video} == {
+        *("a", "b", "c", "c/a", "c/000012", "c/000000000139", 139, "aachen_1_2")
+    }
+    pairs = [("a.png", "a.jpg"),
              ("c/aachen_1_2_leftImg8bit.png", "below/aachen_1_2_leftImg8bit.png"),
              ("c.mkv", "c/000012.png"), ("c.mp4", "c/000012.png")]  # fmt: skip
     told = {path: fault.partition("those of ")[2].removesuffix("; choose another --out") for path, fault in faults}
@@ -433,6 +540,50 @@ def test_results_of_others_are_not_touched(photos: Path, model: Path, tmp_path: 
     assert set(contents(out)) == {"panoptic.json"}
 
 
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+@pytest.mark.parametrize(
+    ("name", "mine"),
+    [
+        ("a.png", "overlay/a.png"),
+        ("a.png", "heads/a.npz"),
+        ("ana.mp4", "overlay/ana.mp4"),
+        ("ana.mp4", "panoptic/ana/202401.png"),
+        ("ana.mp4", "heads/ana/000000.npz"),
+    ],
+)
+def test_files_that_no_run_has_listed_are_not_touched(
+    name: str, mine: str, overwrite: tuple[str, ...], photos: Path, model: Path, tmp_path: Path
+) -> None:
+    """Not in a folder of results either."""
+    out, film = tmp_path / "out", video(photos / "ana.mp4")
+    assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
+    (out / mine).parent.mkdir(parents=True, exist_ok=True)
+    (out / mine).write_bytes(b"mine")
+    before = contents(out) | {".panoptic.jsonl": b""}
+    for _ in range(2):
+        message = fault(photos / "b.png", photos / name, "--model", model, "--out", out, *overwrite)
+        assert message == f"{out / mine}: is there already and not of deeperlab predict; choose another --out"
+        assert contents(out).keys() == before.keys()
+        assert all(data == before[file] for file, data in contents(out).items() if file != ".panoptic.jsonl")
+    (out / mine).unlink()
+    (out / "panoptic" / "ana").mkdir(exist_ok=True)
+    others = ("panoptic/ana/20240131x.png", "panoptic/ana/01234567.png", "panoptic/ana/12345.png")
+    for other in others:  # frames are not called so
+        (out / other).write_bytes(b"mine")
+    assert run(photos, film, "--model", model, "--out", out, *overwrite).exit_code == 0
+    assert all((out / other).read_bytes() == b"mine" for other in others)
+
+
+def test_a_video_that_is_done_again_leaves_files_that_are_not_its_own(model: Path, tmp_path: Path) -> None:
+    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    assert run(film, "--model", model, "--out", out).exit_code == 0
+    before = contents(out)
+    (out / "panoptic" / "film" / "000099.png").write_bytes(b"mine")
+    assert "000099.png: is there already" in fault(film, "--model", model, "--out", out, "--overwrite")
+    assert run(film, "--model", model, "--out", out).exit_code == 0
+    assert contents(out) == before | {"panoptic/film/000099.png": b"mine"}
+
+
 def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
@@ -500,7 +651,8 @@ def test_a_listing_that_names_files_outside_removes_nothing(photos: Path, model:
     root = json.loads((out / "panoptic.json").read_text())
     root["annotations"][0]["file_name"] = "../../photos/b.png"
     (out / "panoptic.json").write_text(json.dumps(root))
-    assert run(photos / "a.png", "--model", model, "--out", out, "--size", 20, "--overwrite").exit_code == 0
+    message = fault(photos / "a.png", "--model", model, "--out", out, "--size", 20, "--overwrite")
+    assert "a.png: is there already" in message  # for the listing does not tell of it
     assert (photos / "b.png").is_file()
 
 
@@ -612,11 +764,67 @@ def test_frames_that_a_killed_run_left_are_removed(photos: Path, model: Path, tm
     assert run(photos / "a.png", film, "--model", model, "--out", out, "--heads").exit_code == 0
     root = json.loads((out / "panoptic.json").read_text())
     annotations = {a["image_id"]: a for a in root["annotations"]}
-    lines = [{"info": root["info"]}, *({"image": i, "annotation": annotations[i["id"]]} for i in root["images"][:5])]
+    due = {"due": [[False, "a"], [True, "film"]]}
+    lines = [
+        {"info": root["info"]},
+        due,
+        *({"image": i, "annotation": annotations[i["id"]]} for i in root["images"][:5]),
+    ]
     (out / ".panoptic.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run(photos / "a.png", "--model", model, "--out", out, "--heads").exit_code == 0
     assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
     assert not (out / "panoptic" / "film").exists()
+
+
+@pytest.mark.parametrize("settings", [(), ("--size", 20, "--overwrite")])
+@pytest.mark.parametrize("lines", [1, 3, 7])
+def test_files_that_a_killed_run_wrote_ahead_of_its_lines_are_removed(
+    lines: int, settings: Any, photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the next has other sources or settings."""
+    out, film, whole = tmp_path / "out", video(tmp_path / "film.mp4"), tmp_path / "whole"
+    sources = (photos / "b.png", photos / "a.png", film)
+    add, calls = predict.journal.Journal.add, []
+
+    def dies(self: Any, entry: Any) -> None:
+        calls.extend([entry] if "image" in entry else [])
+        if len(calls) > lines:
+            raise KeyboardInterrupt
+        add(self, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict.journal.Journal, "add", dies)
+        patch.setattr(predict.journal.Journal, "give_up", lambda *_: None)  # who is killed cleans nothing up
+        assert run(*sources, "--model", model, "--out", out, "--heads").exit_code == 130
+    left = set(contents(out))
+    assert ("panoptic/a.png" if lines == 1 else f"panoptic/film/{lines - 2:06d}.png") in left
+    (out / "overlay" / "mine.png").write_bytes(b"mine")
+    assert run(photos / "b.png", "--model", model, "--out", out, *settings).exit_code == 0
+    there = {a.file_name for a in coco.read(out / "panoptic.json", out / "panoptic").annotations}
+    assert there == ({"a.png", "b.png"} if lines > 1 and not settings else {"b.png"})
+    files = {f"{kind}/{name}" for kind in ("overlay", "panoptic") for name in there}
+    files |= set() if settings else {f"heads/{Path(name).stem}.npz" for name in there}
+    assert set(contents(out)) == files | {"overlay/mine.png", "panoptic.json"}
+    (out / "overlay" / "mine.png").unlink()
+    assert run(*sources, "--model", model, "--out", out, *settings[:2]).exit_code == 0
+    assert run(*sources, "--model", model, "--out", whole, *settings[:2]).exit_code == 0
+    after = {name: data for name, data in contents(out).items() if not name.startswith("heads")}
+    assert after == contents(whole)
+
+
+def test_what_was_due_once_is_not_for_ever(photos: Path, model: Path, tmp_path: Path) -> None:
+    """A run that is refused has no right to what one before it left."""
+    out = tmp_path / "out"
+    assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
+    info = json.loads((out / "panoptic.json").read_text())["info"]
+    with predict.folder.Folder(out, heads=False) as folder:
+        journal = predict.journal.Journal(folder, info)
+        journal.begin([predict.sources.Source(photos / "a.png", "a", video=False)])
+        journal.close()
+        predict.journal.Journal(folder, info).close()
+        (out / "overlay" / "a.png").write_bytes(b"mine")
+        predict.journal.Journal(folder, info).close()
+    assert (out / "overlay" / "a.png").read_bytes() == b"mine"
 
 
 def test_sigterm_ends_it_as_ctrl_c_does(
@@ -672,6 +880,24 @@ def test_doing_again_can_be_interrupted(
     assert "2 images written" in result.stdout
     assert "2 finished already" in result.stdout
     assert contents(out) == before
+
+
+def test_the_order_in_the_json_is_that_of_the_ids(photos: Path, model: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    films = [video(tmp_path / name, frames=2) for name in ("y.mp4", "z.mp4")]
+    (photos / "7.png").write_bytes((photos / "a.png").read_bytes())
+    sources = [photos, *films]
+    assert run(*sources, "--model", model, "--out", one).exit_code == 0
+    for source in (films[1], photos / "b.png", *sources):
+        assert run(source, "--model", model, "--out", other).exit_code == 0
+    assert contents(one) == contents(other)
+    root = json.loads((one / "panoptic.json").read_text())
+    ids = [7, 139, "a", "aachen_1_2", "b", "y/000000", "y/000001", "z/000000", "z/000001"]
+    assert [image["id"] for image in root["images"]] == [a["image_id"] for a in root["annotations"]] == ids
+    assert [film["id"] for film in root["videos"]] == ["y", "z"]
+    late = [f"y/{number}" for number in (999999, 1000000, 1000001)]
+    shuffled = [late[1], late[2], late[0]]
+    assert sorted(shuffled, key=predict.sources.in_order_of) == late
 
 
 def test_broken_images_are_told_and_skipped(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -806,8 +1032,19 @@ def test_a_damaged_list_of_results_is_told(photos: Path, model: Path, tmp_path: 
     root = json.loads((out / "panoptic.json").read_text())
     (out / "panoptic.json").write_text(json.dumps(root | {"annotations": []}))
     assert "panoptic.json: damaged" in fault(photos, "--model", model, "--out", out)
+    message = fault(photos, "--model", model, "--out", out, "--overwrite")
+    assert message.endswith(".png: is there already and not of deeperlab predict; choose another --out")
+    for kind in ("overlay", "panoptic"):
+        shutil.rmtree(out / kind)
     assert run(photos, "--model", model, "--out", out, "--overwrite").exit_code == 0
     assert json.loads((out / "panoptic.json").read_text()) == root
+
+
+def test_a_damaged_first_line_is_told(photos: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".panoptic.jsonl").write_text('{"info": {"descri\n')
+    message = fault(photos, "--model", model, "--out", tmp_path / "out")
+    assert ".panoptic.jsonl: is there already and not of deeperlab predict, or damaged in its first line" in message
 
 
 def test_help_teaches() -> None:
@@ -1059,13 +1296,13 @@ def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
     assert len(list(predict.video.frames(path))) == 75
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_a_video_is_turned_upright(degrees: int, model: Path, tmp_path: Path, assert_same: Any) -> None:
-    path = video(tmp_path / "film.mp4", (34, 50))
+    path, aspect = video(tmp_path / "film.mp4", (34, 50), aspect=Fraction(4, 3)), Fraction(4, 3)
     stored = [frame.pixels for frame in predict.video.frames(path)]
     data = path.read_bytes()
     place = data.index(b"tkhd") + 4 + 40  # the matrix: a, b, u, c, d, v, x, y, w
-    one, cos, sin = 1 << 16, *{90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    one, cos, sin = 1 << 16, *{0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
     matrix = struct.pack(">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
     path.write_bytes(data[:place] + matrix + data[place + 36 :])
     frames = [frame.pixels for frame in predict.video.frames(path)]
@@ -1075,8 +1312,9 @@ def test_a_video_is_turned_upright(degrees: int, model: Path, tmp_path: Path, as
     assert run(path, "--model", model, "--out", out).exit_code == 0
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert_same(data.ids(data.annotations[2]), Parser(Net("trained"), LABELS)(frames[2]).numpy().to_ids())
-    size = (50, 34) if degrees != 180 else (34, 50)
-    assert {frame.pixels.shape[:2] for frame in predict.video.frames(out / "overlay" / "film.mp4")} == {size}
+    size, shown = ((50, 34), 1 / aspect) if degrees % 180 else ((34, 50), aspect)
+    drawn = {(frame.pixels.shape[:2], frame.aspect) for frame in predict.video.frames(out / "overlay" / "film.mp4")}
+    assert drawn == {(size, shown)}
 
 
 def test_a_video_is_read_frame_by_frame(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

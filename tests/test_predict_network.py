@@ -82,9 +82,11 @@ def test_what_a_trained_network_sees_is_written(
     shown = {f"day/drive/{i:06d}": f.pixels for i, f in enumerate(predict.video.frames(photos / "day" / "drive.mp4"))}
     shown |= {path.split(".")[0]: png.read_image(photos / path) for path in ("day/street.png", "night/street.jpg")}
     data = coco.read(out / "panoptic.json", out / "panoptic")
-    assert [a.image_id for a in data.annotations] == names + frames
-    maps = [*parser([shown[name] for name in names]), *parser([shown[name] for name in frames])]
-    for annotation, panoptic in zip(data.annotations, maps, strict=True):
+    assert [a.image_id for a in data.annotations] == sorted(names + frames)
+    pictures = [*parser([shown[name] for name in names]), *parser([shown[name] for name in frames])]
+    maps = dict(zip(names + frames, pictures, strict=True))
+    for annotation in data.annotations:
+        panoptic = maps[str(annotation.image_id)]
         pixels = shown[str(annotation.image_id)]
         assert (annotation.height, annotation.width) == pixels.shape[:2]
         assert_same(data.ids(annotation), panoptic.numpy().to_ids())

@@ -18,7 +18,7 @@ from .._threads import in_order
 from ..data.files import FormatError, replace
 from ..parser import Parser
 from .folder import Folder
-from .item import NAMES, Item, Saved, frames_of, read, reading, save
+from .item import NAME_ERRORS, Item, Saved, frames_of, read, reading, save
 from .journal import Journal
 from .sources import Fault, Source, reason
 from .video import Encoder, count, pyav
@@ -33,7 +33,8 @@ class Prediction:
     It holds `overlay/NAME.png` (`overlay/NAME.mp4` of a video), `panoptic/NAME.png` (`panoptic/NAME/000000.png` … of a
     video), `heads/NAME.npz` (`heads/NAME/000000.npz` …) where wanted, and at the end `panoptic.json`. Every file is
     whole or not there. What an earlier, perhaps interrupted run has finished of the same file with the same model and
-    settings is kept; a video is finished as a whole. What is done anew is removed first. Memory holds some batches of
+    settings is kept; a video is finished as a whole. What is done anew is removed first; a
+    file that no earlier run has listed never is. Memory holds some batches of
     images, whatever the number of images or frames.
 
     Args:
@@ -51,7 +52,7 @@ class Prediction:
         removed: images and videos of another model or other settings.
 
     Raises:
-        FileExistsError: results there are not ours, or of another model or setting.
+        FileExistsError: files there are not ours, or results of another model or setting.
         FormatError: `panoptic.json` there is damaged.
         OSError: a file cannot be written, or another run is writing there.
         ImportError: a video without PyAV.
@@ -78,11 +79,13 @@ class Prediction:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._folder)
             if not self._folder.marked:
-                self._folder.require_free(self._sources)
+                for source in self._sources:
+                    self._folder.require_free(source)
             journal = Journal(self._folder, self._info, overwrite=self._overwrite)
             self._journal = stack.enter_context(contextlib.closing(journal))
             self.removed = journal.removed
             self._todo = [source for source in self._sources if self._is_due(source)]
+            journal.begin(self._todo)
             self._stack = stack.pop_all()
         return self
 
@@ -119,15 +122,14 @@ class Prediction:
         self._journal.finish(self._parser.labels.categories)
 
     def _is_due(self, source: Source) -> bool:
-        """Whether it is to be done. What it takes the place of is removed, if it may."""
+        """Whether it is to be done, and may take the place of what is there."""
         try:
             here = source.identity()
         except OSError as fault:
             self.faults.append((source.path, reason(source.path, fault)))
             return False
-        rivals = self._journal.rivals(source)
-        for key in () if self._overwrite else rivals:
-            there = self._journal.entry(key).get("source", {})
+        for key in () if self._overwrite else self._journal.rivals(source):
+            there = self._journal.identity(key)
             same = all(there.get(name) == here[name] for name in ("bytes", "modified"))
             if key == source.key and same and self._journal.is_whole(key):
                 self.kept += 1
@@ -137,8 +139,6 @@ class Prediction:
                 text = f"its results would take the place of those of {path}; choose another --out, or --overwrite"
                 self.faults.append((source.path, text))
                 return False
-        for key in rivals:
-            self._journal.drop(key)
         return True
 
     def _images(self, sources: Iterable[Source], progress: Callable[[], None]) -> Iterator[Item]:
@@ -174,12 +174,11 @@ class Prediction:
         try:
             with reading(source):
                 identity = source.identity()
-            self._journal.drop(source.key)  # what a run that was killed has left
             target.parent.mkdir(parents=True, exist_ok=True)
             replace(target, encode)
         except (FormatError, OSError) as fault:
             self._give_up(source)
-            if isinstance(fault, OSError) and fault.errno not in NAMES:
+            if isinstance(fault, OSError) and fault.errno not in NAME_ERRORS:
                 raise
             self.faults.append((source.path, reason(source.path, fault)))
         except BaseException:
@@ -192,7 +191,7 @@ class Prediction:
 
     def _give_up(self, video: Source) -> None:
         with contextlib.suppress(OSError):  # what stopped the video is told, and the next run cleans up
-            self._journal.drop(video.key)
+            self._journal.give_up(video)
 
     def _results(self, items: Iterator[Item]) -> Generator[Saved | Fault, None, None]:
         """Parse in batches and write by threads, in order."""

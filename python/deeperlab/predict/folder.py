@@ -7,12 +7,14 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..data.files import TEMPORARY, inside
 from .sources import FRAME, HEADS, IDS, OVERLAY, RESULTS, Source
 
+File = tuple[str, str]
+"""One of `RESULTS`, and the name of a file in it."""
 LISTING, LINES = "panoptic.json", ".panoptic.jsonl"
 MARK = "deeperlab predict"
 SUFFIX = {OVERLAY: ".png", IDS: ".png", HEADS: ".npz"}
@@ -76,49 +78,44 @@ class Folder:
         files = (self.path(kind, f"{name}/{i:06d}") for i in range(frames) for kind in kinds)
         return _exists(self.film(name)) and all(map(_exists, files))
 
-    def require_free(self, sources: Iterable[Source]) -> None:
-        """In a folder that no earlier run has marked as ours, nothing is overwritten.
+    def taken(self, source: Source) -> list[File]:
+        """What is there under the names that results of a source have, whoever made it."""
+        if not source.video:
+            return [file for file in files_of_image(source.name) if os.path.lexists(self.out.joinpath(*file))]
+        film = files_of_video(source.name)
+        found = [file for file in film if os.path.lexists(self.out.joinpath(*file))]
+        for kind in (IDS, HEADS):
+            folder = self.out / kind / source.name
+            for path in sorted(folder.iterdir()) if _exists(folder) and folder.is_dir() else []:
+                if FRAME.fullmatch(path.stem) and path.suffix == SUFFIX[kind]:
+                    found.append((kind, f"{source.name}/{path.name}"))
+        return found
+
+    def require_free(self, source: Source, ours: Collection[File] = ()) -> None:
+        """Nothing is overwritten but what an earlier run has listed.
 
         Raises:
             FileExistsError: a source's results would take the place of a file.
         """
-        for source in sources:
-            name = source.name
-            film = (self.film(name), self.out / IDS / name, self.out / HEADS / name)
-            for path in filter(_exists, film if source.video else [self.path(kind, name) for kind in RESULTS]):
+        for file in self.taken(source):
+            if file not in ours:
                 fault = f"is there already and not of {MARK}; choose another --out"
-                raise FileExistsError(errno.EEXIST, fault, str(path))
+                raise FileExistsError(errno.EEXIST, fault, str(self.out.joinpath(*file)))
 
-    def remove_image(self, name: str) -> None:
-        """Its files, and folders that become empty."""
-        for kind in RESULTS:
-            self._remove(kind, name + SUFFIX[kind])
+    def remove(self, files: Iterable[File]) -> None:
+        """Remove files as far as they are there, and folders that become empty.
 
-    def remove_frame(self, name: str) -> None:
-        """The files of one frame, and folders that become empty."""
-        for kind in (IDS, HEADS):
-            self._remove(kind, name + SUFFIX[kind])
-
-    def remove_film(self, name: str) -> None:
-        """The overlay of a video, and folders that become empty."""
-        self._remove(OVERLAY, f"{name}.mp4")
-
-    def remove_video(self, name: str) -> None:
-        """Its overlay, and all frames that its folder has, for a run that was killed has listed but some."""
-        self.remove_film(name)
-        for kind in (IDS, HEADS):
-            folder = inside(self.out / kind, name)
-            for path in list(folder.iterdir()) if folder.is_dir() else []:
-                if FRAME.fullmatch(path.stem) and path.suffix == SUFFIX[kind]:
-                    self._remove(kind, f"{name}/{path.name}")
-
-    def _remove(self, kind: str, name: str) -> None:
-        path = inside(self.out / kind, name)  # the name may be of a JSON that somebody has changed
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-        with contextlib.suppress(OSError):  # not empty, or not there
-            while (path := path.parent) != self.out:
-                path.rmdir()
+        Raises:
+            FormatError: a name leads out of the folder.
+            OSError: a file cannot be removed.
+        """
+        for kind, name in files:
+            path = inside(self.out / kind, name)  # the name may be of a JSON that somebody has changed
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
+            with contextlib.suppress(OSError):  # not empty, or not there
+                while (path := path.parent) != self.out:
+                    path.rmdir()
 
     def _take_lock(self) -> None:
         """On the folder itself: nothing is left behind, however the process ends."""
@@ -139,6 +136,16 @@ class Folder:
             for folder, _, names in os.walk(self.out / kind):
                 for name in filter(TEMPORARY.fullmatch, names):
                     (Path(folder) / name).unlink()
+
+
+def files_of_image(name: str) -> list[File]:
+    """All that an image may have."""
+    return [(kind, name + SUFFIX[kind]) for kind in RESULTS]
+
+
+def files_of_video(name: str, frames: Iterable[str] = ()) -> list[File]:
+    """All that a video may have, with the files of the frames that are named."""
+    return [(OVERLAY, f"{name}.mp4"), *((kind, frame + SUFFIX[kind]) for frame in frames for kind in (IDS, HEADS))]
 
 
 def _exists(path: Path) -> bool:

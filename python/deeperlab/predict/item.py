@@ -17,13 +17,13 @@ from ..data.coco import ImageId
 from ..data.files import FormatError
 from ..data.labels import LabelSet
 from ..data.png import read_image, write_ids, write_rgb
-from ..heads import Heads
+from ..heads import NAMES, Heads
 from ..parser import Parsed
 from . import video
 from .folder import Folder
 from .sources import HEADS, IDS, OVERLAY, Fault, Source, reason
 
-NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 """Errors that are of one result's name, not of the disk."""
 
 
@@ -90,6 +90,8 @@ def save(folder: Folder, labels: LabelSet, parsed: tuple[Item, Parsed]) -> Saved
     from ..visualize import overlay
 
     item, result = parsed
+    if not _finite(result.heads):
+        return item.source.path, "the network gave NaN or infinity; with --half, try without"
     panoptic = result.panoptic.numpy()
     annotation, ids = predictions.entry(panoptic, item.image_id, f"{item.name}.png", labels=labels)
     picture = overlay(item.pixels, panoptic, labels, num_threads=1)
@@ -106,7 +108,7 @@ def save(folder: Folder, labels: LabelSet, parsed: tuple[Item, Parsed]) -> Saved
                 paths[HEADS], _arrays(result.heads), size=result.size, original=original, image_ids=[item.image_id]
             )
     except OSError as fault:
-        if fault.errno not in NAMES:
+        if fault.errno not in NAME_ERRORS:
             raise
         for path in paths.values():
             with contextlib.suppress(OSError):
@@ -122,6 +124,11 @@ def save(folder: Folder, labels: LabelSet, parsed: tuple[Item, Parsed]) -> Saved
     ]
     entry = {"image_id": item.image_id, "file_name": annotation.file_name, "segments_info": segments}
     return Saved(item, {"image": image, "annotation": entry}, None if item.frame is None else picture)
+
+
+def _finite(heads: Heads) -> bool:
+    """The fusion would make a map of anything."""
+    return all(bool(getattr(heads, name).isfinite().all()) for name in NAMES)
 
 
 def _arrays(heads: Heads) -> Heads:

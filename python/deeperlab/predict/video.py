@@ -29,11 +29,13 @@ RATE = Fraction(25)
 
 @dataclass(frozen=True)
 class Frame:
-    """uint8 RGB [H, W, 3], upright, shown `pts · time_base` seconds after the beginning."""
+    """uint8 RGB [H, W, 3], upright, shown `pts · time_base` seconds after the beginning; `aspect`: width by height of a
+    pixel."""
 
     pixels: NDArray[np.uint8]
     pts: int
     time_base: Fraction
+    aspect: Fraction = Fraction(1)
 
 
 def pyav() -> Any:
@@ -83,7 +85,8 @@ def frames(path: Path) -> Iterator[Frame]:
                     base, last = 1 / rate, last + 1
                 else:
                     base, last = frame.time_base, max(last + 1, frame.pts)  # an encoder wants them ascending
-                yield Frame(pixels, last, base)
+                aspect = stream.sample_aspect_ratio or Fraction(1)  # none, or 0: it is not told
+                yield Frame(pixels, last, base, 1 / aspect if turns % 2 else aspect)
         except av.FFmpegError as fault:
             raise FormatError(path, f"damaged video: {fault.strerror or fault}") from fault
     if shape is None:
@@ -111,6 +114,8 @@ class Encoder:
                 self._stream = self._container.add_stream(CODEC, options=QUALITY)
                 self._stream.height, self._stream.width = even.shape[:2]
                 self._stream.pix_fmt = "yuv420p"
+                if frame.aspect != 1:
+                    self._stream.codec_context.sample_aspect_ratio = frame.aspect
                 self._stream.codec_context.time_base = frame.time_base
                 self._start = frame.pts
             image = av.VideoFrame.from_ndarray(even, format="rgb24")

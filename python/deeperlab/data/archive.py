@@ -83,12 +83,7 @@ def load(path: str | os.PathLike[str]) -> Heads:
             if unknown := sorted(names - {*NAMES, *OPTIONAL}):
                 raise FormatError(path, f"unknown arrays {', '.join(unknown)}; known are {', '.join(NAMES + OPTIONAL)}")
             arrays = {name: file[name] for name in names}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-    ) as fault:  # last: an unknown compression
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as fault:  # the last: of its compression
         raise FormatError(path, f"damaged, or not an NPZ: {fault}") from fault
     except MemoryError as fault:
         raise FormatError(path, f"needs more memory than there is: {fault}") from fault

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of `deeperlab predict`: what it keeps, and what it never touches."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from predicting import LABELS, contents, fault, picture, run, video
+
+import deeperlab
+from deeperlab import predict
+from deeperlab.data import coco
+
+
+def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    (out / "overlay" / "a.png").write_bytes(b"mine")
+    result = run(photos, "--model", model, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "3 images written" in result.stdout
+    assert "1 finished already" in result.stdout
+    assert (out / "overlay" / "a.png").read_bytes() == b"mine"
+    assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 4
+    before = contents(out)
+    assert "0 images written" in run(photos, "--model", model, "--out", out).stdout
+    assert contents(out) == before
+    (out / "panoptic" / "b.png").unlink()
+    assert "1 image written" in run(photos, "--model", model, "--out", out).stdout
+    assert (out / "panoptic" / "b.png").read_bytes() == before["panoptic/b.png"]
+    assert "4 images written" in run(photos, "--model", model, "--out", out, "--overwrite").stdout
+    assert (out / "overlay" / "a.png").read_bytes() != b"mine"
+    (out / "overlay" / "a.png").write_bytes(b"mine")
+    (out / "overlay" / "b.png").write_bytes(b"mine")
+    result = run(photos / "a.png", "--model", model, "--out", out, "--overwrite")
+    assert "removed" not in result.stdout
+    assert "1 image written" in result.stdout
+    assert (out / "overlay" / "a.png").read_bytes() != b"mine"
+    assert (out / "overlay" / "b.png").read_bytes() == b"mine"
+    assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 4
+
+
+def test_results_of_others_are_not_touched(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "panoptic").mkdir(parents=True)
+    (out / "panoptic" / "a.png").write_bytes(b"mine")
+    message = fault(photos, "--model", model, "--out", out, "--overwrite")
+    assert "a.png: is there already and not of deeperlab predict; choose another --out" in message
+    (out / "panoptic" / "a.png").unlink()
+    for theirs in ('{"info": {"description": "deeperlab fuse"}, "images": [], "annotations": []}', "{", "[]"):
+        (out / "panoptic.json").write_text(theirs)
+        for options in ((), ("--overwrite",)):
+            assert "panoptic.json: is there already" in fault(photos, "--model", model, "--out", out, *options)
+        assert (out / "panoptic.json").read_text() == theirs
+    assert set(contents(out)) == {"panoptic.json"}
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+@pytest.mark.parametrize(
+    ("name", "mine"),
+    [
+        ("a.png", "overlay/a.png"),
+        ("a.png", "heads/a.npz"),
+        ("ana.mp4", "overlay/ana.mp4"),
+        ("ana.mp4", "panoptic/ana/202401.png"),
+        ("ana.mp4", "heads/ana/000000.npz"),
+    ],
+)
+def test_files_that_no_run_has_listed_are_not_touched(
+    name: str, mine: str, overwrite: tuple[str, ...], photos: Path, model: Path, tmp_path: Path
+) -> None:
+    """Not in a folder of results either."""
+    out, film = tmp_path / "out", video(photos / "ana.mp4")
+    assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
+    (out / mine).parent.mkdir(parents=True, exist_ok=True)
+    (out / mine).write_bytes(b"mine")
+    before = contents(out) | {".panoptic.jsonl": b""}
+    for _ in range(2):
+        message = fault(photos / "b.png", photos / name, "--model", model, "--out", out, *overwrite)
+        assert message == f"{out / mine}: is there already and not of deeperlab predict; choose another --out"
+        assert contents(out).keys() == before.keys()
+        assert all(data == before[file] for file, data in contents(out).items() if file != ".panoptic.jsonl")
+    (out / mine).unlink()
+    (out / "panoptic" / "ana").mkdir(exist_ok=True)
+    others = ("panoptic/ana/20240131x.png", "panoptic/ana/01234567.png", "panoptic/ana/12345.png")
+    for other in others:  # frames are not called so
+        (out / other).write_bytes(b"mine")
+    assert run(photos, film, "--model", model, "--out", out, *overwrite).exit_code == 0
+    assert all((out / other).read_bytes() == b"mine" for other in others)
+
+
+def test_a_video_that_is_done_again_leaves_files_that_are_not_its_own(model: Path, tmp_path: Path) -> None:
+    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    assert run(film, "--model", model, "--out", out).exit_code == 0
+    before = contents(out)
+    (out / "panoptic" / "film" / "000099.png").write_bytes(b"mine")
+    assert "000099.png: is there already" in fault(film, "--model", model, "--out", out, "--overwrite")
+    assert run(film, "--model", model, "--out", out).exit_code == 0
+    assert contents(out) == before | {"panoptic/film/000099.png": b"mine"}
+
+
+def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    before = contents(out)
+    other = tmp_path / "another"
+    other.mkdir()
+    arguments = (photos, "--model", model, "--out", out)
+    assert "has results of size none, not 30" in fault(*arguments, "--size", 30)
+    assert "has results of dtype 'float32', not 'bfloat16'" in fault(*arguments, "--half")
+    assert "has results of model's name 'trained', not 'another'" in fault(photos, "--model", other, "--out", out)
+    assert "has results of fusion's max_instances 1024, not 3" in fault(*arguments, "--max-instances", 3)
+    assert "has results of fusion's max_candidates 4096, not 9" in fault(*arguments, "--max-candidates", 9)
+    assert "has results of fusion's long_steps 0, not 2" in fault(*arguments, "--paper")
+    classes = [
+        {"name": name, "thing": thing, "id": i, "color": color}
+        for name, thing, i, color in zip(LABELS.names, LABELS.isthing, LABELS.ids, LABELS.colours, strict=True)
+    ]
+    for change in ({"name": "path"}, {"id": 99}, {"thing": True}, {"color": [1, 2, 3]}):
+        mine = {"name": "cityscapes", "void": list(LABELS.void_ids), "classes": [classes[0] | change, *classes[1:]]}
+        (tmp_path / "mine.json").write_text(json.dumps(mine))
+        assert "has results of labels_sha256 '" in fault(*arguments, labels=str(tmp_path / "mine.json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(deeperlab, "__version__", "99.0")
+        assert "not '99.0'" in fault(*arguments)
+    assert contents(out) == before
+
+
+def test_overwriting_removes_the_results_of_other_settings_and_nothing_else(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    for interrupted in (False, True):
+        assert run(photos, film, "--model", model, "--out", out, "--heads").exit_code == 0
+        if interrupted:  # then the lines tell what there is
+            listed = predict.journal.Journal(
+                predict.folder.Folder(out, heads=True), json.loads((out / "panoptic.json").read_text())["info"]
+            )
+            listed.close()
+        mine = {"overlay/mine.png", "panoptic/film/mine.png", "panoptic/film/000099.png", "heads/mine.npz", "mine.txt"}
+        for name in mine:
+            (out / name).write_bytes(b"mine")
+        result = run(photos / "b.png", "--model", model, "--out", out, "--size", 20, "--overwrite")
+        assert result.exit_code == 0, result.output
+        assert "removed 5 results of another model or other settings\n" in result.stdout
+        assert set(contents(out)) == mine | {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
+        assert not (out / "panoptic" / "below").exists()
+        assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 1
+        shutil.rmtree(out)
+
+
+def test_a_listing_that_names_files_outside_removes_nothing(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    root = json.loads((out / "panoptic.json").read_text())
+    root["annotations"][0]["file_name"] = "../../photos/b.png"
+    (out / "panoptic.json").write_text(json.dumps(root))
+    message = fault(photos / "a.png", "--model", model, "--out", out, "--size", 20, "--overwrite")
+    assert "a.png: is there already" in message  # for the listing does not tell of it
+    assert (photos / "b.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["a.png", "film.mp4"])
+def test_another_file_of_the_same_name_is_not_taken_for_the_first(name: str, model: Path, tmp_path: Path) -> None:
+    out, paths = tmp_path / "out", [tmp_path / folder / name for folder in ("one", "two")]
+    for i, path in enumerate(paths):
+        path.parent.mkdir()
+        if name == "a.png":
+            Image.fromarray(picture((20 + i, 30), i)).save(path)
+        else:
+            video(path, frames=3 + 2 * i)
+    assert run(paths[0], "--model", model, "--out", out).exit_code == 0
+    before = contents(out)
+    result = run(paths[1], "--model", model, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"deeperlab: {paths[1]}: its results would take the place of those of {paths[0]}; choose another --out, or "
+        "--overwrite\n"
+    )
+    assert contents(out) == before
+    assert run(paths[1], "--model", model, "--out", out, "--overwrite").exit_code == 0
+    assert run(paths[1], "--model", model, "--out", tmp_path / "clean").exit_code == 0
+    assert contents(out) == contents(tmp_path / "clean")
+
+    moved = tmp_path / "three" / name
+    moved.parent.mkdir()
+    paths[1].rename(moved)
+    result = run(moved, "--model", model, "--out", out)
+    assert result.exit_code == 0
+    assert "1 finished already" in result.stdout
+
+    changed = tmp_path / "out" / "panoptic.json"
+    paths[0].rename(paths[1])  # where the results say that theirs was: an edited file
+    result = run(paths[1], "--model", model, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "1 image written" in result.stdout or "3 frames of 1 video written" in result.stdout
+    assert contents(out).keys() == before.keys()
+    root = json.loads(changed.read_text())
+    (entry,) = root["videos"] if "videos" in root else root["images"]
+    stat = paths[1].stat()
+    assert entry["source"] == {"path": str(paths[1]), "bytes": stat.st_size, "modified": stat.st_mtime_ns}
+
+
+def test_frames_of_a_video_and_images_of_its_name_never_mix(photos: Path, model: Path, tmp_path: Path) -> None:
+    film, out = video(tmp_path / "film.mp4"), tmp_path / "out"
+    (tmp_path / "root" / "film").mkdir(parents=True)
+    like = tmp_path / "root" / "film" / "000003.png"
+    like.write_bytes((photos / "a.png").read_bytes())
+    for first, second, written in ((film, tmp_path / "root", "1 image"), (tmp_path / "root", film, "7 frames")):
+        assert run(first, "--model", model, "--out", out).exit_code == 0
+        result = run(second, "--model", model, "--out", out)
+        assert result.exit_code == 1
+        told = like if second is not film else film
+        other = film if second is not film else like
+        assert result.stderr.startswith(
+            f"deeperlab: {told}: its results would take the place of those of {other}; choose"
+        )
+        result = run(second, "--model", model, "--out", out, "--overwrite")
+        assert result.exit_code == 0
+        assert f"{written}" in result.stdout
+        names = {"film/000003.png"} if second is not film else {f"film/{i:06d}.png" for i in range(7)}
+        assert {a.file_name for a in coco.read(out / "panoptic.json", out / "panoptic").annotations} == names
+        assert {str(p.relative_to(out / "panoptic")) for p in out.glob("panoptic/*/*")} == names
+        shutil.rmtree(out)
+
+
+def test_one_run_at_a_time_writes_to_a_folder(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with predict.folder.Folder(out, heads=False):
+        message = fault(photos, "--model", model, "--out", out)
+        assert message == f"{out}: another deeperlab predict is writing there; wait for it, or choose another --out"
+    assert list(out.iterdir()) == []
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+
+
+def test_a_folder_without_locks_is_written_to_as_well(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(predict.folder.fcntl, "flock", none)
+    assert run(photos, "--model", model, "--out", tmp_path / "out").exit_code == 0
+
+
+def test_a_damaged_list_of_results_is_told(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    root = json.loads((out / "panoptic.json").read_text())
+    (out / "panoptic.json").write_text(json.dumps(root | {"annotations": []}))
+    assert "panoptic.json: damaged" in fault(photos, "--model", model, "--out", out)
+    message = fault(photos, "--model", model, "--out", out, "--overwrite")
+    assert message.endswith(".png: is there already and not of deeperlab predict; choose another --out")
+    for kind in ("overlay", "panoptic"):
+        shutil.rmtree(out / kind)
+    assert run(photos, "--model", model, "--out", out, "--overwrite").exit_code == 0
+    assert json.loads((out / "panoptic.json").read_text()) == root
+
+
+def test_a_damaged_first_line_is_told(photos: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".panoptic.jsonl").write_text('{"info": {"descri\n')
+    message = fault(photos, "--model", model, "--out", tmp_path / "out")
+    assert ".panoptic.jsonl: is there already and not of deeperlab predict, or damaged in its first line" in message

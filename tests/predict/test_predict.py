@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deeperlab predict`: what it writes of an image, what it tells, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from predicting import LABELS, Net, Perfect, contents, fault, picture, run, video
+from typer.testing import CliRunner
+
+import deeperlab
+from deeperlab import Heads, models, predict
+from deeperlab.cli import app
+from deeperlab.data import archive, coco, png, sample
+from deeperlab.parser import Parser
+
+
+def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path: Path, assert_same: Any) -> None:
+    out = tmp_path / "new" / "out"
+    result = run(photos, "--model", model, "--out", out, "--batch", 3, "--heads", "--size", 40)
+    assert result.exit_code == 0, result.output
+    assert "4 images written" in result.stdout
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    assert {a.image_id for a in data.annotations} == {"a", "b", 139, "aachen_1_2"}
+    parser = Parser(Net("trained"), LABELS, size=40)
+    for annotation in data.annotations:
+        path = photos / (annotation.image_file_name or "")
+        (parsed,) = parser.stream([Image.open(path)])
+        assert_same(data.ids(annotation), parsed.panoptic.numpy().to_ids())
+        assert [s.category_id for s in annotation.segments] == [
+            LABELS.ids[s.category] for s in parsed.panoptic.segments
+        ]
+        name = annotation.file_name.removesuffix(".png")
+        overlay = np.asarray(Image.open(out / "overlay" / f"{name}.png"))
+        assert overlay.shape == (*parsed.panoptic.size, 3)
+        assert (overlay != np.asarray(Image.open(path))).any()
+        heads = archive.load(out / "heads" / f"{name}.npz")
+        assert_same(deeperlab.fuse(heads, LABELS.things, size=parsed.size).semantic, deeperlab.fuse(
+            parsed.heads, LABELS.things, size=parsed.size).semantic)  # fmt: skip
+    assert data.categories == LABELS.categories
+    info = json.loads((out / "panoptic.json").read_text())["info"]
+    assert info["description"] == "deeperlab predict"
+    assert info["model"] == {"name": "trained", "num_classes": 19}
+    assert info["weights"] == predict.maker.digest(Net("trained"))
+    assert (info["trained"], info["size"], info["dtype"], info["labels"]) == (True, 40, "float32", "cityscapes")
+    assert "warning" not in info
+    folders = [
+        f"{folder}/{name}"
+        for folder in ("overlay", "panoptic")
+        for name in ("a.png", "below/aachen_1_2_leftImg8bit.png")
+    ]
+    assert set(folders) < set(contents(out))
+    assert not [name for name in contents(out) if Path(name).name.startswith(".")]
+
+
+def test_compile_compiles_the_network(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    assert run(photos / "a.png", "--model", model, "--out", tmp_path / "out", "--compile").exit_code == 0
+    assert [type(network) for network in compiled] == [Net]
+
+
+def test_heads_that_are_not_finite_make_no_map(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, out = Net.forward, tmp_path / "out"
+
+    def overflows(self: Net, images: torch.Tensor) -> Heads:
+        heads = forward(self, images)
+        if images.shape[2] == 65:
+            heads.semantic[0, 3, 0, 0] = float("inf")
+        return heads
+
+    monkeypatch.setattr(Net, "forward", overflows)
+    result = run(photos, "--model", model, "--out", out)
+    assert result.exit_code == 1
+    assert "b.png: the network gave NaN or infinity; with --half, try without" in result.stderr
+    assert not (out / "panoptic" / "b.png").exists()
+    assert (out / "panoptic" / "a.png").exists()
+
+
+def test_half_heads_are_written_as_numpy_has_them(photos: Path, model: Path, tmp_path: Path) -> None:
+    result = run(photos / "a.png", "--model", model, "--out", tmp_path / "out", "--heads", "--half")
+    assert result.exit_code == 0, result.output
+    assert archive.load(tmp_path / "out" / "heads" / "a.npz").heatmap.dtype == np.float32
+    assert json.loads((tmp_path / "out" / "panoptic.json").read_text())["info"]["dtype"] == "bfloat16"
+
+
+def evaluate(truth: Path, truth_folder: Path, listing: Path, folder: Path) -> Any:
+    """Figures of `deeperlab eval`."""
+    figures = listing.parent / "figures.json"
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(
+        app,
+        [*("eval", str(truth), str(listing), "--gt-dir", str(truth_folder), "--pred-dir", str(folder)),
+         *("--json", str(figures))],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    report = json.loads(figures.read_text())
+    figures.unlink()
+    return report
+
+
+def test_eval_finds_the_images_of_coco_cityscapes_and_ones_own_folders(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    (photos / "mine" / "day").mkdir(parents=True)
+    (photos / "a.png").rename(photos / "mine" / "day" / "a.png")
+    out = tmp_path / "out"
+    assert run(photos, "--model", model, "--out", out).exit_code == 0
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    by_id = {a.image_id: a for a in data.annotations}
+    assert set(by_id) == {"b", 139, "aachen_1_2", "mine/day/a"}
+    assert by_id["mine/day/a"].file_name == by_id["mine/day/a"].image_file_name == "mine/day/a.png"
+    assert (out / "overlay" / "mine" / "day" / "a.png").is_file()
+    truth = [(coco.Annotation(a.image_id, f"{i}.png", a.segments), data.ids(a)) for i, a in enumerate(data.annotations)]
+    coco.write(tmp_path / "gt.json", tmp_path / "gt", truth, LABELS.categories)
+    report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")
+    assert report["pq"]["All"]["pq"] == 1
+
+
+def test_what_predict_writes_fuse_and_eval_read(photos: Path, model: Path, tmp_path: Path, assert_same: Any) -> None:
+    """Raw heads know the size of the image, the size that the network saw, and the image's id."""
+    out = tmp_path / "out"
+    film = video(tmp_path / "film.mp4", frames=2)
+    options = ("--model", model, "--out", out, "--heads", "--size", 40, "--batch", 2)
+    assert run(photos, film, *options).exit_code == 0
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    assert len(data.annotations) == 6
+    for annotation in data.annotations:
+        heads = out / "heads" / Path(annotation.file_name).with_suffix(".npz")
+        again = tmp_path / f"again {annotation.image_id}".replace("/", " ")
+        result = CliRunner().invoke(app, ["fuse", str(heads), "--labels", "cityscapes", "--out", str(again)])
+        assert result.exit_code == 0, result.output
+        fused = coco.read(again / "panoptic.json", again)
+        assert [a.image_id for a in fused.annotations] == [annotation.image_id]
+        assert_same(fused.ids(fused.annotations[0]), data.ids(annotation))
+        root = json.loads((out / "panoptic.json").read_text())
+        (entry,) = (a for a in root["annotations"] if a["image_id"] == annotation.image_id)
+        (twin,) = json.loads((again / "panoptic.json").read_text())["annotations"]
+        assert twin["segments_info"] == entry["segments_info"]
+    root |= {"images": root["images"][:1], "annotations": root["annotations"][:1]}
+    (tmp_path / "gt.json").write_text(json.dumps(root))
+    first = tmp_path / "again 139"
+    assert evaluate(tmp_path / "gt.json", out / "panoptic", first / "panoptic.json", first)["pq"]["All"]["pq"] == 1
+
+
+def test_instances_have_scores_and_stuff_has_none(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And `deeperlab eval` does not mind."""
+    monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda _: Perfect("perfect"))
+    scene = Perfect.scene
+    Image.fromarray(picture(scene.instance.shape, 1)).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert run(tmp_path / "a.png", "--model", model, "--out", out).exit_code == 0
+    segments = Parser(Perfect("perfect"), LABELS)(picture(scene.instance.shape, 1)).segments
+    (annotation,) = json.loads((out / "panoptic.json").read_text())["annotations"]
+    told = [segment.get("score") for segment in annotation["segments_info"]]
+    assert told == [None if s.score is None else round(s.score, 6) for s in segments]
+    assert None in told
+    assert len(set(told)) > 2
+    truth = sample.of_maps(scene.category, scene.instance, LABELS)
+    ids, listed = truth.to_coco(LABELS)
+    coco.write(tmp_path / "gt.json", tmp_path / "gt", [(coco.Annotation("a", "a.png", listed), ids)], LABELS.categories)
+    report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")
+    assert report["pq"]["All"]["pq"] > 0.7
+
+
+def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path, assert_same: Any) -> None:
+    upright = picture((33, 49), 5)
+    turned = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2)}
+    turned |= {6: np.rot90(upright), 7: np.rot90(upright[::-1]), 8: np.rot90(upright, -1)}
+    (tmp_path / "photos").mkdir()
+    for orientation, pixels in turned.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "photos" / f"{orientation}o.png", exif=exif)
+    Image.fromarray(upright).save(tmp_path / "photos" / "damaged.png", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    out = tmp_path / "out"
+    assert run(tmp_path / "photos", "--model", model, "--out", out).exit_code == 0
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    assert len(data.annotations) == 9
+    ids = Parser(Net("trained"), LABELS)(upright).numpy().to_ids()
+    for annotation in data.annotations:
+        assert (annotation.height, annotation.width) == (33, 49)
+        assert_same(data.ids(annotation), ids)
+        assert png.read_image(out / "overlay" / annotation.file_name).shape == (33, 49, 3)
+        path = tmp_path / "photos" / annotation.file_name
+        if annotation.file_name[0].isdigit():  # data sets label the pixels as they are stored
+            assert_same(png.read_image(path), np.ascontiguousarray(turned[int(annotation.file_name[0])]))
+
+
+def test_fusion_has_the_options_of_fuse(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda _: Perfect("perfect"))
+    Image.fromarray(picture(Perfect.scene.instance.shape, 1)).save(tmp_path / "a.png")
+    for options, instances in (((), 5), (("--max-instances", 1), 1), (("--max-candidates", 2), 2)):
+        out = tmp_path / f"out{instances}"
+        assert run(tmp_path / "a.png", "--model", model, "--out", out, *options).exit_code == 0
+        (annotation,) = json.loads((out / "panoptic.json").read_text())["annotations"]
+        found = sum("score" in segment for segment in annotation["segments_info"])
+        assert found == instances
+
+
+def test_broken_images_are_told_and_skipped(photos: Path, model: Path, tmp_path: Path) -> None:
+    (photos / "b.png").write_bytes((photos / "a.png").read_bytes()[:90])
+    (photos / "c.jpg").write_bytes(b"no picture")
+    (photos / "all.txt").write_text("a.png\nb.png\nc.jpg\nabsent.png\n000000000139.png\n")
+    out = tmp_path / "out"
+    for written in (2, 0):  # and they are no reason to do the others again
+        result = run(photos / "all.txt", "--model", model, "--out", out, "--batch", 2)
+        assert result.exit_code == 1, result.output
+        lines = result.stderr.splitlines()
+        assert len(lines) == 3
+        assert lines[0] == f"deeperlab: {photos / 'absent.png'}: no such file or directory"
+        assert lines[1].startswith(f"deeperlab: {photos / 'b.png'}: damaged PNG")
+        assert lines[2] == f"deeperlab: {photos / 'c.jpg'}: neither PNG nor JPEG"
+        assert f"{written} images written" in result.stdout
+        assert "3 skipped" in result.stdout
+        assert {a.image_id for a in coco.read(out / "panoptic.json", out).annotations} == {"a", 139}
+
+
+def test_a_full_disk_ends_it(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(image: Any, file: Any, *_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        assert fault(photos, "--model", model, "--out", tmp_path / "out").endswith(".png: no space left on device")
+    assert set(contents(tmp_path / "out")) == {".panoptic.jsonl"}
+
+
+def test_untrained_weights_are_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, weights = tmp_path / "out", tmp_path / "best.safetensors"
+    message = fault(photos, "--model", "net", "--out", out)
+    assert message.startswith("--model: the weights of net are not trained; give --weights FILE, or --random-weights")
+    assert not out.exists()
+    result = run(photos, "--model", "net", "--out", out, "--random-weights")
+    assert result.exit_code == 0, result.output
+    assert "random weights: the results mean nothing" in result.stdout
+    info = json.loads((out / "panoptic.json").read_text())["info"]
+    assert info["trained"] is False
+    assert info["warning"] == "random weights: the results mean nothing"
+    assert str(weights) in fault(photos, "--model", "net", "--out", tmp_path / "two", "--weights", weights)
+    weights.write_bytes(b"")
+    assert run(photos, "--model", "net", "--out", tmp_path / "two", "--weights", weights).exit_code == 0
+    assert json.loads((tmp_path / "two" / "panoptic.json").read_text())["info"]["trained"] is True
+    folder = tmp_path / "net"
+    folder.mkdir()
+    monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda folder: Net(trained=False))
+    assert "are not trained" in fault(photos, "--model", folder, "--out", tmp_path / "three")
+
+
+def test_faults_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "expected a folder or one of net, other, got 'nets'" in fault(photos, "--model", "nets", "--out", out)
+    assert "none.png: no such file" in fault(photos / "none.png", "--model", model, "--out", out)
+    assert "labels: expected 19 classes" in fault(photos, "--model", model, "--out", out, labels="voc")
+    assert "expected none with a folder" in fault(photos, "--model", model, "--out", out, "--weights", photos / "a.png")
+    both = ("--weights", photos / "a.png", "--random-weights")
+    assert "expected no --weights" in fault(photos, "--model", "net", "--out", out, *both)
+    assert not out.exists()
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        reason = "is a file" if out.name == "file" else "not a directory"
+        message = fault(photos, "--model", model, "--out", out)
+        assert message == f"{out}: cannot be the folder of --out: {reason}"
+    message = fault(photos, "--model", model, "--out", tmp_path / "out", labels="citiscapes")
+    assert message == "citiscapes: no such file of labels, and none of the presets coco, cityscapes, vistas, voc"
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / ".panoptic.jsonl").write_text('{"info": {"description": "deeperlab predict"}}\n{}\n')
+    assert "has results of" in fault(photos, "--model", model, "--out", tmp_path / "taken")
+
+
+def test_help_teaches() -> None:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["predict", "--help"])
+    assert result.exit_code == 0
+    for words in (
+        "deeperlab predict street.jpg --model trained/",
+        "deeperlab eval",
+        "--random-weights",
+        "--max-instances",
+        "--paper",
+        "exit code is 1",
+        "by default the model's own (image_size), 0: the image's",
+    ):
+        assert words in result.stdout
+
+
+def test_a_name_that_is_too_long_for_results_is_a_fault_of_its_source(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / f"{'x' * 251}.png"
+    long.write_bytes((photos / "a.png").read_bytes())
+    film = video(tmp_path / f"{'y' * 251}.mp4")
+    out = tmp_path / "out"
+    for _ in range(2):
+        result = run(long, film, photos / "b.png", "--model", model, "--out", out)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines() == [
+            f"deeperlab: {long}: its results cannot be named: file name too long",
+            f"deeperlab: {film}: file name too long",
+        ]
+        assert set(contents(out)) == {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
+
+
+def test_the_console_tells_images_from_frames(photos: Path, model: Path, tmp_path: Path) -> None:
+    films = [video(tmp_path / "one.mp4"), video(tmp_path / "two.mp4", frames=3)]
+    result = run(photos, *films, "--model", model, "--out", tmp_path / "out")
+    assert result.stdout.startswith("4 images, 10 frames of 2 videos written, ")
+    assert "6 finished already" in run(photos, *films, "--model", model, "--out", tmp_path / "out").stdout
+
+
+def test_the_digest_tells_weights_apart() -> None:
+    first = predict.maker.digest(Net())
+    assert first == predict.maker.digest(Net())
+    assert first == predict.maker.digest(Net().to(memory_format=torch.channels_last))
+    changed = Net()
+    with torch.no_grad():
+        changed.weight[0, 0] += 1e-6
+    assert first != predict.maker.digest(changed)
+    assert first != predict.maker.digest(Net().half())

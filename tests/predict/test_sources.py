@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `deeperlab predict` takes for a source, and what its results are called."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from predicting import run, video
+
+from deeperlab import predict
+from deeperlab.data import coco
+from deeperlab.data.files import FormatError
+
+
+def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Path) -> None:
+    def names(*sources: object, out: Path = tmp_path / "out") -> list[str]:
+        found, faults = predict.sources.expand([str(s) for s in sources], out)
+        assert faults == []
+        return [source.name for source in found]
+
+    below = "below/aachen_1_2_leftImg8bit"
+    assert names(photos) == ["000000000139", "a", "b", below]
+    assert names(photos, photos / "a.png") == ["000000000139", "a", "b", below]
+    assert names(photos / "b.png", photos / "a.png") == ["b", "a"]
+    assert names(photos / "[ab].png") == ["a", "b"]
+    assert names(photos / "**" / "*.png") == ["000000000139", "a", "b", below]
+    assert names(photos / "be*") == [below]  # a folder: what is in it
+    assert names(tmp_path / "ph*s") == [f"photos/{name}" for name in ("000000000139", "a", "b", below)]
+    assert names(photos, out=photos) == names(photos)
+    (photos / "below").rename(photos / "overlay")
+    assert names(photos, out=photos) == names(photos / "**" / "*.png", out=photos) == ["000000000139", "a", "b"]
+    (photos / "overlay").rename(photos / "below")
+    listing = photos / "some.txt"
+    listing.write_text("# three\n\nbelow\n b.png \n", encoding="utf-8-sig")
+    assert names(listing) == ["aachen_1_2_leftImg8bit", "b"]
+    (photos / "below" / "film.MP4").write_bytes(b"")
+    assert [source.video for source in predict.sources.expand([photos / "below"], tmp_path)[0]] == [False, True]
+    assert names(photos / "below" / "film.MP4") == ["film"]
+
+
+def found_names(*sources: object, out: Path) -> list[str]:
+    found, faults = predict.sources.expand([str(source) for source in sources], out)
+    assert faults == []
+    return [source.name for source in found]
+
+
+def test_results_are_no_sources_however_the_folder_is_called(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    (tmp_path / "link").symlink_to(photos)
+    for out in (Path("../photos/results"), tmp_path / "link" / "results", Path("results")):
+        for written in (4, 0):
+            result = run(".", "--model", model, "--out", out)
+            assert result.exit_code == 0, result.output
+            assert f"{written} images written" in result.stdout
+        shutil.rmtree(photos / "results")
+    (photos / "results" / "overlay").mkdir(parents=True)
+    (photos / "results" / "overlay" / "a.png").symlink_to(photos / "b.png")
+    assert "results/overlay/a" not in found_names(photos, out=tmp_path / "link" / "results")
+
+
+def test_what_is_named_twice_comes_once_whatever_the_way(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(photos)
+    (photos / "0.png").symlink_to("b.png")
+    sources = (photos / "a.png", photos / "below" / ".." / "a.png", tmp_path / "link" / "a.png")
+    assert found_names(*sources, out=tmp_path / "out") == ["a"]
+    assert found_names(photos, tmp_path / "link", out=tmp_path / "out") == [
+        *("000000000139", "a", "b", "below/aachen_1_2_leftImg8bit")
+    ]
+
+
+def test_folders_that_are_linked_are_entered_once(photos: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (photos / "below" / "aachen_1_2_leftImg8bit.png").rename(elsewhere / "c.png")
+    (photos / "0").symlink_to(photos / "below")  # what is there without a link keeps its name
+    (photos / "below" / "up").symlink_to("..")
+    (photos / "below" / "linked").symlink_to(elsewhere)
+    (photos / "below" / "d.png").write_bytes((photos / "a.png").read_bytes())
+    names = ["000000000139", "a", "b", "below/d", "below/linked/c"]
+    assert found_names(photos, out=tmp_path / "out") == names
+
+
+def test_what_cannot_be_read_below_a_folder_is_named(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "gone.png").symlink_to("nowhere.png")
+    scan = os.scandir
+
+    def refuses(path: Any) -> Any:
+        if str(path) == str(photos / "below"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    result = run(photos, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"deeperlab: {photos / 'below'}: permission denied",
+        f"deeperlab: {photos / 'gone.png'}: no such file or directory",
+    ]
+    assert "3 images written" in result.stdout
+    with pytest.raises(FormatError, match="below: permission denied"):
+        predict.sources.expand([photos / "below"], tmp_path / "out")
+
+
+def test_frames_of_many_folders_do_not_clash(photos: Path, tmp_path: Path) -> None:
+    for folder in ("train", "val"):
+        (photos / folder).mkdir()
+        (photos / folder / "000001.png").write_bytes((photos / "a.png").read_bytes())
+    found, faults = predict.sources.expand([photos / "train" / "000001.png", photos], tmp_path / "out")
+    assert faults == []
+    assert {1, 139, "val/000001"} < {source.image_id for source in found}
+    found, faults = predict.sources.expand([photos], tmp_path / "out")
+    assert faults == []
+    assert {139, "train/000001", "val/000001"} < {source.image_id for source in found}
+
+
+def test_a_pattern_may_begin_with_folders_that_have_brackets(photos: Path, tmp_path: Path) -> None:
+    (photos / "below").rename(photos / "br[1]")
+    assert found_names(photos / "br[1]" / "*.png", out=tmp_path / "out") == ["aachen_1_2_leftImg8bit"]
+
+
+def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (photos / "bad.txt").write_bytes(b"\xff\xfe")
+    (photos / "absent.txt").write_text("a.png\nnone.jpg\n")
+    (photos / "nothing.txt").write_text("# nothing\n")
+    absent = {
+        photos / "none.png": "no such file or directory",
+        photos / "*.gif": "no image (.png, .jpg, .jpeg) and no video in it",
+        photos / "none.txt": "no such file or directory",
+        tmp_path / "empty": "no image (.png, .jpg, .jpeg) and no video in it",
+        photos / ("x" * 300): "file name too long",
+        photos / "bad.txt": "expected a list of paths in UTF-8, got invalid start byte",
+        photos / "nothing.txt": "an empty list",
+    }
+    for path, text in absent.items():
+        with pytest.raises(FormatError, match=re.escape(f"{path}: {text}")):
+            predict.sources.expand([path], tmp_path)
+    found, faults = predict.sources.expand([*absent, photos / "absent.txt", photos / "b.png"], tmp_path)
+    assert faults == [*absent.items(), (photos / "none.jpg", "no such file or directory")]
+    assert [source.name for source in found] == ["a", "b"]
+
+
+def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path: Path) -> None:
+    (photos / "c").mkdir()
+    for name in ("c/a.png", "c/000000000139.png", "c/aachen_1_2_leftImg8bit.png", "a.jpg", "c/000012.png", "c.png"):
+        (photos / name).write_bytes((photos / "b.png").read_bytes())
+    for name in ("c.mp4", "c.mkv", "a.mp4"):
+        (photos / name).write_bytes(b"")
+    found, faults = predict.sources.expand([photos, photos / "below"], tmp_path)
+    assert {source.name for source in found if source.video} == {"a"}
+    assert {source.image_id for source in found if not source.video} == {
+        *("a", "b", "c", "c/a", "c/000012", "c/000000000139", 139, "aachen_1_2")
+    }
+    pairs = [("a.png", "a.jpg"),
+             ("c/aachen_1_2_leftImg8bit.png", "below/aachen_1_2_leftImg8bit.png"),
+             ("c.mkv", "c/000012.png"), ("c.mp4", "c/000012.png")]  # fmt: skip
+    told = {path: fault.partition("those of ")[2].removesuffix("; choose another --out") for path, fault in faults}
+    assert told == {photos / one: str(photos / other) for one, other in pairs}
+    first = video(tmp_path / "c.mp4")
+    _, faults = predict.sources.expand([first, photos / "c.mkv", photos], tmp_path)
+    assert (photos / "c.mkv", f"its results would take the place of those of {first}; choose another --out") in faults
+    assert (photos / "c/000012.png", faults[0][1]) in faults
+    result = run(photos / "a.png", photos / "a.jpg", "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"deeperlab: {photos / 'a.jpg'}: its results would take the place of those of ")
+    assert "1 image written" in result.stdout
+
+
+def test_names_that_would_leave_the_folder_or_be_none_are_refused(model: Path, tmp_path: Path) -> None:
+    names = ("...mp4", "..mp4", "...png", "_leftImg8bit.png")
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    whole = video(tmp_path / "_leftImg8bit.mp4")
+    result = run(*(tmp_path / name for name in names), whole, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    for line, name in zip(result.stderr.splitlines(), names, strict=True):
+        assert line == f"deeperlab: {tmp_path / name}: expected a file with a name before its suffix"
+    assert "7 frames of 1 video written" in result.stdout
+    assert (tmp_path / "out" / "overlay" / "_leftImg8bit.mp4").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {*names, whole.name, "out", "trained"}
+
+
+def test_names_that_no_json_can_hold_are_refused(photos: Path, model: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png")
+    for name in (odd, photos / "Screenshot 1\u202fPM.png", photos / "new\nline [1].png"):
+        shutil.copy(photos / "a.png", name)
+    out = tmp_path / "out"
+    result = run(photos, "--model", model, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "caf\N{REPLACEMENT CHARACTER}.png: expected a name in UTF-8, which the JSON can hold\n"
+    )
+    assert "6 images written" in result.stdout
+    ids = {a.image_id for a in coco.read(out / "panoptic.json", out / "panoptic").annotations}
+    assert {"Screenshot 1\u202fPM", "new\nline [1]"} < ids

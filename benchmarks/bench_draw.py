@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deeperlab import _numpy, visualize
-from deeperlab.data import scenes
-from deeperlab.visualize import colours, reference, segments
+from deeperlab import _numpy, scenes, visualize
+from deeperlab.visualize import colors as colours
+from deeperlab.visualize import reference, segments
 
 from .cases import CLASSES, THINGS
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from deeperlab import scenes
 from deeperlab._numpy import overlap
-from deeperlab.data import scenes
 from deeperlab.metrics import CoveringResult, PanopticQuality, ParsingCovering, QualityResult, lay_over
 
 from .cases import CLASSES, THINGS

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from deeperlab import FuseParams, ops, reference
+from deeperlab import FuseParams
 from deeperlab.heads import NAMES
+from deeperlab.stages import reference
+from deeperlab.stages import torch_ops as ops
 
 from .cases import CLASSES, THINGS
 from .conftest import Case

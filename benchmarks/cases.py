@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from deeperlab import Heads, targets
-from deeperlab.data import noise, scenes
+from deeperlab import Heads, scenes, targets
 from deeperlab.heads import NAMES
+from deeperlab.scenes import noise
 
 THINGS = tuple(range(37))
 CLASSES = 66

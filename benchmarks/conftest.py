@@ -13,8 +13,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from deeperlab import FuseParams, Heads, Panoptic, reference
+from deeperlab import FuseParams, Heads, Panoptic
 from deeperlab.heads import NAMES
+from deeperlab.stages import reference
 
 from .cases import CLASSES, THINGS, Spec, noisy_heads
 from .yardsticks import plain

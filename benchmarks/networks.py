@@ -28,7 +28,7 @@ import deeperlab
 from deeperlab import Heads, Panoptic, models
 from deeperlab.data.labels import LabelSet
 from deeperlab.heads import NAMES
-from deeperlab.parser import Parser
+from deeperlab.predictor.parser import Parser
 
 from .cases import CLASSES, THINGS, Spec, noisy_heads
 from .machine import describe

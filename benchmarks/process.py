@@ -177,8 +177,8 @@ def draw(folder: Path, size: int, instances: int) -> str:
     """Noisy heads of a drawn scene, saved for the processes to come."""
     import numpy as np
 
-    from deeperlab import targets
-    from deeperlab.data import noise, scenes
+    from deeperlab import scenes, targets
+    from deeperlab.scenes import noise
 
     from .cases import CLASSES, THINGS
 

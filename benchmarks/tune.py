@@ -4,7 +4,7 @@
     python benchmarks/tune.py [--realdata DIR] [--strides 4 1] [--only NAME ...]
 
 Things PQ is the mean over images; an instance is found when its IoU exceeds 0.5, spurious predictions match nothing.
-Heads are perfect, or perturbed by `deeperlab.data.noise`. The figures of docs/tuning.md come from here.
+Heads are perfect, or perturbed by `deeperlab.scenes.noise`. The figures of docs/tuning.md come from here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 import deeperlab
-from deeperlab import FuseParams, Heads, targets
-from deeperlab.data import coco, noise, scenes
-from deeperlab.diagnose import Truth
+from deeperlab import FuseParams, Heads, scenes, targets
+from deeperlab.data.formats import coco
 from deeperlab.metrics import PanopticQuality
-from deeperlab.stagewise import true_keypoint_result
+from deeperlab.oracle.diagnose import Truth
+from deeperlab.scenes import noise
+from deeperlab.stages.stagewise import true_keypoint_result
 
 SWEEP: dict[str, tuple[Any, ...]] = {
     "long_steps": (1, 2),
@@ -112,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--realdata", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "realdata")
     parser.add_argument("--strides", type=int, nargs="+", default=[4, 1])
-    parser.add_argument("--levels", type=int, nargs="+", default=[0, 2, 3], help="noise, see deeperlab.data.noise")
+    parser.add_argument("--levels", type=int, nargs="+", default=[0, 2, 3], help="noise, see deeperlab.scenes.noise")
     parser.add_argument("--only", nargs="+", choices=sorted(SWEEP), default=sorted(SWEEP, key=list(SWEEP).index))
     options = parser.parse_args()
 

@@ -178,7 +178,7 @@ def releases_gil() -> Callable[[Callable[[], Any]], bool]:
 @pytest.fixture
 def tf_models(realdata: Path) -> tuple[dict[int, bool], list[tuple[Any, Any]]]:
     """The published example: categories, and (prediction, ground truth) of its four photos."""
-    from deeperlab.data import coco
+    from deeperlab.data.formats import coco
 
     folder = realdata / "tf_models_deeplab_eval"
     target = coco.read(folder / "coco_gt.json", folder / "coco_gt")

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from typer.testing import CliRunner
 
-from deeperlab import Heads, predict, targets
+from deeperlab import Heads, scenes, targets
 from deeperlab.cli import app
-from deeperlab.data import labels, scenes
+from deeperlab.data import labels
+from deeperlab.predictor import prediction as predict
 
 LABELS = labels.preset("cityscapes")
 SIZES = {"a": (33, 49), "b": (50, 21), "000000000139": (20, 20), "aachen_1_2_leftImg8bit": (17, 60)}

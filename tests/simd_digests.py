@@ -17,8 +17,9 @@ from conftest import PERSON, smooth
 from numpy.typing import NDArray
 
 import deeperlab
-from deeperlab import RECTANGLE, STAR, FuseParams, Heads, _numpy, reference, targets
-from deeperlab.data import noise, scenes
+from deeperlab import RECTANGLE, STAR, FuseParams, Heads, _numpy, scenes, targets
+from deeperlab.scenes import noise
+from deeperlab.stages import reference
 
 Array = NDArray[Any]
 Digests = dict[str, str]

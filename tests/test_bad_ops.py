@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from deeperlab import STAR, FuseParams, _numpy, ops, reference
+from deeperlab import STAR, FuseParams, _numpy
 from deeperlab.fuse import op_arguments
+from deeperlab.stages import reference
+from deeperlab.stages import torch_ops as ops
 
 Arguments = dict[str, Any]
 

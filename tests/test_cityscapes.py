@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeperlab.data import cityscapes, coco, segments
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats import cityscapes, coco, segments
 from deeperlab.data.labels import LabelSet, preset
 from deeperlab.metrics import PanopticQuality
 

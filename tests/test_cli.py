@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import deeperlab
 from deeperlab.cli import app
-from deeperlab.data import coco
+from deeperlab.data.formats import coco
 
 CATEGORIES = (coco.Category(1, "person", True), coco.Category(92, "grass", False))
 SMALL = ("--size", "97x129", "--things", "3", "--noise", "1")

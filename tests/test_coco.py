@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeperlab.data import coco
+from deeperlab.data.formats import coco
 
 CATEGORIES = (coco.Category(1, "person", True, (220, 20, 60)), coco.Category(92, "banner", False))
 

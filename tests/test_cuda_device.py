@@ -14,7 +14,7 @@ from simd_digests import EAGER, Case, random_case, scene_case
 
 import deeperlab
 from deeperlab import Heads, Panoptic
-from deeperlab.ops import HAS_CUDA
+from deeperlab.stages.torch_ops import HAS_CUDA
 
 if not (torch.cuda.is_available() and HAS_CUDA):
     pytest.skip("no CUDA device, or built without CUDA", allow_module_level=True)
@@ -133,7 +133,7 @@ def test_opcheck(case: Case) -> None:
 
     call = op_call(case)
     tensors = (torch.as_tensor(head).cuda() for head in call[:5])
-    torch.library.opcheck(deeperlab.ops.fuse, (*tensors, *call[5:]))
+    torch.library.opcheck(deeperlab.stages.torch_ops.fuse, (*tensors, *call[5:]))
 
 
 def test_tensors_on_two_devices_are_refused_by_the_op(case: Case) -> None:
@@ -144,7 +144,7 @@ def test_tensors_on_two_devices_are_refused_by_the_op(case: Case) -> None:
     for i in range(5):
         mixed = [*call[:i], call[i].cpu(), *call[i + 1 :]]
         with pytest.raises((ValueError, RuntimeError), match="device"):
-            deeperlab.ops.fuse(*mixed)
+            deeperlab.stages.torch_ops.fuse(*mixed)
 
 
 def test_more_than_two_to_the_31_elements(case: Case) -> None:

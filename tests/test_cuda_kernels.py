@@ -189,7 +189,7 @@ def test_the_build_names_its_architectures() -> None:
 
 def test_kernels_are_built_where_a_compiler_is() -> None:
     pytest.importorskip("torch")
-    from deeperlab.ops import HAS_CUDA
+    from deeperlab.stages.torch_ops import HAS_CUDA
 
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc to compile the kernels with")

@@ -36,7 +36,7 @@ def test_the_example_of_the_networks_runs(tmp_path: Path, monkeypatch: pytest.Mo
     from safetensors.torch import save_file
 
     from deeperlab.models import DeeperLab
-    from deeperlab.models.mobilenet_v2 import MobileNetV2
+    from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
 
     backbone = MobileNetV2()
     classifier = {"classifier.weight": torch.zeros(1000, 1280), "classifier.bias": torch.zeros(1000)}
@@ -63,7 +63,7 @@ def test_the_onnx_examples_give_what_the_parser_gives(
     from PIL import Image
     from test_models import ROUNDED, assert_same, lively, tiny
 
-    from deeperlab.parser import Parser
+    from deeperlab.predictor.parser import Parser
 
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
@@ -88,7 +88,7 @@ def test_the_onnx_examples_give_what_the_parser_gives(
 
 
 def test_the_example_of_predictions_runs(make_heads: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deeperlab.data import coco, predictions
+    from deeperlab.data.formats import coco, predictions
 
     monkeypatch.chdir(tmp_path)
     heads = make_heads(seed=1, n=2, classes=19)

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deeperlab import _numpy
-from deeperlab.data import scenes
+from deeperlab import _numpy, scenes
 from deeperlab.visualize import reference
 
 EXTREME = (-(2**31), -1, 2**31 - 1)

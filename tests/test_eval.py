@@ -17,9 +17,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deeperlab.cli import app
-from deeperlab.data import coco
-from deeperlab.evaluate import FolderEvaluation
+from deeperlab.data.formats import coco
 from deeperlab.metrics import Evaluation
+from deeperlab.metrics.folders import FolderEvaluation
 
 CATEGORIES = (coco.Category(1, "person", True), coco.Category(5, "car", True), coco.Category(92, "grass", False))
 
@@ -351,5 +351,5 @@ def test_a_memory_error_names_the_file(case: Case, monkeypatch: pytest.MonkeyPat
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("deeperlab.evaluate.lay_over", exhausted)
+    monkeypatch.setattr("deeperlab.metrics.folders.lay_over", exhausted)
     assert case.fault() == f"{case.pred_dir / '3.png'}: too large for the memory, it or its ground truth"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deeperlab.reference import exp, sigmoid
+from deeperlab.stages.reference import exp, sigmoid
 
 HIGH, LOW = np.float32(88.72283), np.float32(-87.33654)
 INF = np.float32(np.inf)

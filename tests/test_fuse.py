@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import deeperlab
-from deeperlab import FuseParams, Heads, Panoptic, reference
+from deeperlab import FuseParams, Heads, Panoptic
+from deeperlab.stages import reference
 
 THINGS = (1, 3, 4)
 PARAMS = FuseParams(peak_threshold=0.01, instance_threshold=0.0, max_candidates=512)
@@ -76,7 +77,7 @@ def test_every_half_becomes_the_right_float(as_tensors: Any, make_heads: Any, as
     bits = torch.arange(65536, dtype=torch.int32).to(torch.int16).reshape(1, 1, 256, 256).expand(1, 2, 256, 256)
     for dtype in (torch.float16, torch.bfloat16):
         field = bits.view(dtype)
-        target = deeperlab.ops.refine(field, field, stride=1, long_steps=0, long_short_steps=0)
+        target = deeperlab.stages.torch_ops.refine(field, field, stride=1, long_steps=0, long_short_steps=0)
         y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
         wide = field.float()
         assert_same(target[0, 0], torch.stack((x + wide[0, 0], y + wide[0, 1]), -1))

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 import deeperlab
 from deeperlab.cli import app
-from deeperlab.data import archive, coco
+from deeperlab.data import archive
+from deeperlab.data.formats import coco
 
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 
@@ -256,7 +257,7 @@ def test_doctor_says_one_line_each() -> None:
 def test_doctor_reports_a_part_that_does_not_load(monkeypatch: Any) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "deeperlab.ops", None)
+    monkeypatch.setitem(sys.modules, "deeperlab.stages.torch_ops", None)
     result = run("doctor")
     assert result.exit_code == 1
     assert "torch operators, _C: does not load" in result.output
@@ -264,8 +265,8 @@ def test_doctor_reports_a_part_that_does_not_load(monkeypatch: Any) -> None:
 
 def test_what_fuse_writes_eval_reads(tmp_path: Path) -> None:
     """From drawn ground truth to figures with two commands: the label set's ids and the images' own names."""
-    from deeperlab import targets
-    from deeperlab.data import labels, sample, scenes
+    from deeperlab import scenes, targets
+    from deeperlab.data import labels, sample
 
     classes = [{"name": "thing", "thing": True, "id": 7}, {"name": "stuff", "thing": False, "id": 3}]
     (tmp_path / "labels.json").write_text(json.dumps({"name": "mine", "classes": classes}))

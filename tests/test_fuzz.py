@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import deeperlab
-from deeperlab import RECTANGLE, STAR, FuseParams, Graph, Heads, Panoptic, ops, reference
+from deeperlab import RECTANGLE, STAR, FuseParams, Graph, Heads, Panoptic
+from deeperlab.stages import reference
+from deeperlab.stages import torch_ops as ops
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

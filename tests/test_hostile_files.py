@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeperlab.data import cityscapes, coco, label_map, labels, png, segments, two_channel, vistas, voc
+from deeperlab.data import labels
 from deeperlab.data.files import FormatError, inside, listing, replace
+from deeperlab.data.formats import cityscapes, coco, label_map, png, segments, two_channel, vistas, voc
 from deeperlab.data.labels import LabelSet
 
 SMALL = LabelSet("small", ("road", "car"), (False, True), ((0, 0, 0),) * 2, (7, 26), (0,))

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeperlab.data import coco, labels
+from deeperlab.data import labels
 from deeperlab.data._lookup import UnknownValueError, look_up, number
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats import coco
 
 toml = pytest.mark.skipif(sys.version_info < (3, 11), reason="no tomllib")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deeperlab import ops
+from deeperlab.stages import torch_ops as ops
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "deeperlab"
@@ -46,8 +46,8 @@ def test_every_stage_has_header_loop_op_reference_test_and_bench() -> None:
         assert (ROOT / "csrc/include/deeperlab" / f"{stage}.h").is_file()
         assert (ROOT / "csrc/cpu" / f"{stage}.cpp").is_file()
         assert stage == "refine" or (ROOT / "csrc/cuda" / f"{stage}.cu").is_file()  # there it is a part of vote
-        assert f'"{stage}(' in (ROOT / "src/ops.cpp").read_text()
-        assert re.search(rf"^def {stage}\(", (PACKAGE / "reference.py").read_text(), re.MULTILINE)
+        assert f'"{stage}(' in (ROOT / "src/torch/ops.cpp").read_text()
+        assert re.search(rf"^def {stage}\(", (PACKAGE / "stages/reference.py").read_text(), re.MULTILINE)
         assert f'"{stage}"' in (ROOT / "tests/test_stages.py").read_text()
         assert f'"{stage}"' in (ROOT / "benchmarks/bench_stages.py").read_text()
 
@@ -60,11 +60,11 @@ def test_the_engine_knows_neither_python_nor_torch(path: Path) -> None:
     if path.is_relative_to(ROOT / "csrc/include"):
         assert all(name.startswith("deeperlab/") or "/" not in name for name in names)
         assert "parallel.h" not in names
-    if path.name.startswith("numpy") or path.name == "arrays.h":
+    if path.parent == ROOT / "src/numpy":
         assert not [name for name in names if name.startswith("torch")]
-    if path.name in ("face.h", "fuse.h", "stages.h", "arguments.h") and path.parent == ROOT / "src":
+    if path.parent == ROOT / "src/common":
         assert not [name for name in names if name.startswith(("torch", "pybind11"))]
-    if path.name in ("ops.cpp", "tensors.h"):
+    if path.parent == ROOT / "src/torch":
         assert not [name for name in names if name.startswith(("pybind11", "ATen", "c10"))]
         assert all("stable" in name or "headeronly" in name for name in names if name.startswith("torch"))
 
@@ -74,16 +74,19 @@ def test_arrows_never_go_up(path: Path) -> None:
     name = path.stem
     assert not knows(path, "tests", "benchmarks")
     if name == "reference":
-        assert not knows(path, "torch", "deeperlab._numpy", "deeperlab._C", "deeperlab.ops", "deeperlab.fuse")
-    if name in ("heads", "params"):
-        assert all(module.startswith("deeperlab._layout") for module in knows(path, "deeperlab"))
+        assert not knows(
+            path, "torch", "deeperlab._numpy", "deeperlab._C", "deeperlab.stages.torch_ops", "deeperlab.fuse"
+        )
+    if name in ("graph", "heads", "params"):
+        known = ("deeperlab._layout", "deeperlab.graph")
+        assert all(module.startswith(known) for module in knows(path, "deeperlab"))
     network = path.is_relative_to(PACKAGE / "models")
     if network:
         ours = {module for module in knows(path, "deeperlab") if not module.startswith("deeperlab.models")}
-        files = name in ("weights", "checkpoint", "pretrained")
-        known = ("deeperlab.heads", "deeperlab.data") if files else ("deeperlab.heads",)
+        files = name in ("weights", "checkpoint", "hub")
+        known = ("deeperlab.graph", "deeperlab.heads", *(("deeperlab.data",) if files else ()))
         assert all(module.startswith(known) for module in ours - {"deeperlab"})
-    if name != "ops" and not network:  # torch only inside functions
+    if name != "torch_ops" and not network:  # torch only inside functions
         top = ast.Module([n for n in ast.parse(path.read_text()).body if not isinstance(n, ast.If)], [])
         assert not re.search(r"^(import|from) torch", ast.unparse(top), re.MULTILINE)
     if not path.is_relative_to(PACKAGE / "cli") and name != "__main__":

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import deeperlab
-from deeperlab.data import coco
+from deeperlab.data.formats import coco
 from deeperlab.metrics import AreaWarning, Evaluation, PanopticQuality, match, panoptic_quality
 
 CATEGORIES = {1: True, 2: True, 3: False}

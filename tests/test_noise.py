@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deeperlab import RECTANGLE, Heads
-from deeperlab.data import noise, scenes
-from deeperlab.data.noise import perturb
+from deeperlab import RECTANGLE, Heads, scenes
+from deeperlab.scenes import noise
+from deeperlab.scenes.noise import perturb
 from deeperlab.targets import encode, encode_heads
 
 SCENE = scenes.draw(0, (241, 321), instances=12)

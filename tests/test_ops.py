@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import deeperlab
-from deeperlab import STAR, FuseParams, Heads, ops
+from deeperlab import STAR, FuseParams, Heads
 from deeperlab.fuse import op_arguments
+from deeperlab.stages import torch_ops as ops
 
 THINGS = [1, 3, 4]
 EDGES = [end for edge in STAR.edges for end in edge]

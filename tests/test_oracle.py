@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, fuse
-from deeperlab.data import coco
-from deeperlab.diagnose import Diagnosis, Lost, Truth
+from deeperlab.data.formats import coco
 from deeperlab.oracle import Oracle
-from deeperlab.stagewise import stages, true_keypoint_result
+from deeperlab.oracle.diagnose import Diagnosis, Lost, Truth
+from deeperlab.stages.stagewise import stages, true_keypoint_result
 from deeperlab.targets import encode_heads
 
 CATEGORIES = (coco.Category(1, "person", True), coco.Category(3, "car", True), coco.Category(92, "grass", False))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import deeperlab
-from deeperlab import FuseParams, ops
+from deeperlab import FuseParams
 from deeperlab.fuse import op_arguments
+from deeperlab.stages import torch_ops as ops
 
 # docs/definition.md, stage by stage.
 DEFAULTS: dict[str, Any] = {

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 import deeperlab
-from deeperlab import STAR, Heads, Panoptic
-from deeperlab._resized import resized
-from deeperlab.data import labels, scenes
-from deeperlab.parser import Parser
+from deeperlab import STAR, Heads, Panoptic, scenes
+from deeperlab.data import labels
+from deeperlab.predictor.parser import Parser
+from deeperlab.predictor.resize import resized
 from deeperlab.targets import encode_heads
 
 LABELS = labels.preset("cityscapes")
@@ -129,7 +129,7 @@ def test_a_map_does_not_depend_on_its_neighbours(assert_same: Any) -> None:
 
 def test_a_batch_of_one_size_is_fused_at_once(assert_same: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    from deeperlab import parser as module
+    from deeperlab.predictor import parser as module
 
     fuse = module.fuse
     monkeypatch.setattr(module, "fuse", lambda heads, *a, **k: calls.append(heads.batched) or fuse(heads, *a, **k))

@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from deeperlab import models, predict
+from deeperlab import models
 from deeperlab.cli import app
-from deeperlab.data import coco, labels, png
-from deeperlab.parser import Parser
+from deeperlab.data import labels
+from deeperlab.data.formats import coco, png
+from deeperlab.predictor import prediction as predict
+from deeperlab.predictor.parser import Parser
 
 NAME = "light_wider_mobilenet_v2"
 LABELS = labels.preset("cityscapes")

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import deeperlab
-from deeperlab import FuseParams, Heads, Panoptic, ops, targets
-from deeperlab.data import scenes
+from deeperlab import FuseParams, Heads, Panoptic, scenes, targets
 from deeperlab.metrics import PanopticQuality
+from deeperlab.stages import torch_ops as ops
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 

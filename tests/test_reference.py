@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deeperlab import reference
-from deeperlab.heads import RECTANGLE, STAR
+from deeperlab.graph import RECTANGLE, STAR
 from deeperlab.params import FuseParams
+from deeperlab.stages import reference
 
 Array = NDArray[Any]
 NAN, INF = np.nan, np.inf

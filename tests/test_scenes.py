@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeperlab.data import scenes
-from deeperlab.data.scenery import brush, stuff, things
-from deeperlab.data.scenery.stage import Stage
-from deeperlab.data.scenes import Scene, draw
+from deeperlab import scenes
+from deeperlab.scenes import Scene, brush, draw, stuff, things
+from deeperlab.scenes.stage import Stage
 
 
 def assert_consistent(scene: Scene, size: tuple[int, int]) -> None:

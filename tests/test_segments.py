@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeperlab.data import coco, segments
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats import coco, segments
 from deeperlab.data.labels import LabelSet, preset
 from deeperlab.data.sample import Entry, Regions, Sample, Samples, of_maps
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every stage, as torch op and for NumPy arrays, against its readable twin in deeperlab.reference: the same bits."""
+"""Every stage, as torch op and for NumPy arrays, against its readable twin in stages.reference: the same bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from deeperlab import FuseParams, Heads, _numpy, ops, reference
+from deeperlab import FuseParams, Heads, _numpy
+from deeperlab.stages import reference
+from deeperlab.stages import torch_ops as ops
 
 THINGS = (1, 3, 4)
 CASES: dict[str, dict[str, Any]] = {
@@ -200,8 +202,7 @@ def test_every_stage_equals_its_twin_on_other_graphs(graph: Any, make_heads: Any
 
 
 def test_every_stage_equals_its_twin_on_a_drawn_scene(as_tensors: Any, assert_same: Any) -> None:
-    from deeperlab import targets
-    from deeperlab.data import scenes
+    from deeperlab import scenes, targets
 
     scene = scenes.draw(7, (129, 161))
     heads = targets.encode_heads(scene.category, scene.instance, scene.num_classes)

@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from deeperlab import RECTANGLE, STAR, Graph, Heads
-from deeperlab._nearest import nearest
-from deeperlab._share import SHARE_FLOOR
 from deeperlab.targets import HEATMAP_LOGIT, encode, encode_heads, keypoints
+from deeperlab.targets.class_share import SHARE_FLOOR
+from deeperlab.targets.nearest import nearest
 
 Map = NDArray[np.int64]
 

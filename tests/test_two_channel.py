@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import deeperlab
-from deeperlab.data import label_map, segments, two_channel
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats import label_map, segments, two_channel
 from deeperlab.data.labels import LabelSet, preset
 from deeperlab.data.sample import Entry, Sample, Samples, of_maps
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeperlab.data import vistas
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats import vistas
 from deeperlab.data.labels import LabelSet, preset
 
 NAME = "8kFP7s0ElfmDHqDMG0JUvQ"

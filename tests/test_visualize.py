@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeperlab import RECTANGLE, Graph, _numpy, fuse, targets
-from deeperlab.data import scenes
+from deeperlab import RECTANGLE, Graph, _numpy, fuse, scenes, targets
 from deeperlab.visualize import instances, lettering, overlay, palette, reference, to_supervision
 
 

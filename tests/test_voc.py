@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeperlab.data import voc
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats import voc
 from deeperlab.data.labels import bit_colour
 
 CLASS = np.array([[0, 0, 255, 255, 0], [255, 15, 15, 15, 255], [255, 15, 15, 20, 20], [0, 255, 255, 255, 255]])

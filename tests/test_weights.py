@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from deeperlab.data.files import FormatError
 from deeperlab.models import DeeperLab, create, load_backbone, load_weights
+from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
 from deeperlab.models.checkpoint import read
-from deeperlab.models.mobilenet_v2 import MobileNetV2
 from deeperlab.models.weights import WeightsError
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -6,7 +6,7 @@
 
 #include "deeperlab/argmax.h"
 #include "deeperlab/view.h"
-#include "lanes.h"
+#include "simd/lanes.h"
 
 namespace deeperlab::cpu {
 

@@ -5,7 +5,7 @@
 
 #include "cells.h"
 #include "deeperlab/scratch.h"
-#include "lanes.h"
+#include "simd/lanes.h"
 #include "nodes.h"
 
 namespace deeperlab::cpu {

@@ -9,7 +9,7 @@
 
 #include "deeperlab/graph.h"
 #include "deeperlab/view.h"
-#include "lanes.h"
+#include "simd/lanes.h"
 
 namespace deeperlab::cpu {
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "deeperlab/scratch.h"
-#include "lanes.h"
+#include "simd/lanes.h"
 
 namespace deeperlab::cpu {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "deeperlab/params.h"
-#include "parallel.h"
+#include "simd/parallel.h"
 
 namespace deeperlab::cpu {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "bits.h"
+#include "simd/bits.h"
 #include "deeperlab/scratch.h"
 
 namespace deeperlab::cpu {

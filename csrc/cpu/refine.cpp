@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "lanes.h"
+#include "simd/lanes.h"
 #include "nodes.h"
 
 namespace deeperlab::cpu {

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "deeperlab/scratch.h"
-#include "lanes.h"
+#include "simd/lanes.h"
 
 namespace deeperlab::cpu {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "parallel.h"
+#include "simd/parallel.h"
 
 namespace deeperlab::cpu {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "deeperlab/scratch.h"
-#include "lanes.h"
+#include "simd/lanes.h"
 #include "nodes.h"
 
 namespace deeperlab::cpu {

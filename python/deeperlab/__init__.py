@@ -9,19 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .fuse import fuse
-from .heads import RECTANGLE, STAR, Graph, Heads
+from .graph import RECTANGLE, STAR, Graph
+from .heads import Heads
 from .panoptic import Panoptic, Segment
 from .params import FuseParams
 
 if TYPE_CHECKING:
-    from . import data, metrics, models, ops, oracle, reference, targets, visualize  # noqa: F401 - loaded on first use
-    from .parser import Parser
+    from . import data, metrics, models, oracle, predictor, scenes, stages, targets, visualize  # noqa: F401
+    from .predictor import Parser
 
     __version__: str
 
 __all__ = ["RECTANGLE", "STAR", "FuseParams", "Graph", "Heads", "Panoptic", "Parser", "Segment", "__version__", "fuse"]
 
-_SUBMODULES = ("data", "metrics", "models", "ops", "oracle", "reference", "targets", "visualize")
+_SUBMODULES = ("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "visualize")
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name
@@ -34,7 +35,7 @@ if not TYPE_CHECKING:  # or a type checker would believe any name
 
             return importlib.metadata.version("deeperlab")
         if name == "Parser":
-            return importlib.import_module(".parser", __name__).Parser
+            return importlib.import_module(".predictor", __name__).Parser
         if name in _SUBMODULES:
             return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

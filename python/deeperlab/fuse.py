@@ -75,8 +75,8 @@ def fuse(
     else:
         if num_threads is not None:
             raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
-        from .ops import HAS_CUDA
-        from .ops import fuse as fuse_tensors
+        from .stages.torch_ops import HAS_CUDA
+        from .stages.torch_ops import fuse as fuse_tensors
 
         device = heads.heatmap.device
         kernels = ("cpu", "cuda", "meta") if HAS_CUDA else ("cpu", "meta")

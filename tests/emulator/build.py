@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 KERNELS = sorted((ROOT / "csrc/cuda").glob("*.cu"))
 UNITS = [*KERNELS, *sorted(HERE.glob("*.cpp")), *sorted((ROOT / "csrc/cpu").glob("*.cpp"))]
-INCLUDES = [HERE, *(ROOT / folder for folder in ("csrc/include", "csrc/cpu", "csrc/cuda", "src"))]
+INCLUDES = [HERE, *(ROOT / folder for folder in ("csrc/include", "csrc", "csrc/cuda", "src", "src/numpy"))]
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-psabi"]
 
 

@@ -3,7 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "arrays.h"
-#include "fuse.h"
+#include "common/fuse.h"
 
 #include <cuda_runtime.h>
 

@@ -13,8 +13,8 @@ from PIL import Image
 from predicting import LABELS, contents, fault, picture, run, video
 
 import deeperlab
-from deeperlab import predict
-from deeperlab.data import coco
+from deeperlab.data.formats import coco
+from deeperlab.predictor import prediction as predict
 
 
 def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) -> None:

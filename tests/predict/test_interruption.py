@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from predicting import contents, run, video
 
-from deeperlab import predict
-from deeperlab.data import coco
+from deeperlab.data.formats import coco
+from deeperlab.predictor import prediction as predict
 
 
 def test_what_a_killed_run_left_is_swept_away(photos: Path, model: Path, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from predicting import LABELS, Net, Perfect, contents, fault, picture, run, vide
 from typer.testing import CliRunner
 
 import deeperlab
-from deeperlab import Heads, models, predict
+from deeperlab import Heads, models
 from deeperlab.cli import app
-from deeperlab.data import archive, coco, png, sample
-from deeperlab.parser import Parser
+from deeperlab.data import archive, sample
+from deeperlab.data.formats import coco, png
+from deeperlab.predictor import prediction as predict
+from deeperlab.predictor.parser import Parser
 
 
 def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path: Path, assert_same: Any) -> None:

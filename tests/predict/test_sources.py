@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from predicting import run, video
 
-from deeperlab import predict
-from deeperlab.data import coco
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats import coco
+from deeperlab.predictor import prediction as predict
 
 
 def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import pytest
 from predicting import LABELS, Net, contents, fault, picture, run, video
 
 import deeperlab
-from deeperlab import predict
-from deeperlab.data import coco
 from deeperlab.data.files import FormatError
-from deeperlab.parser import Parser
+from deeperlab.data.formats import coco
+from deeperlab.predictor import prediction as predict
+from deeperlab.predictor.parser import Parser
 
 
 @pytest.mark.parametrize("size", [(34, 50), (33, 51)])

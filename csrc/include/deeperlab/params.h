@@ -7,7 +7,7 @@
 namespace deeperlab {
 
 namespace cpu {
-struct Parallel;  // csrc/cpu/parallel.h
+struct Parallel;  // csrc/simd/parallel.h
 enum class Simd : uint8_t;
 struct Nodes;  // csrc/cpu/nodes.h
 }  // namespace cpu

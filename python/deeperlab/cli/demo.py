@@ -34,7 +34,7 @@ def demo(
     keypoints and boxes), and panoptic.png with panoptic.json (the result in COCO's panoptic format, which `deeperlab
     oracle` reads).
     """
-    from ..demo import run
+    from ..scenes.demo import run
 
     console = new_console()
     with one_line(ValueError, OSError):

@@ -51,7 +51,7 @@ def _version(name: str) -> str:
 
 def _simd() -> str:
     try:
-        from deeperlab._numpy import simd
+        from .._numpy import simd
 
         return f"{simd()}; DEEPERLAB_SIMD=plain|baseline|avx2|avx512 forces another, with the same bits"
     except (ImportError, ValueError) as fault:
@@ -70,7 +70,7 @@ def _cuda() -> str:
     try:
         import torch
 
-        from deeperlab.ops import HAS_CUDA
+        from ..stages.torch_ops import HAS_CUDA
     except ImportError:
         return "needs torch and its operators"
     own = "with kernels" if HAS_CUDA else "built without kernels (nvcc was not found)"

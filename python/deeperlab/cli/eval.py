@@ -34,9 +34,9 @@ def eval(
     by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the
     predictions may lack 'categories' and 'images'. Areas are counted from the PNGs.
     """
-    from ..data import coco
     from ..data.files import replace
-    from ..evaluate import FolderEvaluation
+    from ..data.formats import coco
+    from ..metrics.folders import FolderEvaluation
 
     with one_line(ValueError, OSError):
         if json_out is not None:

@@ -56,7 +56,7 @@ def fuse(
     panoptic.npz: semantic, instance, keypoints, score, category, area, class_area, count and truncated.
     """
     from ..data.labels import find
-    from ..results import fuse_file
+    from ..predictor.heads_file import fuse_file
 
     console = new_console()
     with one_line(ValueError, TypeError, OSError, ImportError):

@@ -20,7 +20,7 @@ from .console import ROWS, new_console, one_line, plain, progress_bar
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 
 if TYPE_CHECKING:
-    from ..predict import Prediction
+    from ..predictor.prediction import Prediction
 
 EPILOG = """Examples:
 
@@ -108,7 +108,7 @@ def predict(
     command again and it goes on where it was. What cannot be read is named and skipped, and the exit code is 1.
     """
     from ..data.labels import find
-    from ..predict.sources import expand
+    from ..predictor.sources import expand
 
     console = new_console()
     start = time.perf_counter()
@@ -118,8 +118,9 @@ def predict(
         network, trained = _network(model, weights, len(label_set), random_weights)
         import torch
 
-        from ..parser import Parser
-        from ..predict import Prediction, maker
+        from ..predictor import settings as maker
+        from ..predictor.parser import Parser
+        from ..predictor.prediction import Prediction
 
         where = device.value if device is not Device.auto else "cuda" if torch.cuda.is_available() else "cpu"
         params = fusion(max_candidates, max_instances, paper)

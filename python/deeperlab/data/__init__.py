@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data: annotation formats, label sets, and drawn scenes with ground truth.
+"""Data: annotation formats, label sets, and archives of heads.
 
 Annotations, each as `Samples` of one form (`sample`): `segments` (COCO panoptic), `cityscapes`, `vistas`, `voc`,
 `two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are. `labels` knows the classes.
@@ -10,20 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import (
-        archive,
-        cityscapes,
-        coco,
-        label_map,
-        labels,
-        noise,
-        sample,
-        scenes,
-        segments,
-        two_channel,
-        vistas,
-        voc,
-    )
+    from . import archive, labels, sample
+    from .formats import cityscapes, coco, label_map, predictions, segments, two_channel, vistas, voc
+
+_FORMATS = ("cityscapes", "coco", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
 
 __all__ = [
     "archive",
@@ -31,10 +21,8 @@ __all__ = [
     "coco",
     "label_map",
     "labels",
-    "noise",
     "predictions",
     "sample",
-    "scenes",
     "segments",
     "two_channel",
     "vistas",
@@ -48,5 +36,5 @@ if not TYPE_CHECKING:  # or a type checker would believe any name
         if name in __all__:
             import importlib
 
-            return importlib.import_module(f".{name}", __name__)
+            return importlib.import_module(f".formats.{name}" if name in _FORMATS else f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..heads import NAMES, STAR, Graph, Heads
-from .coco import ImageId
+from ..graph import STAR, Graph
+from ..heads import NAMES, Heads
 from .files import FormatError, replace, stays_inside
+from .formats.coco import ImageId
 
 OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original")
 MAX_BYTES = 2**34

@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._lookup import UnknownValueError, look_up
-from .coco import Category
 from .fields import Field
+from .formats.coco import Category
 
 RGB = tuple[int, int, int]
 

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._lookup import number
-from .coco import ImageId, SegmentInfo, describe
 from .files import FormatError, inside
+from .formats.coco import ImageId, SegmentInfo, describe
+from .formats.png import read_image
 from .labels import LabelSet
-from .png import read_image
 
 
 @dataclass(frozen=True, eq=False)

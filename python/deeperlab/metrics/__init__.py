@@ -17,16 +17,7 @@ from .covering import Covering, CoveringResult, MeanCovering, ParsingCovering, p
 from .evaluation import Evaluation, EvaluationResult
 from .iou import IoUResult, MeanIoU
 from .pairs import AreaWarning, Pairs, Segments, lay_over
-from .quality import (
-    ClassQuality,
-    Match,
-    Matching,
-    MeanQuality,
-    PanopticQuality,
-    QualityResult,
-    match,
-    panoptic_quality,
-)
+from .quality import ClassQuality, Match, Matching, MeanQuality, PanopticQuality, QualityResult, match, panoptic_quality
 
 __all__ = [
     "AreaWarning",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .network import MODELS, DeeperLab, create, list_models
+from .deeperlab import MODELS, DeeperLab, create, list_models
 from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = ["MODELS", "DeeperLab", "WeightsError", "create", "list_models", "load_backbone", "load_weights"]

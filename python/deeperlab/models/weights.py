@@ -17,7 +17,7 @@ from deeperlab.data.files import FormatError
 from .checkpoint import read, said_to_be_trained
 
 if TYPE_CHECKING:
-    from .pretrained import Pretrained
+    from .hub import Pretrained
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 CLASSIFIER = {

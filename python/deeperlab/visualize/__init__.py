@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .colours import palette
+from .colors import palette
 from .detections import to_supervision
 from .instances import instances
 from .segments import overlay

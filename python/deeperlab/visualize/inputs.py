@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .colours import Colours, Picture
+from .colors import Colours, Picture
 
 Map = NDArray[np.int32]
 Names = Mapping[int, str] | Sequence[str]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._keypoints import locate
-from ..heads import STAR, Graph
+from ..graph import STAR, Graph
+from ..targets.locate import locate
 from . import inputs
-from .colours import RGB, SHADES, Picture, palette
+from .colors import RGB, SHADES, Picture, palette
 from .lettering import Box, write_tag
 from .segments import paint
 from .strokes import grey, strokes

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .colours import RGB, Picture
+from .colors import RGB, Picture
 from .inputs import Map, pillow
 from .strokes import Layer
 

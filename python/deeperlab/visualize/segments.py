@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import inputs
-from .colours import Colours, Picture, colours_of, shades
+from .colors import Colours, Picture, colours_of, shades
 from .lettering import write_names
 
 BORDER = 192

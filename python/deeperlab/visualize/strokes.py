@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .colours import RGB, Picture
+from .colors import RGB, Picture
 from .inputs import pillow
 
 _CASING = (10, 12, 18, 150)  # under every stroke, so that it stands out on any ground

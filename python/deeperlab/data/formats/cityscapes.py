@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cityscapes: `instanceIds`, `labelTrainIds`, and the panoptic files of `createPanopticImgs`.
+
+Folders as they are distributed: `gtFine/<split>/<city>/<city>_<sequence>_<frame>_gtFine_instanceIds.png` and, if they
+are there, images in `leftImg8bit/<split>/<city>/`. In instanceIds a value below 1000 is a labelId: stuff, or a group
+of things that nobody told apart (crowd); above, it is labelId · 1000 + instance, which counts from 0.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .._lookup import number
+from ..files import FormatError, listing
+from ..labels import LabelSet, preset
+from ..sample import Entry, Regions, Samples, image_beside, look
+from .coco import Annotation
+from .coco import read as read_panoptic
+from .png import read_map
+from .segments import of_dataset
+
+SOURCES = ("instanceIds", "labelTrainIds", "panoptic", "panoptic_trainId")
+FACTOR = 1000
+"""instanceIds = labelId · FACTOR + instance."""
+
+
+def samples(
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    source: str = "instanceIds",
+    annotations: str = "gtFine",
+    labels: LabelSet | None = None,
+    max_pixels: int | None = None,
+) -> Samples:
+    """The annotations of a split, read one by one; `image_id` is `<city>_<sequence>_<frame>`.
+
+    Args:
+        root: the folder of `gtFine` and `leftImg8bit`.
+        split: `train`, `val`, `test`, or `train_extra` of gtCoarse.
+        source: `instanceIds`; `labelTrainIds`, which tells no instances; `panoptic` and `panoptic_trainId` for
+            `cityscapes_panoptic_<split>.json` and `…_trainId.json` with their folders of PNGs.
+        annotations: `gtFine` or `gtCoarse`.
+        labels: by default the preset of 19 classes.
+        max_pixels: of a PNG; None is Pillow's limit.
+
+    Raises:
+        FormatError: the folders are not as described, or the JSON is not what it should be.
+        OSError: a folder cannot be read, or an image is missing.
+        ValueError: an unknown source.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
+    labels = labels or preset("cityscapes")
+    base, photos = Path(root) / annotations, Path(root) / "leftImg8bit" / split
+    if source.startswith("panoptic"):
+        stem = f"cityscapes_{source.replace('panoptic', f'panoptic_{split}')}"
+        dataset = read_panoptic(base / f"{stem}.json", base / stem, max_pixels=max_pixels)
+        return of_dataset(dataset, labels, partial(_photo, photos))
+
+    tail = f"_{annotations}_{source}.png"
+    found = listing(base / split, f"*/*{tail}", f"<city>/<city>_<sequence>_<frame>{tail}")
+    load = load_instance_ids if source == "instanceIds" else load_train_ids
+    entries = []
+    for path in found:
+        image_id = path.name[: -len(tail)]
+        image = image_beside(photos, f"{path.parent.name}/{image_id}_leftImg8bit.png")
+        entries.append(Entry(image_id, image, path, partial(load, path, labels, max_pixels)))
+    return Samples(labels, tuple(entries))
+
+
+def load_instance_ids(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
+    """One `*_instanceIds.png`.
+
+    Raises:
+        FormatError: not a whole PNG of 16-bit grey, or a labelId that is neither a class nor void.
+        OSError: it cannot be read.
+    """
+    values = read_map(path, ("I;16",), max_pixels=max_pixels)
+    index, present = number(values)  # int64: −1 does not fit 16 bits
+    label, identity = np.divmod(present, FACTOR)
+    category = look(path, labels.to_classes, np.where(label > 0, label, present))
+    return Regions(index, category, np.where(label > 0, identity, -1))
+
+
+def load_train_ids(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
+    """One `*_labelTrainIds.png`: class numbers, 255 = void; all things are crowd.
+
+    Raises:
+        FormatError: not a whole PNG of 8-bit grey, or a number that is neither a class nor void.
+        OSError: it cannot be read.
+    """
+    index, present = number(read_map(path, ("L",), max_pixels=max_pixels))
+    return Regions(index, look(path, labels.from_numbers, present), np.full(len(present), -1))
+
+
+def _photo(directory: Path, annotation: Annotation) -> Path | None:
+    """Of the panoptic JSON, whose own names of images (`*_gtFine_leftImg8bit.png`) are those of no file."""
+    image_id = str(annotation.image_id)
+    if "_" not in image_id:
+        raise FormatError(directory, f"image_id: expected <city>_<sequence>_<frame>, got {image_id!r}")
+    return image_beside(directory, f"{image_id.split('_')[0]}/{image_id}_leftImg8bit.png")

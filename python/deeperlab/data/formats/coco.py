@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO panoptic format: one JSON, and one PNG per image whose colour is the segment id, R + 256·G + 65536·B.
+
+https://cocodataset.org/#format-data. Id 0 is void. Every fault of a file is a `FormatError` of one line that names
+the file; areas and boxes are counted from the PNG, whatever the JSON says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._lookup import number
+from ..fields import Field
+from ..files import FormatError, inside, replace, stays_inside
+from .png import MAX_ID, read_ids, write_ids
+
+__all__ = [
+    "MAX_ID",
+    "Annotation",
+    "Category",
+    "Dataset",
+    "FormatError",
+    "SegmentInfo",
+    "describe",
+    "read",
+    "read_categories",
+    "read_ids",
+    "replace",
+    "write",
+    "write_ids",
+]
+
+ImageId = int | str
+"""COCO numbers its images; Cityscapes and Vistas name them."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """One entry of `categories`."""
+
+    id: int
+    name: str
+    isthing: bool
+    color: tuple[int, int, int] | None = None
+    """RGB, 0 to 255."""
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """One entry of `segments_info`; `area` and `bbox` (x, y, width, height) come from `describe`, never from a file.
+    `score` is of an instance that was predicted; it is written, and ignored by `read`."""
+
+    id: int
+    category_id: int
+    iscrowd: bool = False
+    area: int | None = None
+    bbox: tuple[int, int, int, int] | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One image: its id, the name of its PNG, its segments, and what `images` tells (None where there is none)."""
+
+    image_id: ImageId
+    file_name: str
+    segments: tuple[SegmentInfo, ...]
+    image_file_name: str | None = None
+    height: int | None = None
+    width: int | None = None
+    stated_areas: tuple[float | None, ...] = field(default=(), compare=False)
+    """What the file gives as the area of each segment: to be compared with the PNG, never to be relied on."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A JSON file and the folder of its PNGs."""
+
+    path: Path
+    directory: Path
+    categories: tuple[Category, ...]
+    annotations: tuple[Annotation, ...]
+    max_pixels: int | None = None
+    """Of a PNG; None is Pillow's limit."""
+
+    def ids(self, annotation: Annotation) -> NDArray[np.int32]:
+        """Segment ids [H, W] of one image, agreeing with its annotation.
+
+        Raises:
+            FormatError: the PNG is damaged, has another size than the JSON says, or its ids and the listed differ;
+                or a symbolic link leads out of the folder.
+            OSError: it cannot be read.
+        """
+        from ..._numpy import overlap  # np.unique takes forty times as long
+
+        path = inside(self.directory, annotation.file_name)
+        ids: NDArray[np.int32] = read_ids(path, max_pixels=self.max_pixels)
+        for name, said, is_ in (("height", annotation.height, ids.shape[0]), ("width", annotation.width, ids.shape[1])):
+            if said is not None and said != is_:
+                raise FormatError(path, f"{name} is {is_} px, but {self.path.name} says {said}")
+        present, listed = set(overlap(ids)[0].tolist()), {segment.id for segment in annotation.segments}
+        if unlisted := sorted(present - listed - {0}):
+            raise FormatError(path, f"{_some('id', unlisted)} not in segments_info of {self.path.name}")
+        if absent := sorted(listed - present):
+            raise FormatError(path, f"no pixel of {_some('id', absent)}, listed in segments_info of {self.path.name}")
+        return ids
+
+
+def read(
+    path: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    *,
+    categories: Sequence[Category] | None = None,
+    max_pixels: int | None = None,
+) -> Dataset:
+    """Read the JSON of a panoptic data set or of panoptic results.
+
+    Args:
+        path: the JSON file.
+        directory: the folder of its PNGs; they are read by `Dataset.ids`.
+        categories: stand in for those of the file, which may then lack `categories` and `images`.
+        max_pixels: of a PNG; None is Pillow's limit of 89 478 485.
+
+    Raises:
+        FormatError: not JSON, a key is missing or of the wrong type, an id is repeated or unknown.
+        OSError: the file cannot be read.
+    """
+    root = Field.load(path)
+    listed = "categories" if categories is None else "the categories of the ground truth, or those given"
+    follow = categories is not None and isinstance(root.value, dict) and "images" not in root.value
+    if categories is None:
+        categories = _categories(root.each("categories"), root)
+    known = {category.id for category in categories}
+
+    images: dict[ImageId, Field] = {}
+    for item in [] if follow else root.each("images"):
+        item.put(images, item.get("id", int, str), item)
+
+    annotations: dict[ImageId, Annotation] = {}
+    for item in root.each("annotations"):
+        image_id = item.get("image_id", int, str)
+        image = Field(item.path, item.spot, {}) if follow else images.get(image_id)
+        if image is None:
+            raise item.fault(f"image_id {image_id!r} is not in images")
+        segments: dict[int, SegmentInfo] = {}
+        areas: list[float | None] = []
+        for entry in item.each("segments_info"):
+            segment = _segment(entry)
+            areas.append(entry.get("area", int, float, default=None))
+            if segment.category_id not in known:
+                raise entry.fault(f"category_id {segment.category_id} is not in {listed}")
+            entry.put(segments, segment.id, segment)
+        annotation = Annotation(
+            image_id,
+            _inside(item.get("file_name", str), item),
+            tuple(segments.values()),
+            image.get("file_name", str, default=None),
+            image.get("height", int, default=None),
+            image.get("width", int, default=None),
+            tuple(areas),
+        )
+        item.put(annotations, image_id, annotation)
+    return Dataset(Path(path), Path(directory), tuple(categories), tuple(annotations.values()), max_pixels)
+
+
+def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
+    """Categories from a JSON list of them (`panoptic_coco_categories.json`) or from an object that holds one.
+
+    Raises:
+        FormatError, OSError: as `read`.
+    """
+    root = Field.load(path)
+    if isinstance(root.value, list):
+        root = Field(root.path, "", {"categories": root.value})
+    return _categories(root.each("categories"), root)
+
+
+def describe(ids: NDArray[Any], category: Mapping[int, int]) -> tuple[SegmentInfo, ...]:
+    """Area and box of every segment of an id map [H, W], ids ascending, 0 left out; `category`: id → category id."""
+    index, values = number(ids)
+    area = np.bincount(index.reshape(-1), minlength=len(values))
+    box = np.concatenate([_extent(index, len(values), axis) for axis in (1, 0)])[[0, 2, 1, 3]].T.tolist()
+    return tuple(
+        SegmentInfo(value, category[value], area=size, bbox=(x, y, width, height))
+        for value, size, (x, y, width, height) in zip(values.tolist(), area.tolist(), box, strict=True)
+        if value != 0
+    )
+
+
+def write(
+    path: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    entries: Iterable[tuple[Annotation, NDArray[Any]]],
+    categories: Sequence[Category],
+    *,
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write annotations with their id maps [H, W]: every file whole or not at all, the JSON last.
+
+    What is written keeps the rules of panopticapi: the ids of a map are those of its segments and never 0, which is
+    void; categories are known, images and files distinct.
+
+    Raises:
+        ValueError: these rules are broken, or an id does not fit 24 bits.
+        OSError: a file cannot be written; what was there before stays.
+    """
+    images, annotations = [], []
+    known = {category.id for category in categories}
+    seen: set[ImageId | Path] = set()
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    for annotation, ids in entries:
+        _check(annotation, ids, known)
+        if not seen.isdisjoint(names := {annotation.image_id, Path(annotation.file_name)}):
+            raise ValueError(f"entries: expected distinct images and files, got {annotation.image_id!r} twice")
+        seen |= names
+        file_name = inside(directory, annotation.file_name)
+        file_name.parent.mkdir(parents=True, exist_ok=True)
+        write_ids(file_name, ids)
+        name = annotation.image_file_name or annotation.file_name
+        images.append({"id": annotation.image_id, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]})
+        segments = [_without_none(asdict(s)) | {"iscrowd": int(s.iscrowd)} for s in annotation.segments]
+        annotations.append(
+            {"image_id": annotation.image_id, "file_name": annotation.file_name, "segments_info": segments}
+        )
+    listing = [_without_none(asdict(c)) | {"isthing": int(c.isthing)} for c in categories]
+    root = {"info": dict(info or {}), "images": images, "annotations": annotations, "categories": listing}
+    text = json.dumps(root, indent=1, allow_nan=False).encode()
+    replace(path, lambda file: file.write(text))
+
+
+def _extent(index: NDArray[np.int32], count: int, axis: int) -> NDArray[np.int64]:
+    """First place and length along an axis, [2, count], of the pixels of every index."""
+    size = index.shape[axis]
+    there = np.zeros((count, size), bool)
+    there[index, np.arange(size).reshape((1, -1) if axis else (-1, 1))] = True
+    first = there.argmax(axis=1) if size else np.zeros(count, np.int64)
+    return np.stack([first, size - (there[:, ::-1].argmax(axis=1) if size else 0) - first])
+
+
+def _check(annotation: Annotation, ids: NDArray[Any], known: set[int]) -> None:
+    """The rules of panopticapi for one image."""
+    listed = [segment.id for segment in annotation.segments]
+    unknown = sorted({segment.category_id for segment in annotation.segments} - known)
+    image = f"image {annotation.image_id!r}"
+    if 0 in listed or len(set(listed)) < len(listed):
+        raise ValueError(f"entries: expected distinct segment ids above 0 in {image}, got {sorted(listed)}")
+    if set(np.unique(ids).tolist()) - {0} != set(listed):
+        raise ValueError(f"entries: expected the ids of {image} and of its segments to be the same")
+    if unknown:
+        raise ValueError(f"entries: expected categories of the list in {image}, got {_some('id', unknown)}")
+
+
+def _segment(entry: Field) -> SegmentInfo:
+    segment_id = entry.get("id", int)
+    if not 0 <= segment_id <= MAX_ID:
+        raise entry.fault(f"id: expected 0 to {MAX_ID}, got {segment_id}")
+    return SegmentInfo(segment_id, entry.get("category_id", int), entry.flag("iscrowd", 0))
+
+
+def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
+    table: dict[int, Category] = {}
+    for entry in entries:
+        category_id = entry.get("id", int)
+        if not -(1 << 31) <= category_id < 1 << 31:
+            raise entry.fault(f"id: expected 32 bits, got {category_id}")
+        category = Category(
+            category_id,
+            entry.get("name", str),
+            entry.flag("isthing"),
+            entry.colour("color"),
+        )
+        entry.put(table, category.id, category)
+    if not table:
+        raise root.fault("categories: expected at least one")
+    return tuple(table.values())
+
+
+def _inside(name: str, item: Field) -> str:
+    """A file name that stays inside its folder."""
+    if not stays_inside(name):
+        raise item.fault(f"file_name: expected a name inside the folder, got {name!r}")
+    return name
+
+
+def _some(noun: str, values: Sequence[int]) -> str:
+    """`id 7`, or `ids 7, 9 and 3 more`."""
+    shown = ", ".join(map(str, values[:2])) + (f" and {len(values) - 2} more" if len(values) > 2 else "")
+    return f"{noun}{'s' if len(values) > 1 else ''} {shown}"
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

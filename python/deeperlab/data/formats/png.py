@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures: label maps and segment ids as PNG, photographs as PNG or JPEG.
+
+The header is checked before Pillow decodes anything: no other format is ever tried, and no picture of more than
+`max_pixels` is unpacked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import FormatError, open_file, replace
+
+MAX_ID = (1 << 24) - 1
+ORIENTATION = 0x0112
+"""EXIF's tag of how a camera was held."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # Pillow's names of PNG colour types
+_WORDS = {"L": "8-bit grey", "P": "a palette", "RGB": "24-bit RGB", "I;16": "16-bit grey"}
+
+
+def read_map(
+    path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The values of a PNG as they are stored: indices of a palette, never its colours; 16 bits as 16 bits.
+
+    Args:
+        path: the file.
+        modes: those accepted, of "L" (grey, 8 bits), "P" (palette), "RGB" (8 bits) and "I;16" (grey, 16 bits).
+        max_pixels: None is Pillow's `Image.MAX_IMAGE_PIXELS`, 89 478 485.
+
+    Returns:
+        uint8 or, of "I;16", uint16 [H, W]; uint8 [H, W, 3] of "RGB".
+
+    Raises:
+        FormatError: not a whole PNG, another mode, or too many pixels.
+        OSError: the file cannot be read.
+        ImportError: there is no Pillow.
+    """
+    plugins = _plugins()
+    with open_file(path) as file:
+        head = file.read(26)
+        if not head.startswith(_SIGNATURE):
+            raise FormatError(path, "not a PNG")
+        if len(head) < 26 or head[8:16] != b"\0\0\0\rIHDR":
+            raise FormatError(path, "damaged PNG: no header")
+        width, height, depth, colour = struct.unpack(">IIBB", head[16:])
+        mode = "I;16" if (colour, depth) == (0, 16) else _MODES.get(colour, str(colour))
+        if mode not in modes or (depth != 8 and mode in ("L", "RGB")):
+            words = " or ".join(_WORDS[m] for m in modes)
+            raise FormatError(path, f"expected a PNG of {words}, got mode {mode}, {depth} bits")
+        check_pixels(path, width, height, max_pixels)
+        file.seek(0)
+        return _decode(path, file, plugins["PNG"], mode)
+
+
+def read_image(
+    path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False
+) -> NDArray[np.uint8]:
+    """A photograph, uint8 [H, W, 3], from PNG or JPEG.
+
+    Args:
+        path: the file.
+        max_pixels: None is Pillow's limit, see `read_map`.
+        upright: turned as EXIF tells viewers to; else with its pixels as they are stored, which data sets label.
+
+    Raises:
+        FormatError: neither PNG nor JPEG, damaged, of 16 bits, or more than `max_pixels` (see `read_map`).
+        OSError: the file cannot be read.
+        ImportError: there is no Pillow.
+    """
+    plugins = _plugins()
+    with open_file(path) as file:
+        head = file.read(26)
+        file.seek(0)
+        if head.startswith(_SIGNATURE):
+            if len(head) == 26 and head[24] == 16:
+                raise FormatError(path, "expected an image of 8 bits, got 16 bits")
+            kind = "PNG"
+        elif head.startswith(b"\xff\xd8\xff"):
+            kind = "JPEG"
+        else:
+            raise FormatError(path, "neither PNG nor JPEG")
+        return _decode(path, file, plugins[kind], "", max_pixels, upright)
+
+
+def read_ids(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[np.int32]:
+    """Segment ids [H, W] of one PNG of 24-bit colour.
+
+    Raises:
+        FormatError: not a whole PNG, not RGB of 8 bits, or more than `max_pixels` (see `read_map`).
+        OSError: the file cannot be read.
+    """
+    rgb = read_map(path, ("RGB",), max_pixels=max_pixels)
+    ids = rgb[..., 2].astype(np.int32)  # 8 bits would overflow
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= rgb[..., channel]
+    return ids
+
+
+def write_ids(path: str | os.PathLike[str], ids: NDArray[Any]) -> None:
+    """Write an id map [H, W] as a PNG, whole or not at all; ValueError for ids beyond 24 bits."""
+    if ids.ndim != 2 or (ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_ID):
+        raise ValueError(f"ids: expected a map [H, W] of 0 to {MAX_ID}")
+    write_rgb(path, np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8))
+
+
+def write_rgb(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
+    """Write a picture [H, W, 3] as a PNG, whole or not at all."""
+    _plugins()
+    from PIL import Image
+
+    if 0 in picture.shape:
+        raise ValueError(f"{os.fspath(path)}: expected at least one pixel, got shape {picture.shape[:2]}")
+    replace(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))
+
+
+def check_pixels(path: str | os.PathLike[str], width: int, height: int, max_pixels: int | None) -> None:
+    """Refuse what has no pixels, or more than `max_pixels`; None is Pillow's limit."""
+    if width == 0 or height == 0:
+        raise FormatError(path, f"no pixels: {width} × {height}")
+    if max_pixels is None:
+        from PIL import Image
+
+        max_pixels = Image.MAX_IMAGE_PIXELS
+    if max_pixels is not None and width * height > max_pixels:
+        raise FormatError(path, f"too many pixels: {width} × {height}, the most is {max_pixels}")
+
+
+def _plugins() -> dict[str, Callable[[IO[bytes]], Any]]:
+    """Pillow's decoders, without `Image.open`, which would look at the first bytes again and warn of large files."""
+    try:
+        from PIL import JpegImagePlugin, PngImagePlugin
+    except ModuleNotFoundError as fault:
+        raise ImportError("pictures need Pillow: pip install 'deeperlab[cli]'") from fault
+    return {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}
+
+
+def _decode(
+    path: str | os.PathLike[str],
+    file: IO[bytes],
+    plugin: Any,
+    mode: str,
+    max_pixels: int | None = None,
+    upright: bool = False,
+) -> NDArray[Any]:
+    """Unpack; without a mode, check the size and convert to RGB."""
+    try:
+        with plugin(file) as image:
+            if not mode:
+                check_pixels(path, image.width, image.height, max_pixels)
+                image.load()
+                turn = turn_of(image) if upright else None
+                image = image if image.mode == "RGB" else image.convert("RGB")
+                image = image if turn is None else image.transpose(turn)
+            elif image.mode != mode:
+                raise FormatError(path, f"expected mode {mode}, got {image.mode}")
+            return np.array(image)
+    except FormatError:
+        raise
+    except MemoryError as fault:
+        raise FormatError(path, "too large for the memory") from fault
+    except Exception as fault:  # Pillow has many kinds for a damaged file, warnings as errors among them
+        raise FormatError(path, f"damaged {plugin.format}: {fault}") from fault
+
+
+def turn_of(image: Any) -> Any:
+    """What `Image.transpose` needs to turn an image upright: as `ImageOps.exif_transpose`, which fails on EXIF that is
+    damaged elsewhere; EXIF that cannot be read says nothing."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    with contextlib.suppress(Exception):
+        return turns.get(image.getexif().get(ORIENTATION))
+    return None

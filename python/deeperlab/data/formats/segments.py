@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Panoptic PNG and JSON as samples: COCO's own files, and those of Cityscapes and Vistas in COCO's form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .._lookup import look_up, number
+from ..files import FormatError
+from ..labels import LabelSet, from_categories
+from ..sample import Entry, Regions, Samples, image_beside
+from .coco import Annotation, Dataset, read
+
+
+def samples(
+    path: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    labels: LabelSet | None = None,
+    max_pixels: int | None = None,
+) -> Samples:
+    """The annotations of a COCO panoptic file, read one by one.
+
+    Several crowd regions of one class in an image become one. Evaluation that counts them as panopticapi does takes
+    the ids of `coco.Dataset` instead.
+
+    Args:
+        path: the JSON file.
+        directory: the folder of its PNGs.
+        images: the folder of the images; None where they are not needed.
+        labels: the classes wanted; None takes those of the file, in its order. Otherwise a category of the file is
+            the class of its name, or, where the names are others, of its id.
+        max_pixels: of a PNG; None is Pillow's limit.
+
+    Raises:
+        FormatError: as `coco.read`, or categories that are not those of `labels`.
+        OSError: a file cannot be read, or an image is missing.
+    """
+    dataset = read(path, directory, max_pixels=max_pixels)
+    if labels is None:
+        try:
+            labels = from_categories(Path(path).stem, dataset.categories)
+        except ValueError as fault:
+            raise FormatError(path, f"categories: {fault}") from fault
+
+    def image(annotation: Annotation) -> Path | None:
+        if images is None:
+            return None
+        name = annotation.image_file_name or Path(annotation.file_name).with_suffix(".jpg").name
+        return image_beside(Path(images), name)
+
+    return of_dataset(dataset, labels, image)
+
+
+def of_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation], Path | None]) -> Samples:
+    """Samples of a file that is read already; `image` says where the image of an annotation is."""
+    class_of = classes_of(dataset, labels)
+    small = Dataset(dataset.path, dataset.directory, (), (), dataset.max_pixels)  # to be pickled with every entry
+    entries = (
+        Entry(a.image_id, image(a), dataset.directory / a.file_name, partial(_load, small, a, class_of))
+        for a in dataset.annotations
+    )
+    return Samples(labels, tuple(entries))
+
+
+def classes_of(dataset: Dataset, labels: LabelSet) -> dict[int, int]:
+    """Category id of a file → class; −1 for void.
+
+    By name, so that Cityscapes' two files (labelIds, trainIds) are both understood; by id where a name is unknown,
+    and then no known name may speak against it.
+
+    Raises:
+        FormatError: a category is not in the label set, or name and id say different classes.
+    """
+    by_name = {name: c for c, name in enumerate(labels.names)}
+    if all(category.name in by_name for category in dataset.categories):
+        return {category.id: by_name[category.name] for category in dataset.categories}
+    table = {}
+    for category in dataset.categories:
+        if category.id not in labels.class_of:
+            raise FormatError(dataset.path, f"category {category.id} ({category.name}) is not in {labels.name}")
+        table[category.id] = labels.class_of[category.id]
+        if by_name.get(category.name, table[category.id]) != table[category.id]:
+            meant = labels.names[table[category.id]] if table[category.id] >= 0 else "void"
+            raise FormatError(dataset.path, f"category {category.id} is {category.name}, but {meant} in {labels.name}")
+    return table
+
+
+def _load(dataset: Dataset, annotation: Annotation, class_of: dict[int, int]) -> Regions:
+    ids = dataset.ids(annotation)
+    if any(segment.id == 0 for segment in annotation.segments):
+        raise FormatError(
+            dataset.directory / annotation.file_name, f"id 0, which is void, is a segment in {dataset.path.name}"
+        )
+    index, present = number(ids)
+    category = look_up(present, {0: -1} | {s.id: class_of[s.category_id] for s in annotation.segments})
+    crowd = np.isin(present, [s.id for s in annotation.segments if s.iscrowd])
+    return Regions(index, category, present, crowd)

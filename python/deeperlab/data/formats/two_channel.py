@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two-channel panoptic PNG of panopticapi: red is the category id, green the instance, blue 0.
+
+Category 0 is void. Instances count from 0, and instance 255 of a thing is crowd, as in the samples of panopticapi, so
+that an image has at most 255 instances of one class. There is no JSON; the label set says what the categories are.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .._lookup import number
+from ..files import FormatError, listing
+from ..labels import LabelSet
+from ..sample import Regions, Sample, Samples, flat_folder, look
+from .png import read_map, write_rgb
+
+CROWD = 255
+"""Instance of crowd."""
+
+
+def samples(
+    directory: str | os.PathLike[str],
+    labels: LabelSet,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    max_pixels: int | None = None,
+) -> Samples:
+    """The PNGs of a folder, read one by one; `image_id` is the name without its ending.
+
+    Args:
+        directory: the folder.
+        labels: the classes; their ids are those of the files.
+        images: the folder of the images (`.jpg`); None where they are not needed.
+        max_pixels: of a PNG; None is Pillow's limit.
+
+    Raises:
+        FormatError: no PNG in the folder.
+        OSError: the folder cannot be read, or an image is missing.
+    """
+    found = listing(directory, "*.png", "two-channel PNGs")
+    return flat_folder(found, labels, images, lambda path: partial(load, path, labels, max_pixels))
+
+
+def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
+    """One PNG.
+
+    Raises:
+        FormatError: not a whole PNG of 24-bit RGB, blue is not 0, or a category that is neither a class nor void.
+        OSError: it cannot be read.
+    """
+    rgb = read_map(path, ("RGB",), max_pixels=max_pixels)
+    if rgb[..., 2].any():
+        raise FormatError(path, f"expected two channels, but blue goes up to {int(rgb[..., 2].max())}")
+    index, present = number(rgb[..., 0] * np.uint16(256) + rgb[..., 1])
+    category_id, identity = np.divmod(present, 256)
+    category = np.full(len(present), -1, np.int32)
+    listed = category_id > 0
+    category[listed] = look(path, labels.to_classes, category_id[listed])
+    return Regions(index, category, np.where(identity == CROWD, -1, identity))
+
+
+def write(path: str | os.PathLike[str], sample: Sample, labels: LabelSet) -> None:
+    """Write one PNG, whole or not at all; stuff has instance 0.
+
+    Raises:
+        ValueError: a class whose id is 0 or above 255, or more than 255 instances of one class.
+        OSError: the file cannot be written; what was there before stays.
+    """
+    present = np.unique(sample.category[sample.category >= 0]).tolist()
+    for c in present:
+        if not 1 <= labels.ids[c] <= 255:
+            raise ValueError(f"{labels.names[c]}: expected a category id of 1 to 255, got {labels.ids[c]}")
+    index = np.zeros(len(sample.categories) + 1, np.int64)  # of every instance within its class
+    for c in set(sample.categories.tolist()):
+        mine = np.flatnonzero(sample.categories == c)
+        if len(mine) > CROWD:
+            raise ValueError(f"{labels.names[c]}: expected at most {CROWD} instances, got {len(mine)}")
+        index[mine + 1] = np.arange(len(mine))
+    rgb = np.zeros((*sample.category.shape, 3), np.uint8)
+    rgb[..., 0] = np.array([*labels.ids, 0])[sample.category] * (sample.category >= 0)
+    rgb[..., 1] = np.where(sample.crowd, CROWD, index[sample.instance])
+    write_rgb(path, rgb)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PASCAL VOC: palette PNGs of `SegmentationClass` and `SegmentationObject`, void (the rim of objects) = 255.
+
+Folders as they are distributed, below `VOCdevkit/VOC2012`: `ImageSets/Segmentation/<split>.txt` lists the names of
+`SegmentationClass/<name>.png`, `SegmentationObject/<name>.png` and `JPEGImages/<name>.jpg`. Background is class 0,
+the only stuff. The files of the larger `train_aug` have class maps alone.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .._lookup import number
+from ..files import FormatError, inside, open_file, stays_inside
+from ..labels import LabelSet, preset
+from ..sample import Entry, Regions, Samples, image_beside, look
+from .png import read_map
+
+VOID = 255
+MAX_BYTES = 1 << 24
+"""Of a list of names; train_aug has 127 kB."""
+
+
+def samples(
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    classes: str = "SegmentationClass",
+    objects: str | None = "SegmentationObject",
+    labels: LabelSet | None = None,
+    max_pixels: int | None = None,
+) -> Samples:
+    """The annotations of a split, read one by one; `image_id` is the name in the list.
+
+    Args:
+        root: `VOC2012`, or a folder that holds it as `VOCdevkit/VOC2012`.
+        split: `train`, `val`, `trainval`, or another list of `ImageSets/Segmentation`.
+        classes: the folder of the class maps, e.g. `SegmentationClassAug`.
+        objects: the folder of the object maps; None where there are none, and then all things are crowd.
+        labels: by default the preset of 21 classes, background among them.
+        max_pixels: of a PNG; None is Pillow's limit.
+
+    Raises:
+        FormatError: an empty or malformed list, or a name that leaves its folder.
+        OSError: a folder or the list cannot be read, or a file of the list is missing.
+    """
+    root, labels = Path(root), labels or preset("voc")
+    if (root / "VOCdevkit" / "VOC2012").is_dir():
+        root = root / "VOCdevkit" / "VOC2012"
+    entries = []
+    for name in _names(root / "ImageSets" / "Segmentation" / f"{split}.txt"):
+        path = inside(root / classes, f"{name}.png")
+        objects_path = inside(root / objects, f"{name}.png") if objects is not None else None
+        image = image_beside(root / "JPEGImages", f"{name}.jpg")
+        entries.append(Entry(name, image, path, partial(load, path, objects_path, labels, max_pixels)))
+    return Samples(labels, tuple(entries))
+
+
+def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int | None = None) -> Regions:
+    """One pair of PNGs; pixels that are void in either are void.
+
+    Raises:
+        FormatError: not a whole PNG with a palette or of 8-bit grey, an index that is no class, or two sizes.
+        OSError: a file cannot be read.
+    """
+    numbers = read_map(classes, ("P", "L"), max_pixels=max_pixels)
+    if objects is None:
+        index, present = number(numbers)
+        return Regions(index, look(classes, labels.from_numbers, present), np.full(len(present), -1))
+    things = read_map(objects, ("P", "L"), max_pixels=max_pixels)
+    if things.shape != numbers.shape:
+        (h, w), (height, width) = numbers.shape, things.shape
+        raise FormatError(objects, f"expected {h} × {w} px as {classes}, got {height} × {width}")
+    index, present = number(numbers * np.uint16(256) + things)
+    number_of, thing = np.divmod(present, 256)
+    category = look(classes, labels.from_numbers, number_of)
+    return Regions(index, np.where(thing == VOID, np.int32(-1), category), np.where(thing > 0, thing, -1))
+
+
+def _names(path: Path) -> list[str]:
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise FormatError(path, f"too large: more than {MAX_BYTES:,} bytes of names")
+        try:
+            names = file.read().decode().split("\n")
+        except UnicodeDecodeError as fault:
+            raise FormatError(path, f"not UTF-8: {fault}") from fault
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        raise FormatError(path, "no name")
+    for name in names:
+        if not stays_inside(name) or len(Path(name).parts) > 1:
+            raise FormatError(path, f"expected names of files, got {name!r}")
+    if len(set(names)) < len(names):
+        raise FormatError(path, "a name is there twice")
+    return names

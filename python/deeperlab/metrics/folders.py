@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions in COCO's panoptic format against a ground truth, both on disk: `deeperlab eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from .._threads import in_order
+from ..data.formats.coco import Annotation, Dataset, FormatError
+from . import Evaluation, Pairs, lay_over
+
+
+class FolderEvaluation:
+    """Counts the images of a data set one after another, adding to `total`.
+
+    Threads read and count; what they find is added up in the order of the ground truth, so that the result does not
+    depend on their number.
+
+    Args:
+        target: the ground truth; its categories are those that count.
+        prediction: of each of its images; what it predicts for others is left out (`left_out` images).
+        workers: threads.
+
+    Raises:
+        FormatError: an image without a prediction, or a ground truth that lists id 0, which is void.
+        ValueError: fewer workers than one.
+    """
+
+    def __init__(self, target: Dataset, prediction: Dataset, *, workers: int = 1) -> None:
+        if workers < 1:
+            raise ValueError(f"workers: expected at least 1, got {workers}")
+        self._target, self._prediction, self._workers = target, prediction, workers
+        predicted = {annotation.image_id: annotation for annotation in prediction.annotations}
+        missing = [a.image_id for a in target.annotations if a.image_id not in predicted]
+        if missing:
+            more = f" and {len(missing) - 1} more images" if len(missing) > 1 else ""
+            raise FormatError(prediction.path, f"no prediction for image {missing[0]!r}{more}")
+        for annotation in target.annotations:
+            if any(segment.id == 0 for segment in annotation.segments):
+                raise FormatError(target.path, f"id 0, which is void, is a segment of image {annotation.image_id!r}")
+        self._pairs = [(predicted[annotation.image_id], annotation) for annotation in target.annotations]
+        self.total = Evaluation({category.id: category.isthing for category in target.categories})
+        self.left_out = len(predicted) - len(self._pairs)
+        self.warnings: list[str] = []
+        """One line per PNG whose areas are not those that its JSON gives."""
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[Annotation]:
+        """Every image of the ground truth, once it is counted.
+
+        Raises:
+            FormatError: a PNG is not what it should be, too large, or not of its JSON; it is named.
+            OSError: a PNG cannot be read.
+        """
+        for (predicted, true), pairs in zip(
+            self._pairs, in_order(self._count, self._pairs, self._workers), strict=True
+        ):
+            self.total.add(pairs)
+            for text in pairs.stale:
+                name, _, fault = text.partition(": ")
+                data, annotation = (self._target, true) if name == "target" else (self._prediction, predicted)
+                self.warnings.append(f"{data.directory / annotation.file_name}: {fault} in {data.path.name}")
+            yield true
+
+    def _count(self, images: tuple[Annotation, Annotation]) -> Pairs:
+        predicted, true = images
+        path = self._prediction.directory / predicted.file_name
+        try:
+            ids, target = self._prediction.ids(predicted), self._target.ids(true)
+            if ids.shape != target.shape:
+                sizes = [f"{width} × {height} px" for height, width in (ids.shape, target.shape)]
+                raise FormatError(path, f"is {sizes[0]}, but its ground truth {true.file_name} {sizes[1]}")
+            return lay_over((ids, _listing(predicted)), (target, _listing(true)), self.total.categories)
+        except MemoryError as fault:
+            raise FormatError(path, "too large for the memory, it or its ground truth") from fault
+
+
+def _listing(annotation: Annotation) -> list[dict[str, Any]]:
+    """The segments with the areas that the file gives, so that those which disagree are found."""
+    return [
+        {"id": segment.id, "category_id": segment.category_id, "iscrowd": segment.iscrowd, "area": area}
+        for segment, area in zip_longest(annotation.segments, annotation.stated_areas)
+    ]

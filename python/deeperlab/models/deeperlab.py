@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of the paper (section 3, Figure 2): images to the five heads that `deeperlab.fuse` takes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deeperlab.graph import RECTANGLE, STAR, Graph
+from deeperlab.heads import NAMES, Heads
+
+from .backbones import mobilenet_v2, xception
+from .backbones.mobilenet_v2 import MobileNetV2
+from .backbones.xception import Xception
+from .contexts import ASPP, Projection
+from .decoders import Bilinear, SpaceToDepth
+from .hub import Pretrained
+from .layers import Folding, initialise, spatial_conv
+
+GRAPHS: dict[str, Graph] = {"star": STAR, "rectangle": RECTANGLE}
+MOBILENET = {"backbone": "mobilenet_v2", "kernel_size": 3}
+MODELS: dict[str, dict[str, Any]] = {
+    "xception71": {"backbone": "xception71"},
+    "wider_mobilenet_v2": {**MOBILENET, "kernel_size": 5},
+    "light_wider_mobilenet_v2": {
+        **MOBILENET, "kernel_size": 5, "decoder_channels": 128, "decoder_kernel": 3, "semantic_channels": 128,
+        "head_kernel": 3,
+    },
+    "mobilenet_v2": MOBILENET,
+    "mobilenet_v2_7x7": {**MOBILENET, "kernel_size": 7},
+}  # fmt: skip
+"""What each model gives to `DeeperLab`; an option of `create` goes before it."""
+
+
+def list_models() -> list[str]:
+    """The names that `create` takes."""
+    return list(MODELS)
+
+
+def create(name: str, num_classes: int, **options: Any) -> DeeperLab:
+    """A network of the paper by its name, with random weights.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: C, the channels of the semantic head.
+        options: of `DeeperLab`, for the ablations of Tables 3, 4 and 6, and others.
+
+    Raises:
+        ValueError: an unknown name or option, or a value out of range.
+        TypeError: a value of another type.
+    """
+    if name not in MODELS:
+        raise ValueError(f"name: expected one of {', '.join(MODELS)}, got {name!r}")
+    known = list(inspect.signature(DeeperLab).parameters)[1:]
+    for option in options.keys() - known:
+        raise ValueError(f"options: expected some of {', '.join(known)}, got {option!r}")
+    return DeeperLab(num_classes, **MODELS[name] | options)
+
+
+class Logits(nn.Conv2d):
+    """A 1 × 1 convolution with bias whose output is channel by channel in memory, as the fusion reads it fastest.
+
+    After channels-last layers a convolution gives channels last too, and a copy costs as much as the convolution. A
+    product of matrices takes either layout and gives this one at no cost. Exports keep the convolution.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 1)
+        nn.init.normal_(self.weight, std=0.01)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting() or self.bias is None:
+            return super().forward(x)
+        weight, bias, columns = self.weight.flatten(1), self.bias[:, None], x.flatten(2)
+        if len(x) == 1:  # CPUs multiply two matrices of half precision faster than many pairs
+            y = torch.addmm(bias, weight, columns[0])[None]
+        else:
+            y = torch.baddbmm(bias, weight.expand(len(x), -1, -1), columns)
+        return y.view(x.shape[0], self.out_channels, *x.shape[2:])
+
+
+class Head(nn.Sequential):
+    """A k × k convolution and the 1 × 1 that gives the channels of one head; shallow: the latter alone."""
+
+    def __init__(self, channels: int, middle: int, out: int, kernel: int, *, separable: bool, shallow: bool) -> None:
+        super().__init__()
+        if not shallow:
+            self.append(spatial_conv(channels, middle, kernel, separable=separable))
+            initialise(self)
+        self.append(Logits(channels if shallow else middle, out))
+
+
+class DeeperLab(Pretrained):
+    """Backbone, context, decoder and heads.
+
+    Args:
+        num_classes: C, the channels of the semantic head.
+        backbone: xception71, xception65, xception41 or mobilenet_v2.
+        kernel_size: of MobileNetV2's spatial convolutions (Table 3).
+        output_stride: of backbone and context, 16 or 8.
+        aspp: whether the context is ASPP; else a 1 × 1 convolution (Table 3).
+        separable_aspp: whether its 3 × 3 convolutions are separable.
+        decoder: space_to_depth, or bilinear upsampling (Table 4).
+        decoder_channels: of what the heads see; 16 times as many at output stride 16.
+        decoder_kernel, head_kernel: 7, or 3.
+        semantic_channels, instance_channels: between the two convolutions of a head.
+        shallow_heads: a 1 × 1 convolution alone for each head (Table 4).
+        separable_heads: whether the k × k convolutions of the heads are separable.
+        graph: star, or rectangle (Table 6).
+        eps: of the backbone's batch norms, which belongs to its weight file; None: 1e-5 for MobileNetV2's of timm and
+            torchvision (TensorFlow's have 1e-3), 1e-3 for Xception's.
+        image_size: px of the longer side of the images it is trained on, to which `Parser` resizes.
+
+    Raises:
+        ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
+    """
+
+    stride = 4
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        backbone: str = "xception71",
+        kernel_size: int = 3,
+        output_stride: int = 16,
+        aspp: bool = True,
+        separable_aspp: bool = True,
+        decoder: str = "space_to_depth",
+        decoder_channels: int = 256,
+        decoder_kernel: int = 7,
+        semantic_channels: int = 256,
+        instance_channels: int = 64,
+        head_kernel: int = 7,
+        shallow_heads: bool = False,
+        separable_heads: bool = True,
+        graph: str = "star",
+        eps: float | None = None,
+        image_size: int = 1441,
+    ) -> None:
+        config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        _check(config)
+        super().__init__()
+        self.config = config
+        body: Xception | MobileNetV2
+        if backbone == "mobilenet_v2":
+            body = MobileNetV2(kernel_size, output_stride, mobilenet_v2.EPS if eps is None else eps)
+        elif kernel_size != 3:
+            raise ValueError(f"kernel_size: expected 3, all that Xception has, got {kernel_size}")
+        else:
+            body = Xception(int(backbone[-2:]), output_stride, xception.EPS if eps is None else eps)
+        self.image_size = image_size
+        self.num_classes, self.graph = num_classes, GRAPHS[graph]
+        self.mean, self.std = body.mean, body.std
+        low, top = body.channels[4], body.channels[output_stride]
+        self.backbone = body
+        self.context = ASPP(top, output_stride, separable=separable_aspp) if aspp else Projection(top)
+        out = self.context.out
+        self.decoder = (SpaceToDepth if decoder == "space_to_depth" else Bilinear)(
+            out, low, decoder_channels, decoder_kernel, output_stride // 4
+        )
+        p, e = len(self.graph.keypoints), len(self.graph.edges)
+        self.heads = nn.ModuleDict(
+            {
+                name: Head(
+                    self.decoder.out,
+                    semantic_channels if name == "semantic" else instance_channels,
+                    channels,
+                    head_kernel,
+                    separable=separable_heads,
+                    shallow=shallow_heads,
+                )
+                for name, channels in zip(NAMES, (num_classes, p, 2 * p, 2 * e, 2 * p), strict=True)
+            }
+        )
+        self.mark_untrained()
+
+    def raw(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The heads as five tensors, in the order of `Heads`."""
+        pyramid = self.backbone(images)
+        features = self.decoder(self.context(pyramid[self.backbone.output_stride]), pyramid[4])
+        return tuple(head(features) for head in self.heads.values())
+
+    def exportable(self) -> nn.Module:
+        """A network with `raw` of this one for its forward: `torch.export` and ONNX know tensors, not `Heads`."""
+        return Exportable(self)
+
+    def forward(self, images: Tensor) -> Heads:
+        """Heads at stride 4 of images [N, 3, H, W] of any size: RGB, less `mean`, over `std`, both of 0 … 1."""
+        semantic, heatmap, short_range, middle_range, long_range = self.raw(images)
+        return Heads(semantic, heatmap, short_range, middle_range, long_range, self.stride, self.graph)
+
+    def fuse_bn(self) -> DeeperLab:
+        """A copy for inference, the batch norms folded into the convolutions before them."""
+        model = copy.deepcopy(self).eval()
+        for module in model.modules():
+            if isinstance(module, Folding):
+                module.fold()
+        return model
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] uint8 as `forward` takes them, float32.
+
+        Raises:
+            TypeError, ValueError: other images.
+        """
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            raise TypeError(f"images: expected a uint8 tensor, got {getattr(images, 'dtype', type(images).__name__)}")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images: expected [N, 3, H, W], got {list(images.shape)}")
+        mean, std = (images.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
+        return (images.float() / 255 - mean) / std
+
+
+class Exportable(nn.Module):
+    """Images to the five heads of a network as a tuple of tensors, in the order of `Heads`."""
+
+    def __init__(self, network: DeeperLab) -> None:
+        super().__init__()
+        self.network = network
+        self.train(network.training)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.network.raw(images)
+
+
+CHOICES = {
+    "backbone": ("xception71", "xception65", "xception41", "mobilenet_v2"),
+    "output_stride": (16, 8),
+    "decoder": ("space_to_depth", "bilinear"),
+    "graph": tuple(GRAPHS),
+}
+SWITCHES = ("aspp", "separable_aspp", "shallow_heads", "separable_heads")
+KERNELS = ("kernel_size", "decoder_kernel", "head_kernel")
+COUNTS = ("num_classes", "decoder_channels", "semantic_channels", "instance_channels", "image_size", *KERNELS)
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Refuse what no network can be made of, by name."""
+    for name, allowed in CHOICES.items():
+        if config[name] not in allowed or isinstance(config[name], float):
+            raise ValueError(f"{name}: expected {' or '.join(map(str, allowed))}, got {config[name]!r}")
+    for name in SWITCHES:
+        if not isinstance(config[name], bool):
+            raise TypeError(f"{name}: expected True or False, got {config[name]!r}")
+    for name in COUNTS:
+        if isinstance(config[name], bool) or not isinstance(config[name], int):
+            raise TypeError(f"{name}: expected an int, got {config[name]!r}")
+        if config[name] < 1:
+            raise ValueError(f"{name}: expected at least 1, got {config[name]}")
+    for name in KERNELS:
+        if config[name] % 2 == 0:
+            raise ValueError(f"{name}: expected an odd number, got {config[name]}")
+    eps = config["eps"]
+    if eps is not None and not isinstance(eps, float):
+        raise TypeError(f"eps: expected None or a float, got {eps!r}")
+    if eps is not None and not 0 < eps < 1:
+        raise ValueError(f"eps: expected a number between 0 and 1, got {eps}")

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders, here or on the Hugging Face hub, that hold a network: model.safetensors, config.json and a model card."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deeperlab.data.fields import Field
+from deeperlab.data.files import FormatError, replace
+
+from .checkpoint import read, safetensors_torch, said_to_be_trained
+from .weights import fit, some
+
+try:
+    from huggingface_hub import ModelHubMixin
+except ImportError:  # the extra `hub` is not installed: networks work, but cannot be saved to folders
+
+    class ModelHubMixin:  # type: ignore[no-redef]
+        """Says how to get the real one."""
+
+        def __init_subclass__(cls, **_: Any) -> None:
+            super().__init_subclass__()
+
+        def push_to_hub(self, *_: Any, **__: Any) -> Any:
+            """Fail."""
+            raise ImportError("models are saved by huggingface_hub: pip install 'deeperlab[hub]'")
+
+        generate_model_card = push_to_hub
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+MAX_CONFIG_BYTES = 1 << 20
+BUILDING = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What modules raise for sizes and types that they cannot have."""
+CARD_TEXT = """---
+{{ card_data }}
+---
+
+# A DeeperLab network
+
+It gives the five heads of [DeeperLab]({{ paper_url }}), which `deeperlab.fuse` turns into a panoptic map.
+
+```python
+from PIL import Image
+
+from deeperlab.models import DeeperLab
+from deeperlab.predictor.parser import Parser
+
+model = DeeperLab.from_pretrained("FOLDER, OR OWNER/NAME")
+panoptic = Parser(model, labels="LABEL SET")(Image.open("street.jpg"))
+```
+
+Please say here what it was trained on, which label set its classes are of, and its PQ.
+"""
+
+
+class Pretrained(
+    nn.Module,
+    ModelHubMixin,
+    library_name="deeperlab",
+    pipeline_tag="image-segmentation",
+    tags=["panoptic-segmentation", "deeperlab"],
+    paper_url="https://arxiv.org/abs/1902.05093",
+    model_card_template=CARD_TEXT,
+):
+    """A network that can be saved to a folder or pushed to the hub, and made again from there.
+
+    `push_to_hub` is that of huggingface_hub's `ModelHubMixin`. Its methods for folders are replaced, for they lose the
+    old config when saving fails, ignore what they do not know in a config, load weights that do not fit, and pickles.
+    """
+
+    config: dict[str, Any]
+    """The arguments that make this network; a subclass with arguments of its own adds them."""
+    heads: nn.ModuleDict
+    """The last layer of each, with weight and bias, tells whether somebody has trained it."""
+    _untrained: list[Tensor] | None
+    """Those layers as nobody has trained them; None: they come from somebody's file."""
+
+    @property
+    def has_trained_weights(self) -> bool:
+        """Whether the heads have been trained, here or before a file was made of them.
+
+        They have if any is not what it was when the network was made, or when `load_backbone` changed what they see.
+        """
+        if self._untrained is None:
+            return True
+        pairs = zip(self._untrained, self._last(), strict=True)
+        return any(was.is_meta or not torch.equal(was.to(now), now) for was, now in pairs)
+
+    def mark_untrained(self, untrained: bool = True) -> None:
+        """What the heads are now, nobody has trained; or somebody has."""
+        self._untrained = [tensor.clone() for tensor in self._last()] if untrained else None
+
+    def _last(self) -> list[Tensor]:
+        return [tensor.detach() for head in self.heads.values() for tensor in list(head.parameters())[-2:]]
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: Any = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Write model.safetensors, config.json and, unless there is one, a model card to a folder, made if absent.
+
+        The old files stay if that fails.
+
+        Args:
+            save_directory: the folder.
+            config: only the network's own.
+            repo_id: OWNER/NAME on the hub; None: the name of the folder.
+            push_to_hub: whether to put the network there too, see `push_to_hub`, which takes the other arguments.
+            model_card_kwargs: for the template of the card.
+
+        Returns:
+            The URL on the hub, if pushed.
+
+        Raises:
+            ValueError: `config` does not make this network again, as after `fuse_bn()`; nothing is written.
+            OSError: the files cannot be written.
+            ImportError: safetensors or huggingface_hub is not installed.
+        """
+        if config not in (None, self.config):
+            raise ValueError("config: expected None, or that of the network")
+        if lost := inspect.signature(type(self)).parameters.keys() - self.config.keys():
+            raise ValueError(
+                f"config: expected all arguments of {type(self).__name__}, got none for {some(sorted(lost))}"
+            )
+        save_file = safetensors_torch().save_file
+        card = str(self.generate_model_card(**model_card_kwargs or {}))
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        plain = {name: tensor.shape for name, tensor in self._blueprint(self.config).state_dict().items()}
+        if {name: tensor.shape for name, tensor in tensors.items()} != plain:
+            raise ValueError("model: expected the network that its config makes, got another; save it before fuse_bn()")
+        trained = self.has_trained_weights
+        text = json.dumps(self.config, indent=2, allow_nan=False) + "\n"
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def write(file: IO[bytes]) -> None:
+            save_file(tensors, file.name, {"format": "pt", "trained": str(trained).lower()})
+            Path(file.name).chmod(os.fstat(file.fileno()).st_mode & 0o777)  # safetensors makes it private
+            # Only now: a full disk has shown itself, and the two files change within one moment.
+            replace(folder / CONFIG, lambda config: config.write(text.encode()))
+
+        replace(folder / WEIGHTS, write)
+        if not (folder / CARD).exists():
+            replace(folder / CARD, lambda file: file.write(f"{card}\n".encode()))
+        if not push_to_hub:
+            return None
+        return str(self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        **model_kwargs: Any,
+    ) -> Self:
+        """The network of a folder that `save_pretrained` wrote, in eval mode, float32, on the CPU.
+
+        Args:
+            pretrained_model_name_or_path: a folder, for which no network is used; or, where there is no such folder,
+                OWNER/NAME on the Hugging Face hub (needs huggingface_hub), to which the other arguments apply.
+            force_download: fetch files anew that are in the cache.
+            token: of the hub; True: the one kept on this machine.
+            cache_dir: where the hub's files are kept.
+            local_files_only: take the hub's files from there, or not at all.
+            revision: branch, tag or commit.
+            model_kwargs: in the place of the config's, such as `eps=1e-3`; the weights must still fit.
+
+        Raises:
+            FormatError: config.json has an unknown key or a wrong value, or the weights are damaged or do not fit.
+            TypeError: an argument that the network does not have.
+            FileNotFoundError: neither a folder nor on the hub, or a file is missing in it.
+            OSError: a file cannot be read.
+            ImportError: safetensors or huggingface_hub is needed and not installed.
+        """
+        safetensors_torch()
+        if unknown := model_kwargs.keys() - inspect.signature(cls).parameters.keys():
+            raise TypeError(f"from_pretrained: expected arguments of {cls.__name__}, got {some(sorted(unknown))}")
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            options = {"force_download": force_download, "token": token, "cache_dir": cache_dir}
+            folder = _from_hub(
+                pretrained_model_name_or_path, revision=revision, local_files_only=local_files_only, **options
+            )
+        for name in (WEIGHTS, CONFIG):
+            if not (folder / name).is_file():
+                pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pth", ".pt", ".ckpt"))
+                hint = f"; {some(pickles)}: pickles, which are not loaded from here" if pickles else ""
+                raise FileNotFoundError(
+                    errno.ENOENT, f"no such file in the folder of a model{hint}", str(folder / name)
+                )
+        config = _read_config(folder / CONFIG) | model_kwargs
+        found = read(folder / WEIGHTS)
+        try:
+            model = cls._blueprint(config)
+        except BUILDING as fault:
+            raise FormatError(folder / CONFIG, str(fault).removeprefix(f"{cls.__name__}.__init__() ")) from fault
+        # No weight is made before the file has it: it bounds what a config may ask for.
+        model.load_state_dict(fit(folder / WEIGHTS, found, model.state_dict()), assign=True)
+        model.mark_untrained(not said_to_be_trained(folder / WEIGHTS))
+        return model.eval()
+
+    @classmethod
+    def _blueprint(cls, config: Mapping[str, Any]) -> Self:
+        """The network of a config without memory for its weights."""
+        with torch.device("meta"):
+            return cls(**config)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    root = Field.load(path, max_bytes=MAX_CONFIG_BYTES)
+    root.get("num_classes", int)
+    return dict(root.value)
+
+
+def _from_hub(source: str | Path, **options: Any) -> Path:
+    name = str(source)
+    if isinstance(source, Path) or not HUB_ID.fullmatch(name):
+        raise FileNotFoundError(errno.ENOENT, "expected a folder, or OWNER/NAME on the Hugging Face hub", name)
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as fault:
+        text = f"{name}: no such folder; for the Hugging Face hub: pip install 'deeperlab[hub]'"
+        raise ImportError(text) from fault
+    try:  # one call for both files, that they be of one commit
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
+    except (OSError, ValueError) as fault:
+        text = f"no such folder, and not to be had from the Hugging Face hub ({' '.join(str(fault).split())})"
+        raise FileNotFoundError(errno.ENOENT, text, name) from fault

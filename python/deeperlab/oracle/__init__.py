@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ceiling that the representation sets on a user's own annotations, and why each lost instance is lost."""
+
+from __future__ import annotations
+
+from .ceiling import NOTE, ImageReport, Oracle
+from .diagnose import Lost
+
+__all__ = ["NOTE", "ImageReport", "Lost", "Oracle"]

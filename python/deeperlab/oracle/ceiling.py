@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ceiling that the representation sets on a user's own annotations.
+
+Ground truth is encoded as the heads of a perfect network, fused, and scored against itself. Beside it stands the
+ceiling of the representation alone: the same heads assigned to the *true* keypoints, without any voting. Crowd and
+void pixels are left out of the prediction. Each lost instance is named with the stage that lost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.formats.coco import Annotation, Dataset, FormatError, ImageId
+from ..fuse import fuse
+from ..metrics import Matching, PanopticQuality, QualityResult
+from ..params import FuseParams
+from ..stages.stagewise import true_keypoint_result
+from ..targets.target_maps import encode_heads
+from .diagnose import Diagnosis, Lost, Truth
+
+NOTE = "Crowd and void pixels carry no label and are left out of the prediction."
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """One image.
+
+    Attributes:
+        pq: of the fusion; `ceiling`: of the true keypoints.
+        lost: thing segments that nothing matches.
+        left_out: crowd and void pixels.
+        truncated: peaks or instances were dropped for lack of room (`FuseParams.max_candidates`, `max_instances`).
+    """
+
+    image_id: ImageId
+    pq: QualityResult
+    ceiling: QualityResult
+    lost: tuple[Lost, ...]
+    left_out: int
+    truncated: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; `pq` is that of All, None where the image counts nothing."""
+        pq, ceiling = self.pq.to_dict(), self.ceiling.to_dict()
+        return {
+            "image_id": self.image_id,
+            "pq": pq["All"]["pq"],
+            "pq_things": pq["Things"]["pq"],
+            "pq_stuff": pq["Stuff"]["pq"],
+            "ceiling": ceiling["All"]["pq"],
+            "left_out_px": self.left_out,
+            "truncated": self.truncated,
+            "lost": [asdict(lost) for lost in self.lost],
+        }
+
+
+class Oracle:
+    """Scores the images of a data set, adding to `pq` and `ceiling`.
+
+    Args:
+        data: the annotations; classes are numbered in the order of its categories.
+        stride: of the heads, px.
+        radius: of the keypoint disks, px.
+
+    Raises:
+        ValueError: a stride or a radius out of bounds.
+    """
+
+    def __init__(self, data: Dataset, *, stride: int = 4, radius: float = 25) -> None:
+        if stride < 1:
+            raise ValueError(f"stride: expected at least 1, got {stride}")
+        self.data, self.stride, self.params = data, stride, FuseParams(radius=float(radius))
+        self._isthing = {category.id: category.isthing for category in data.categories}
+        self._things = [c for c, category in enumerate(data.categories) if category.isthing]
+        self.pq, self.ceiling = PanopticQuality(self._isthing), PanopticQuality(self._isthing)
+
+    def __iter__(self) -> Iterator[ImageReport]:
+        """Every image, one after another; errors as of `image`."""
+        return map(self.image, self.data.annotations)
+
+    def image(self, annotation: Annotation) -> ImageReport:
+        """Score one image.
+
+        Raises:
+            FormatError: its PNG is not what it should be, or too large; it is named.
+            OSError: its PNG cannot be read.
+        """
+        path = self.data.directory / annotation.file_name
+        ids = self.data.ids(annotation)
+        if any(segment.id == 0 for segment in annotation.segments):
+            raise FormatError(path, f"id 0, which is void, is a segment in {self.data.path.name}")
+        truth = Truth.of(ids, annotation.segments, self.data.categories)
+        try:
+            heads = encode_heads(
+                truth.category,
+                truth.instance,
+                len(self.data.categories),
+                stride=self.stride,
+                radius=self.params.radius,
+                ignore=-1,
+            )
+            found = fuse(heads, self._things, size=truth.size, params=self.params)
+        except ValueError as fault:  # more nodes than the fixed point can count
+            raise FormatError(path, str(fault)) from fault
+        except MemoryError as fault:
+            raise FormatError(path, f"too large for the memory at stride {self.stride}") from fault
+        best = true_keypoint_result(heads, truth.keypoints, self._things, truth.size, self.params)
+
+        target = ids, annotation.segments
+        pq, matching = self._score(self.pq, (found.semantic, found.instance), truth, target)
+        ceiling, best_matching = self._score(self.ceiling, best, truth, target)
+        missed = [g for g, category in matching.missed if self._isthing[category]]
+        lost: tuple[Lost, ...] = ()
+        if missed:
+            diagnosis = Diagnosis(heads, self._things, self.params, truth, found, best)
+            lost_anyway = {g for g, _ in best_matching.missed}
+            lost = tuple(diagnosis.explain(annotation.segments[g], g in lost_anyway) for g in missed)
+        return ImageReport(annotation.image_id, pq, ceiling, lost, int(truth.ignored.sum()), bool(found.truncated))
+
+    def summary(self, images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """All figures so far for JSON; `images`: the `to_dict()` of each report."""
+        return {
+            "pq": self.pq.compute().to_dict(),
+            "ceiling": self.ceiling.compute().to_dict(),
+            "images": list(images),
+            "stride": self.stride,
+            "radius": self.params.radius,
+            "note": NOTE,
+        }
+
+    def _score(
+        self, total: PanopticQuality, maps: tuple[Any, Any], truth: Truth, target: tuple[Any, Any]
+    ) -> tuple[QualityResult, Matching]:
+        """Add one image to a total, and score it alone."""
+        category_id = np.array([category.id for category in self.data.categories], np.int64)
+        prediction = np.where(truth.ignored, -1, category_id[maps[0]]), maps[1]
+        alone = PanopticQuality(self._isthing)
+        matching = alone.update(prediction, target)
+        total.merge(alone)
+        return alone.compute(), matching

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users call an image, as pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.formats.png import turn_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pixels_of(image: Any, name: str) -> torch.Tensor:
+    """uint8 [H, W, 3] with at least one pixel."""
+    import torch
+
+    if hasattr(image, "convert"):
+        image = _of_pillow(image, name)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        image = torch.from_numpy(image if image.flags.writeable and min(image.strides) > 0 else image.copy())
+    if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8:
+        got = f"{type(image).__name__} of {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
+        raise TypeError(f"{name}: expected a uint8 array or tensor, or a Pillow image, got {got}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        hint = "; use .permute(1, 2, 0)" if image.ndim == 3 and image.shape[0] == 3 else ""
+        raise ValueError(f"{name}: expected RGB [H, W, 3], got shape {list(image.shape)}{hint}")
+    return image
+
+
+def _of_pillow(image: Any, name: str) -> Any:
+    """Upright, RGB."""
+    if image.mode[0] in "IF":  # converted, they would be clipped to 255
+        raise TypeError(f"{name}: expected a Pillow image of 8 bits a channel, got mode {image.mode}")
+    try:
+        turn = turn_of(image)
+        image = image.convert("RGB")
+        return np.array(image if turn is None else image.transpose(turn))
+    except OSError as fault:
+        raise ValueError(f"{name}: expected a Pillow image that can be read, got: {fault}") from fault

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Panoptic ground truth to target maps, and to the heads that a perfect network would emit (section 3.3).
+
+Plain NumPy: no torch, no compiled module.
+"""
+
+from __future__ import annotations
+
+from .target_maps import HEATMAP_LOGIT, Targets, encode, encode_heads, keypoints
+
+__all__ = ["HEATMAP_LOGIT", "Targets", "encode", "encode_heads", "keypoints"]

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// _numpy: the counts that deeperlab.metrics is made of.
+#include "deeperlab/overlap.h"
+
+#include <random>
+
+#include "arrays.h"
+#include "module.h"
+
+namespace deeperlab::binding {
+namespace {
+
+using Maps = std::vector<py::array>;
+
+// The maps as arrays of native byte order; memory of any layout will do.
+Maps checked_maps(const py::args& arguments) {
+  require(!arguments.empty() && arguments.size() <= size_t(max_maps), "maps: expected 1 to ", max_maps, ", got ",
+          arguments.size());
+  Maps maps;
+  for (const py::handle argument : arguments) {
+    const std::string name = "maps[" + std::to_string(maps.size()) + "]";
+    py::array map = py::array::ensure(argument);
+    if (!map || (map.dtype().kind() != 'i' && map.dtype().kind() != 'u')) {
+      PyErr_Clear();
+      const std::string type = map ? py::str(map.dtype()) : py::str(py::type::of(argument));
+      throw py::type_error(name + ": expected an integer map, got " + type);
+    }
+    require(map.ndim() == 2, name, ": expected a map [H, W], got ", map.ndim(), " dimensions");
+    if (!map.dtype().attr("isnative").cast<bool>()) {
+      map = map.attr("astype")(map.dtype().attr("newbyteorder")("="));
+    }
+    maps.push_back(map);
+    const Ints size(map.shape(), map.shape() + 2), first(maps[0].shape(), maps[0].shape() + 2);
+    require(size == first, name, ": expected shape ", text(first.data(), 2), ", got ", text(size.data(), 2));
+  }
+  return maps;
+}
+
+IdMap view(const py::array& map) {
+  return {static_cast<const char*>(map.data()), int(map.itemsize()), map.dtype().kind() == 'i', map.strides(0),
+          map.strides(1)};
+}
+
+py::tuple overlap(const py::args& arguments) {
+  static const uint64_t odd = [] {
+    std::random_device device;
+    return (uint64_t(device()) << 32 | device()) | 1;
+  }();
+  const cpu::Simd level = simd();
+  const Maps maps = checked_maps(arguments);
+  const int64_t height = maps[0].shape(0), width = maps[0].shape(1), count = int64_t(maps.size());
+  IdMap views[max_maps];
+  std::transform(maps.begin(), maps.end(), views, view);
+
+  // Some thousands of combinations are plenty for a panoptic map. Where there are more, the next try has room for
+  // eight times as many; a try ends where its room does, so that all of them together cost little more than the last.
+  constexpr int64_t most = int64_t(1) << 30;
+  const int64_t limit = std::max<int64_t>(1, std::min(height * width, most));
+  for (int64_t capacity = std::min<int64_t>(4096, limit);; capacity = std::min(8 * capacity, limit)) {
+    py::array ids = ArrayFace::make<int64_t>({capacity, count}), pixels = ArrayFace::make<int64_t>({capacity});
+    py::array scratch = ArrayFace::make<uint8_t>({cpu::overlap_scratch_bytes(width, capacity)});
+    auto* const id = static_cast<int64_t*>(ids.mutable_data());
+    auto* const pixel = static_cast<int64_t*>(pixels.mutable_data());
+    void* const block = scratch.mutable_data();
+    int64_t found;
+    {
+      const py::gil_scoped_release released;
+      found = cpu::overlap(views, int(count), height, width, capacity, odd, id, pixel, block, level);
+    }
+    require(found >= 0 || capacity < limit, "maps: expected at most 2^30 combinations of ids");
+    if (found < 0) {
+      continue;
+    }
+    py::tuple result(size_t(count) + 1);
+    for (int64_t m = 0; m < count; ++m) {
+      py::array_t<int64_t> column(found);
+      for (int64_t i = 0; i < found; ++i) {
+        column.mutable_data()[i] = id[i * count + m];
+      }
+      const bool wide = !views[m].is_signed && views[m].bytes == 8;
+      result[size_t(m)] = wide ? py::object(column.attr("view")("uint64")) : py::object(column);
+    }
+    result[size_t(count)] = py::array_t<int64_t>(found, pixel);
+    return result;
+  }
+}
+
+}  // namespace
+
+void register_metrics(py::module_& m) {
+  m.def(
+      "overlap", &overlap,
+      "overlap(*maps) -> (*ids, pixels): the distinct combinations of ids in 1 to 4 integer maps [H, W] laid over one "
+      "another, in the order of their first pixels, and the pixels of each; all int64 (uint64 ids stay uint64).");
+}
+
+}  // namespace deeperlab::binding

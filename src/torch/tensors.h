@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The face of _C: torch tensors on the CPU. Outputs and scratch come from torch's allocator.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include "common/face.h"
+
+namespace deeperlab::binding {
+
+struct TensorFace {
+  using Array = torch::stable::Tensor;
+  using ScalarType = torch::headeronly::ScalarType;
+  struct Release {};  // torch has released the GIL before it calls an operator
+  static constexpr const char* floats = "float32, float16 or bfloat16";
+
+  static int64_t rank(const Array& tensor) { return tensor.dim(); }
+  static int64_t extent(const Array& tensor, int64_t axis) { return tensor.size(axis); }
+  // torch counts strides in elements, but torch.frombuffer gives memory that is not aligned.
+  static void require_strides(const Array& tensor, const char* name) {
+    const int64_t width = int64_t(tensor.element_size());
+    const int64_t past = int64_t(reinterpret_cast<uintptr_t>(data(tensor)) % size_t(width));
+    require(past == 0, name, ": expected aligned memory, got ", past, " bytes past an element of ", width,
+            "; pass a clone");
+  }
+
+  static void require_place(const Array& tensor, const char* name, const Array& like) {
+    require(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(), name,
+            ": expected the device of the other tensors, got ", tensor.is_cuda() ? "CUDA device " : "device ",
+            tensor.get_device_index());
+  }
+
+  static int64_t stride(const Array& tensor, int64_t axis) { return tensor.stride(axis); }
+  static const void* data(const Array& tensor) { return tensor.const_data_ptr(); }
+
+  static bool type(const Array& tensor, Type& type) {
+    constexpr ScalarType types[] = {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16, ScalarType::Byte,
+                                    ScalarType::Short, ScalarType::Int,  ScalarType::Long};
+    for (int i = 0; i < 7; ++i) {
+      if (tensor.scalar_type() == types[i]) {
+        type = Type(i);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  static std::string dtype(const Array& tensor) {
+    std::ostringstream name;
+    name << torch::headeronly::toString(tensor.scalar_type());
+    return name.str();
+  }
+
+  // The stable ABI cannot raise a TypeError; deeperlab.fuse does so before an operator is called.
+  [[noreturn]] static void refuse_type(const std::string& message) { throw std::invalid_argument(message); }
+
+  template <class T>
+  static constexpr ScalarType scalar_type() {
+    return std::is_same_v<T, float>     ? ScalarType::Float
+           : std::is_same_v<T, int32_t> ? ScalarType::Int
+           : std::is_same_v<T, int64_t> ? ScalarType::Long
+           : std::is_same_v<T, bool>    ? ScalarType::Bool
+                                        : ScalarType::Byte;
+  }
+
+  template <class T>
+  static Array make(Sizes sizes) {
+    return allocate(sizes, scalar_type<T>(), sizeof(T));
+  }
+
+  cpu::Parallel parallel() const {
+    return {[](const cpu::Parallel&, int64_t n, int64_t grain, cpu::Parallel::Range range, void* closure) {
+              torch::stable::parallel_for(0, n, grain, [=](int64_t begin, int64_t end) { range(closure, begin, end); });
+            },
+            0, simd()};
+  }
+  CpuEngine engine() const { return {parallel()}; }
+
+ private:
+  // A large tensor sits on a 2 MiB boundary and asks for huge pages: the page faults of a fresh 8.3 MB map cost more
+  // than all the work on it otherwise.
+  static Array allocate(Sizes sizes, ScalarType type, int64_t width) {
+    constexpr int64_t huge = int64_t(2) << 20;
+    const torch::stable::Device device(torch::headeronly::DeviceType::CPU);
+    const torch::headeronly::IntHeaderOnlyArrayRef shape(sizes.begin(), sizes.size());
+    Ints strides(sizes.size(), 1);
+    for (size_t i = sizes.size(); i-- > 1;) {
+      strides[i - 1] = strides[i] * sizes.begin()[i];
+    }
+    const int64_t bytes = width * strides[0] * sizes.begin()[0];
+    if (bytes < 2 * huge) {
+      return torch::stable::empty(shape, type, std::nullopt, device);
+    }
+    const int64_t advised = (bytes + huge - 1) / huge * huge;  // the last page too: its small pages would cost as much
+    const int64_t block_bytes = advised + huge;
+    Array block = torch::stable::empty({&block_bytes, 1}, ScalarType::Byte, std::nullopt, device);
+    const uintptr_t start = (reinterpret_cast<uintptr_t>(block.mutable_data_ptr()) + huge - 1) / huge * huge;
+    void* data = reinterpret_cast<void*>(start);
+    madvise(data, size_t(advised), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
+    return torch::stable::from_blob(data, shape, strides, device, type, [block](void*) {});
+  }
+};
+
+// A function of stages.h or fuse.h as an operator: the face is not among its arguments.
+template <auto Function>
+struct Operator;
+
+template <class R, class... Arguments, R (*Function)(const TensorFace&, Arguments...)>
+struct Operator<Function> {
+  static R call(Arguments... arguments) { return Function(TensorFace{}, arguments...); }
+};
+
+}  // namespace deeperlab::binding

@@ -29,9 +29,12 @@ def examine() -> tuple[list[tuple[str, str]], bool]:
     lines = [("deeperlab", _version("deeperlab")), ("Python", python)]
     lines += [(name, _version(name)) for name in ("numpy", "torch", "Pillow", "typer", "rich")]
     sound = True
-    for part, what in (("_numpy", "NumPy arrays"), ("ops", "torch operators, _C")):
+    for part, module, what in (
+        ("_numpy", "deeperlab._numpy", "NumPy arrays"),
+        ("ops", "deeperlab.stages.torch_ops", "torch operators, _C"),
+    ):
         try:
-            importlib.import_module(f"deeperlab.{part}")
+            importlib.import_module(module)
             lines.append((part, f"{what}: loads"))
         except Exception as fault:
             sound = False

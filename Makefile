@@ -58,7 +58,7 @@ bench-plots: $(INSTALLED) ## draw the newest kept run into docs/
 	$(BIN)/python -m benchmarks.report --plots docs
 
 # Both libraries rebuilt with sanitizers, in a place of their own that goes before the editable install.
-asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behaviour sanitizers
+asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behavior sanitizers
 	$(BIN)/pip install -q --no-build-isolation --no-deps --upgrade --target build/asan/site \
 	  -C build-dir=build/asan/cmake -C cmake.define.DEEPERLAB_SANITIZE=ON -C cmake.build-type=Debug .
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deeperlab import _numpy, scenes, visualize
-from deeperlab.visualize import colors as colours
+from deeperlab.visualize import colors as colors
 from deeperlab.visualize import reference, segments
 
 from .cases import CLASSES, THINGS
@@ -30,7 +30,7 @@ def _drawn(size: int, instances: int) -> np.ndarray:
 
 def _arguments(scene: scenes.Scene) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
     """What `overlay` hands to the compiled code."""
-    table = colours.shades(visualize.palette(scene.num_classes))
+    table = colors.shades(visualize.palette(scene.num_classes))
     width = segments.line_width(scene.category.shape)
     how = {"stuff": 111, "thing": 166, "border": segments.BORDER, "line": (255, 255, 255), "width": width}
     return (scene.image, scene.category, scene.instance, table), how

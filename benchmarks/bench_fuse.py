@@ -5,7 +5,7 @@ Each scene is a group of its own. Its yardsticks, all on one thread but where sa
 
 * same_answer: the definition without pruning in plain C++, compared bit for bit; ratios are taken to it;
 * upsample_first: what users do, every head upsampled before anything else; the PQ of its answer is in extra_info;
-* expert: PyTorch, vectorised, on one thread and on two; its PQ too;
+* expert: PyTorch, vectorized, on one thread and on two; its PQ too;
 * numpy: the reference, where it is not too slow.
 
 `-m quick` is the part that `make bench-quick` runs.
@@ -106,5 +106,5 @@ def bench_fuse_yardstick_expert(benchmark: Any, timed: Any, case: Case, threads:
 
 
 def bench_fuse_baseline_numpy(timed: Any, case: Case) -> None:
-    """The same answer in vectorised NumPy."""
+    """The same answer in vectorized NumPy."""
     assert_equal(timed(lambda: twin(case.heads), "fuse", rounds=1, role="yardstick", threads=1), case.answer)

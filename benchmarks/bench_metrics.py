@@ -62,7 +62,7 @@ def numpy_counts(prediction: Map, target: Map) -> tuple[NDArray[np.int64], NDArr
 
 
 def numpy_both(prediction: Map, target: Map) -> tuple[float, float]:
-    """PQ and normalised PC over all classes, where there is neither void nor crowd."""
+    """PQ and normalized PC over all classes, where there is neither void nor crowd."""
     keys, pixels = numpy_counts(prediction, target)
     g, p = np.divmod(keys, 1 << 32)
     (true, g_row), (predicted, p_row) = np.unique(g, return_inverse=True), np.unique(p, return_inverse=True)

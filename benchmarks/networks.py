@@ -96,7 +96,7 @@ def row(name: str, size: tuple[int, int], device: torch.device, things: int = TH
     drawn = noisy_heads(Spec(size, things)).map(lambda head: head.to(device))
     parser = Parser(Drawn(network, drawn), LABELS, size=0, device=device)
     image = torch.randint(256, (*size, 3), dtype=torch.uint8)
-    inputs = network.normalised(image.to(device).permute(2, 0, 1)[None]).to(memory_format=torch.channels_last)
+    inputs = network.normalized(image.to(device).permute(2, 0, 1)[None]).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         network(inputs[..., :65, :65])
         if device.type == "cuda":

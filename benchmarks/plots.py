@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time over pixels and over things, as SVG and PNG that can be read on a light page and on a dark one.
 
-The ground is transparent; every colour keeps a contrast of at least 3 to white and to the near-black of dark pages.
+The ground is transparent; every color keeps a contrast of at least 3 to white and to the near-black of dark pages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Style:
     """How a contender looks; its label stands at the end of its line."""
 
     label: str
-    colour: str
+    color: str
     marker: str
     line: str = "-"
     width: float = 1.3
@@ -68,14 +68,14 @@ def _lines(axes: Axes, curves: Sequence[tuple[Style, Points]]) -> None:
             linewidth=style.width,
             marker=style.marker,
             markersize=8 if style.marker == "*" else 4,
-            color=style.colour,
+            color=style.color,
         )
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     axes.set_xlim(left, right * (right / left) ** 0.42)
     below = 0.0
     for ms, style in sorted(((points[-1][1], style) for style, points in curves), key=lambda end: end[0]):
         below = max(ms, below * (high / low) ** 0.052)
-        axes.text(right, below, style.label, color=style.colour, fontsize=9, va="center")
+        axes.text(right, below, style.label, color=style.color, fontsize=9, va="center")
 
 
 def _save(axes: Axes, path: Path) -> list[Path]:

@@ -22,7 +22,7 @@ SIZES = {"a": (33, 49), "b": (50, 21), "000000000139": (20, 20), "aachen_1_2_lef
 
 
 class Net(torch.nn.Module):
-    """Heads are mixtures of the colours at the nodes."""
+    """Heads are mixtures of the colors at the nodes."""
 
     mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     num_classes = len(LABELS)

@@ -102,7 +102,7 @@ def offsets(rng: np.random.Generator, kind: str, shape: tuple[int, ...], scale: 
     head = smooth(rng, scale, *shape)
     if kind == "smooth":
         return head
-    head = np.round(head / stride) * np.float32(stride)  # targets on nodes: neighbours of weight zero, equal distances
+    head = np.round(head / stride) * np.float32(stride)  # targets on nodes: neighbors of weight zero, equal distances
     return strewn(rng, head, ODD_OFFSETS) if kind == "odd" else head
 
 

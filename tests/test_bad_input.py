@@ -419,7 +419,7 @@ def test_keypoints_that_cannot_be_reached(edges: Any) -> None:
         ({"keypoints": STAR.keypoints[:4]}, ValueError, "keypoints", "bottom_left"),
         ({"keypoints": (*STAR.keypoints[:4], "nose")}, ValueError, "keypoints", "nose"),
         ({"keypoints": STAR.keypoints[:1] * 5}, ValueError, "keypoints", "top_left"),
-        ({"keypoints": (0, 1, 2, 3, "centre")}, (ValueError, TypeError), "keypoints", "centre"),
+        ({"keypoints": (0, 1, 2, 3, "center")}, (ValueError, TypeError), "keypoints", "center"),
         ({"keypoints": 5}, TypeError, "keypoints", "int"),
         ({"edges": STAR.edges[:7]}, ValueError, "edges", "(2, 4)"),
         ({"edges": (*STAR.edges[:7], (0, 1))}, ValueError, "edges", "(0, 1)"),
@@ -673,7 +673,7 @@ class Annotated(torch.Tensor):
     """A tensor class of somebody else's."""
 
 
-class Labelled(np.ndarray):
+class Labeled(np.ndarray):
     """An array class of somebody else's."""
 
 
@@ -712,7 +712,7 @@ def read_only(head: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "dress",
-    [read_only, np.asfortranarray, lambda head: head.view(Labelled), lambda head: head.astype("<f4", copy=False)],
+    [read_only, np.asfortranarray, lambda head: head.view(Labeled), lambda head: head.astype("<f4", copy=False)],
     ids=["read-only", "fortran", "subclass", "little-endian"],
 )
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1], NAMES[1:2]], ids=["all", "semantic", "heatmap"])

@@ -153,7 +153,7 @@ def test_a_label_map_of_eight_bits_is_no_instance_map(root: Path) -> None:
     """24001 cut to 8 bits is 193: it must not be taken for a labelId."""
     path = next(root.rglob("*_instanceIds.png"))
     Image.fromarray(INSTANCE_IDS.astype(np.uint8)).save(path)
-    with pytest.raises(FormatError, match="expected a PNG of 16-bit grey, got mode L, 8 bits"):
+    with pytest.raises(FormatError, match="expected a PNG of 16-bit gray, got mode L, 8 bits"):
         cityscapes.samples(root, "val")[0]
 
 

@@ -166,7 +166,7 @@ def test_the_oracle_prints_tables_and_writes_the_figures(annotations: Path, tmp_
 def test_the_oracle_names_what_is_lost(tmp_path: Path) -> None:
     ids = np.full((65, 97), 7, np.int32)
     ids[10:50, 10:40] = 1
-    ids[14:46, 14:36] = 2  # about the same box and centre
+    ids[14:46, 14:36] = 2  # about the same box and center
     ids[18:42, 18:32] = 7
     ids[10, 25] = ids[49, 25] = ids[30, 10] = ids[30, 39] = 2
     segments = coco.describe(ids, {7: 92, 1: 1, 2: 1})

@@ -50,7 +50,7 @@ def test_a_segmentation_covers_itself() -> None:
     ids, segments = row((1, 4), (2, 4), (3, 8)), [segment(1, 1), segment(2, 1), segment(3, 3)]
     result = parsing_covering((ids, segments), (ids, segments), CATEGORIES)
     assert result.pc == 1
-    assert result.to_dict()["normalised"] == result.to_dict()["pixel"]
+    assert result.to_dict()["normalized"] == result.to_dict()["pixel"]
     assert result.to_dict()["pixel"] == {
         "All": {"pc": 1, "n": 2},
         "Things": {"pc": 1, "n": 1},
@@ -80,8 +80,8 @@ def test_a_region_takes_its_best_prediction_of_its_own_category() -> None:
 
 def test_a_missed_category_counts_with_0_and_one_that_is_only_predicted_not_at_all() -> None:
     result = parsing_covering((row((1, 8)), [segment(1, 2)]), (row((1, 8)), [segment(1, 1)]), CATEGORIES)
-    assert result.to_dict()["normalised"]["per_class"] == {"1": 0, "2": None, "3": None}
-    assert result.normalised.all.n == 1
+    assert result.to_dict()["normalized"]["per_class"] == {"1": 0, "2": None, "3": None}
+    assert result.normalized.all.n == 1
 
 
 @pytest.mark.parametrize("dropped", [[segment(2, 1, 1)], []], ids=["crowd", "not listed"])
@@ -90,12 +90,12 @@ def test_pixels_of_void_and_crowd_are_no_part_of_a_prediction(dropped: list[Segm
     assert per_class(prediction, (row((1, 6), (2, 4), (0, 2)), [segment(1, 1), *dropped]))["1"] == 1
 
 
-def test_normalised_weighs_by_the_share_of_the_whole_image_void_included() -> None:
+def test_normalized_weighs_by_the_share_of_the_whole_image_void_included() -> None:
     metric = ParsingCovering(CATEGORIES)
     metric.update((row((1, 4), (0, 4)), [segment(1, 1)]), (row((1, 4), (0, 4)), [segment(1, 1)]))
     metric.update((row((0, 80)), []), (row((1, 80)), [segment(1, 1)]))
     result = metric.compute()
-    assert result.normalised.per_class[1] == pytest.approx(0.5 / 1.5)
+    assert result.normalized.per_class[1] == pytest.approx(0.5 / 1.5)
     assert result.pixel.per_class[1] == pytest.approx(4 / 84)
 
 
@@ -180,7 +180,7 @@ def test_random_scenes_agree_with_slow_literal_counts_and_merge_adds_up() -> Non
     rng = np.random.default_rng(0)
     whole, parts = Evaluation(CATEGORIES), [Evaluation(dict(reversed(CATEGORIES.items()))) for _ in range(3)]
     single = ParsingCovering(CATEGORIES), MeanIoU(CATEGORIES), PanopticQuality(CATEGORIES)
-    pixel, normalised, confusion = np.zeros((4, 2)), np.zeros((4, 2)), np.zeros((4, 4))
+    pixel, normalized, confusion = np.zeros((4, 2)), np.zeros((4, 2)), np.zeros((4, 4))
     for i in range(60):
         target = scene(rng, side=20 + i % 5)
         prediction = jitter(rng, target)
@@ -190,7 +190,7 @@ def test_random_scenes_agree_with_slow_literal_counts_and_merge_adds_up() -> Non
         single[1].update(prediction, target)
         sums = slow_covering(prediction, target)
         pixel += sums
-        normalised += sums / target[0].size
+        normalized += sums / target[0].size
         confusion += slow_iou(prediction, target)
     parts[0].merge(parts[1])
     parts[0].merge(parts[2])
@@ -203,7 +203,7 @@ def test_random_scenes_agree_with_slow_literal_counts_and_merge_adds_up() -> Non
     for result in results:
         for c in CATEGORIES:
             assert result.pc.pixel.per_class[c] == pytest.approx(pixel[c, 0] / pixel[c, 1], rel=1e-12)
-            assert result.pc.normalised.per_class[c] == pytest.approx(normalised[c, 0] / normalised[c, 1], rel=1e-12)
+            assert result.pc.normalized.per_class[c] == pytest.approx(normalized[c, 0] / normalized[c, 1], rel=1e-12)
             assert result.iou.per_class[c] == pytest.approx(iou[c], rel=1e-12)
         assert result.pc.pixel.all.pc == pytest.approx(np.mean(pixel[1:, 0] / pixel[1:, 1]), rel=1e-12)
         assert result.iou.miou == pytest.approx(iou[1:].mean(), rel=1e-12)
@@ -241,8 +241,8 @@ def test_categories_and_instances_are_an_equal_form() -> None:
 
 
 # What the authors' tests count with (tensorflow/models, research/deeplab/evaluation), on the same files.
-COLOURS = {(0, 0, 0): 0, (0, 0, 255): 1, (255, 0, 0): 2, (0, 255, 0): 3, (255, 0, 255): 4, (0, 255, 255): 5}
-COLOURS |= {(255, 255, 0): 6}
+COLORS = {(0, 0, 0): 0, (0, 0, 255): 1, (255, 0, 0): 2, (0, 255, 0): 3, (255, 0, 255): 4, (0, 255, 255): 5}
+COLORS |= {(255, 255, 0): 6}
 TARGETS = {
     "bird": {92: 5, 176: 3, 255: 4},
     "cat": {0: 0, 255: 6},
@@ -253,15 +253,15 @@ TARGETS = {
 def read(folder: Path, name: str) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """A prediction and a ground truth as category and instance; category 0 is void."""
     path = folder / (f"{name}_gt.png" if name != "team" else "team_gt_instance.png")
-    grey, classes = np.asarray(Image.open(path).convert("L")).astype(int), np.full(256, -1)
+    gray, classes = np.asarray(Image.open(path).convert("L")).astype(int), np.full(256, -1)
     for value, category in TARGETS[name].items():
         classes[value] = category or -1
     rgb = np.asarray(Image.open(folder / f"{name}_pred_class.png").convert("RGB")).astype(int)
     predicted = np.full(rgb.shape[:2], -1)
-    for colour, category in COLOURS.items():
-        predicted[(rgb == colour).all(-1)] = category or -1
+    for color, category in COLORS.items():
+        predicted[(rgb == color).all(-1)] = category or -1
     instance = np.asarray(Image.open(folder / f"{name}_pred_instance.png").convert("L")).astype(int)
-    return (predicted, instance), (classes[grey], grey)
+    return (predicted, instance), (classes[gray], gray)
 
 
 @pytest.mark.parametrize(
@@ -306,12 +306,12 @@ def test_the_published_example_of_tf_models_gives_its_figures(tf_models: Any) ->
     metric = ParsingCovering(categories)
     for prediction, target in pairs:
         metric.update(prediction, target)
-    pixel, normalised = metric.compute().pixel, metric.compute().normalised
+    pixel, normalized = metric.compute().pixel, metric.compute().normalized
     assert (pixel.all.n, pixel.things.n, pixel.stuff.n) == (6, 4, 2)
     assert pixel.all.pc == pytest.approx(0.68210561, abs=1e-8)
     assert pixel.things.pc == pytest.approx(0.5890529, abs=5e-8)
     assert pixel.stuff.pc == pytest.approx(0.86821097, abs=5e-9)
-    assert normalised.all.pc == pytest.approx(0.68214908840, abs=5e-11)
+    assert normalized.all.pc == pytest.approx(0.68214908840, abs=5e-11)
 
 
 def test_the_example_in_the_documentation_runs() -> None:

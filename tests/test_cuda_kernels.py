@@ -23,7 +23,7 @@ from deeperlab.fuse import image_size, op_arguments
 NAMES = ("semantic", "instance", "keypoints", "score", "category", "area", "class_area", "count", "truncated")
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 FORWARDS, REVERSED = 1, 2
-ALONE = Graph(("centre",), ())
+ALONE = Graph(("center",), ())
 
 
 @pytest.fixture(scope="session")
@@ -101,8 +101,8 @@ def test_more_than_a_thousand_instances(emulated: Any) -> None:
     heatmap = rng.normal(-2, 1, (1, 1, h, w)).astype(np.float32)
     near = rng.normal(0, 0.4, (1, 2, h, w)).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h))).astype(np.float32)
-    centre = np.round(grid / 2) * 2
-    long_range = ((centre - grid) + near[0])[None].astype(np.float32)
+    center = np.round(grid / 2) * 2
+    long_range = ((center - grid) + near[0])[None].astype(np.float32)
     semantic = rng.normal(0, 1, (1, 3, h, w)).astype(np.float32)
     heads = Heads(
         *(semantic, heatmap, near, np.zeros((1, 0, h, w), np.float32), long_range),

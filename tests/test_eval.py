@@ -102,7 +102,7 @@ def test_it_prints_tables_and_writes_all_figures(case: Case) -> None:
     assert set(report["pq"]["per_class"]) == {"1", "5", "92"}
     assert set(report["pq"]["per_class"]["1"]) == {"iou", "tp", "fp", "fn", "pq", "sq", "rq"}
     assert report["pq"]["per_class"]["5"]["pq"] is None
-    for name in ("normalised", "pixel"):
+    for name in ("normalized", "pixel"):
         assert set(report["pc"][name]) == {"All", "Things", "Stuff", "per_class"}
         assert set(report["pc"][name]["All"]) == {"pc", "n"}
         assert report["pc"][name]["per_class"]["5"] is None
@@ -122,7 +122,7 @@ def test_the_published_example_gives_its_figures(realdata: Path, tmp_path: Path)
     assert result.exit_code == 0, result.output
     report = json.loads(out.read_text())
     assert report["pc"]["pixel"]["All"] == {"pc": pytest.approx(0.68210561, abs=1e-8), "n": 6}
-    assert report["pc"]["normalised"]["All"] == {"pc": pytest.approx(0.68214908840, abs=5e-11), "n": 6}
+    assert report["pc"]["normalized"]["All"] == {"pc": pytest.approx(0.68214908840, abs=5e-11), "n": 6}
     assert report["pq"]["All"]["pq"] == pytest.approx(0.6740486629, abs=5e-11)
 
 
@@ -202,7 +202,7 @@ PNG_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no PNG": (lambda p: p.write_bytes(b"GIF89a"), "not a PNG"),
     "empty": (lambda p: p.write_bytes(b""), "not a PNG"),
     "a bomb": (bomb, "too many pixels: 60000 × 60000"),
-    "grey": (lambda p: Image.new("L", (60, 44)).save(p), "expected a PNG of 24-bit RGB, got mode L"),
+    "gray": (lambda p: Image.new("L", (60, 44)).save(p), "expected a PNG of 24-bit RGB, got mode L"),
     "absent": (lambda p: p.unlink(), "no such file or directory"),
     "a folder": (lambda p: (p.unlink(), p.mkdir()), "is a directory"),
     "a pipe": (lambda p: (p.unlink(), os.mkfifo(p)), "not a regular file"),

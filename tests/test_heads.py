@@ -24,13 +24,13 @@ PARAMS = FuseParams(peak_threshold=0.01, instance_threshold=0.0, max_candidates=
 
 
 def test_the_papers_graphs() -> None:
-    assert STAR.keypoints == ("top_left", "top_right", "bottom_right", "bottom_left", "centre")
+    assert STAR.keypoints == ("top_left", "top_right", "bottom_right", "bottom_left", "center")
     assert STAR.edges == ((4, 0), (4, 1), (4, 2), (4, 3), (0, 4), (1, 4), (2, 4), (3, 4))
     assert RECTANGLE.keypoints == STAR.keypoints[:4]
     assert set(RECTANGLE.edges) == {((k + i) % 4, (k + 1 - i) % 4) for k in range(4) for i in (0, 1)}
 
 
-def test_paths_of_the_star_pass_through_the_centre() -> None:
+def test_paths_of_the_star_pass_through_the_center() -> None:
     assert STAR.path(4) == (0, 1, 2, 3)
     assert STAR.path(0) == (4, 1, 2, 3)
     assert STAR.path(2) == (6, 0, 1, 3)
@@ -68,7 +68,7 @@ def test_the_edge_of_lower_index_comes_first() -> None:
 
 
 def test_one_keypoint_needs_no_edges() -> None:
-    assert Graph(("centre",), ()).path(0) == ()
+    assert Graph(("center",), ()).path(0) == ()
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)

@@ -183,9 +183,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def bomb(width: int, height: int, colour: int = 2, depth: int = 8, *extra: bytes) -> bytes:
+def bomb(width: int, height: int, color: int = 2, depth: int = 8, *extra: bytes) -> bytes:
     """A PNG that claims a size, with hardly any data."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + b"".join(extra) + _chunk(b"IDAT", zlib.compress(b"\0" * 99))
 
 
@@ -237,10 +237,10 @@ def test_text_that_unpacks_to_a_bomb_is_refused(tmp_path: Path) -> None:
         png.read_ids(path)
 
 
-@pytest.mark.parametrize(("colour", "depth"), [(0, 8), (0, 1), (2, 16), (3, 8), (4, 8), (6, 8), (5, 8), (0, 16)])
-def test_another_mode_is_refused_before_it_is_decoded(tmp_path: Path, colour: int, depth: int) -> None:
+@pytest.mark.parametrize(("color", "depth"), [(0, 8), (0, 1), (2, 16), (3, 8), (4, 8), (6, 8), (5, 8), (0, 16)])
+def test_another_mode_is_refused_before_it_is_decoded(tmp_path: Path, color: int, depth: int) -> None:
     path = tmp_path / "x.png"
-    path.write_bytes(bomb(3, 3, colour, depth))
+    path.write_bytes(bomb(3, 3, color, depth))
     with pytest.raises(FormatError, match=f"expected a PNG of 24-bit RGB, got mode .*, {depth} bits"):
         png.read_ids(path)
 
@@ -262,8 +262,8 @@ def test_photographs_of_any_mode_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "CMYK", "RGB"):
         Image.new(mode, (3, 2)).save(tmp_path / "x.jpg")
         assert png.read_image(tmp_path / "x.jpg").shape == (2, 3, 3)
-    for colour in (0, 2, 6):
-        (tmp_path / "x.png").write_bytes(bomb(3, 2, colour, 16))
+    for color in (0, 2, 6):
+        (tmp_path / "x.png").write_bytes(bomb(3, 2, color, 16))
         with pytest.raises(FormatError, match="8 bits, got 16"):
             png.read_image(tmp_path / "x.png")
 

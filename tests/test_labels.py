@@ -49,7 +49,7 @@ def test_cityscapes_classes_are_its_train_ids() -> None:
     assert preset.things == tuple(range(11, 19))
     assert preset.names[0] == "road"
     assert preset.names[-1] == "bicycle"
-    assert preset.colours[13] == (0, 0, 142)
+    assert preset.colors[13] == (0, 0, 142)
     assert sorted((*preset.ids, *preset.void_ids)) == list(range(-1, 34))  # all labels that Cityscapes has
     assert preset.to_ids(np.array([-1])) == [0]  # unlabeled
 
@@ -62,13 +62,13 @@ def test_vistas_ids_are_places_in_the_configuration_from_one() -> None:
     assert {"Crosswalk - Plain", "Pole", "Bird"}.isdisjoint(stuff)
 
 
-def test_voc_colours_are_the_bits_of_the_label() -> None:
+def test_voc_colors_are_the_bits_of_the_label() -> None:
     preset = labels.preset("voc")
     assert preset.isthing == (False, *[True] * 20)
-    assert preset.colours[:4] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
-    assert preset.colours[20] == (0, 64, 128)
-    assert labels.bit_colour(255) == (224, 224, 192)
-    assert len({labels.bit_colour(i) for i in range(256)}) == 256
+    assert preset.colors[:4] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
+    assert preset.colors[20] == (0, 64, 128)
+    assert labels.bit_color(255) == (224, 224, 192)
+    assert len({labels.bit_color(i) for i in range(256)}) == 256
 
 
 @given(st.lists(st.integers(-1, 132), max_size=30))
@@ -205,7 +205,7 @@ def test_unknown_presets_are_refused() -> None:
         labels.find("no/such.json")
     with pytest.raises(ValueError, match="isthing: expected 1, one per name, got 0"):
         labels.LabelSet("x", ("a",), (), ((0, 0, 0),), (1,))
-    with pytest.raises(ValueError, match="colours: expected three"):
+    with pytest.raises(ValueError, match="colors: expected three"):
         labels.LabelSet("x", ("a",), (True,), ((0, 0, 256),), (1,))
 
 

@@ -107,7 +107,7 @@ def test_files_keep_their_line_budgets(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_begin_with_their_licence_and_end_with_a_line(path: Path) -> None:
+def test_files_begin_with_their_license_and_end_with_a_line(path: Path) -> None:
     text = path.read_text()
     assert "SPDX-License-Identifier: Apache-2.0" in text.splitlines()[0]
     assert text.endswith("\n")

@@ -226,7 +226,7 @@ def test_no_input_exceeds_one(
     assert len({m.target for m in matching.matches}) == len({m.prediction for m in matching.matches})
     for q in (result.pq.all, *result.pq.per_class.values()):
         assert q.pq <= q.sq <= 1 or math.isnan(q.pq)
-    for covering in (result.pc.normalised, result.pc.pixel):
+    for covering in (result.pc.normalized, result.pc.pixel):
         assert all(0 <= v <= 1 or math.isnan(v) for v in (covering.all.pc, *covering.per_class.values()))
     assert 0 <= result.iou.miou <= 1 or math.isnan(result.iou.miou)
 

@@ -65,7 +65,7 @@ def tiny(**options: Any) -> models.DeeperLab:
 
 
 def photos(n: int, height: int, width: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Images with large shapes, each of its own colours, and grain."""
+    """Images with large shapes, each of its own colors, and grain."""
     generator = torch.Generator().manual_seed(seed)
     shapes = F.interpolate(torch.randn(n, 3, 4, 5, generator=generator), (height, width), mode="bilinear")
     return (shapes + 0.5 * torch.randn(n, 3, height, width, generator=generator)).to(dtype)
@@ -129,8 +129,8 @@ def lively(model: models.DeeperLab, seed: int = 0) -> models.DeeperLab:
     return model
 
 
-def averaging(module: Module, *, centred: bool = False) -> Module:
-    """Float64 convolutions that take the mean of what they see, or of its centre alone, and norms that do nothing.
+def averaging(module: Module, *, centered: bool = False) -> Module:
+    """Float64 convolutions that take the mean of what they see, or of its center alone, and norms that do nothing.
 
     On small positive images no ReLU does anything either: what comes out is a positive sum over the pixels seen.
     """
@@ -139,8 +139,8 @@ def averaging(module: Module, *, centred: bool = False) -> Module:
             part.reset_parameters()
         elif isinstance(part, nn.Conv2d):
             weight, middle = part.weight.data, part.kernel_size[0] // 2
-            weight.fill_(0 if centred else 1 / weight[0].numel())
-            if centred:
+            weight.fill_(0 if centered else 1 / weight[0].numel())
+            if centered:
                 weight[:, :, middle, middle] = 1 / weight.shape[1]
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
@@ -275,7 +275,7 @@ NODES = pytest.mark.parametrize("size", [(65, 97), (64, 96), (35, 31), *OTHER_SI
 STRIDES = pytest.mark.parametrize("stride", [16, 8])
 
 
-def coloured(height: int, width: int) -> Tensor:
+def colored(height: int, width: int) -> Tensor:
     """A small positive image [1, 3, H, W] whose three channels are the same, and whose pixels all differ."""
     values = torch.rand(height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return (1e-4 * (1 + values)).expand(1, 3, -1, -1)
@@ -291,12 +291,12 @@ def assert_proportional(feature: Tensor, want: Tensor) -> None:
 @STRIDES
 @pytest.mark.parametrize("name", ["xception41", "mobilenet_v2"])
 def test_features_lie_on_the_pixels_at_multiples_of_their_stride(name: str, stride: int, size: tuple[int, int]) -> None:
-    """With kernels that see their centres alone, each node is the pixel it lies on."""
+    """With kernels that see their centers alone, each node is the pixel it lies on."""
     with torch.device("meta"):
         backbone = MobileNetV2(5, stride) if name == "mobilenet_v2" else Xception(41, stride)
-    image = coloured(*size)
+    image = colored(*size)
     with torch.no_grad():
-        pyramid = averaging(backbone, centred=True)(image)
+        pyramid = averaging(backbone, centered=True)(image)
     for own, feature in pyramid.items():
         assert_proportional(feature, image[0, 0, ::own, ::own])
 
@@ -316,7 +316,7 @@ def interpolated(context: Tensor, stride: int, h4: int, w4: int) -> Tensor:
 def test_heads_lie_on_every_fourth_pixel(path: str, decoder: str, stride: int, size: tuple[int, int]) -> None:
     """The low-level features reach their own nodes; of the context, nodes see what lies there, or their cell's."""
     options = {"decoder": decoder, "output_stride": stride, "decoder_channels": 32}  # as many as the low level has
-    model = averaging(tiny(aspp=False, kernel_size=3, **options), centred=True)
+    model = averaging(tiny(aspp=False, kernel_size=3, **options), centered=True)
     first, second = model.decoder.conv1.conv_pw.weight.data, model.decoder.conv2.conv_pw.weight.data
     if path == "context":
         first[:, model.context.out :] = 0
@@ -324,7 +324,7 @@ def test_heads_lie_on_every_fourth_pixel(path: str, decoder: str, stride: int, s
         first[:, : model.context.out] = 0
         for weight in (first[:, model.context.out :], second):
             weight.copy_(torch.eye(len(weight), dtype=torch.float64)[:, :, None, None])
-    image = coloured(*size)
+    image = colored(*size)
     h4, w4 = (-(-side // 4) for side in size)
     want = image[0, 0, ::4, ::4]
     if path == "context":
@@ -423,7 +423,7 @@ def test_copies_are_deep() -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "xception71"])
-def test_normalised_images_are_less_the_mean_and_over_the_deviation(name: str) -> None:
+def test_normalized_images_are_less_the_mean_and_over_the_deviation(name: str) -> None:
     model = on_meta(name)
     mean, std = {
         "mobilenet_v2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's
@@ -432,7 +432,7 @@ def test_normalised_images_are_less_the_mean_and_over_the_deviation(name: str) -
     assert (model.mean, model.std) == (mean, std)
     image = torch.tensor([0, 100, 255], dtype=torch.uint8).expand(1, 3, 2, 3)
     want = [[(value / 255 - m) / s for value in (0, 100, 255)] for m, s in zip(mean, std, strict=True)]
-    torch.testing.assert_close(model.normalised(image)[0, :, 1], torch.tensor(want))
+    torch.testing.assert_close(model.normalized(image)[0, :, 1], torch.tensor(want))
 
 
 # --- Training

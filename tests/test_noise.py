@@ -61,8 +61,8 @@ def test_noise_has_variance_one_everywhere_and_is_partly_smooth(stride: int) -> 
     assert np.abs(draws.std(axis=0) - 1).max() < 0.25  # no pattern of the lattice
     large = np.stack([noise._noise(rng, (300, 400), stride) for _ in range(10)])
     assert large.std() == pytest.approx(1, abs=0.02)
-    neighbours = (large[..., 1:] * large[..., :-1]).mean()
-    assert neighbours == pytest.approx({1: 0.592, 2: 0.574, 4: 0.503, 8: 0.268, 16: 0.034}[stride], abs=0.03)
+    neighbors = (large[..., 1:] * large[..., :-1]).mean()
+    assert neighbors == pytest.approx({1: 0.592, 2: 0.574, 4: 0.503, 8: 0.268, 16: 0.034}[stride], abs=0.03)
 
 
 def test_heatmap_logits_are_less_sure_than_perfect_ones() -> None:
@@ -78,8 +78,8 @@ def test_semantic_logits_get_noise_and_integer_labels_stay() -> None:
     noisy = perturb(HEADS, 0, instance=SCENE.instance)
     spread = HEADS.semantic.max() - HEADS.semantic.min()
     assert (noisy.semantic - HEADS.semantic).std() == pytest.approx(noise.SEMANTIC * spread, rel=0.02)
-    labelled = replace(HEADS, semantic=SCENE.category, num_classes=SCENE.num_classes)
-    assert perturb(labelled, 0, instance=SCENE.instance).semantic is SCENE.category
+    labeled = replace(HEADS, semantic=SCENE.category, num_classes=SCENE.num_classes)
+    assert perturb(labeled, 0, instance=SCENE.instance).semantic is SCENE.category
 
 
 def test_other_graphs_and_bare_nodes_are_disturbed_too() -> None:

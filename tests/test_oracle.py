@@ -73,7 +73,7 @@ def test_crowd_is_neither_scored_nor_does_it_disturb(tmp_path: Path) -> None:
     assert "left out" in judge.summary([])["note"]
 
 
-def test_two_things_of_equal_box_and_centre_are_one_point_of_the_representation(tmp_path: Path) -> None:
+def test_two_things_of_equal_box_and_center_are_one_point_of_the_representation(tmp_path: Path) -> None:
     ids = drawn({})
     ids[20:81, 20:81] = 1
     ids[22:79, 22:79] = 9

@@ -64,7 +64,7 @@ def laid_out(values: NDArray[Any], layout: str) -> NDArray[Any]:
 
 @st.composite
 def runs(draw: st.DrawFn, shape: tuple[int, int]) -> NDArray[Any]:
-    """A map of any type in which neighbours are often equal, with the extremes of its type among the ids."""
+    """A map of any type in which neighbors are often equal, with the extremes of its type among the ids."""
     dtype = np.dtype(draw(st.sampled_from(TYPES)))
     limits = np.iinfo(dtype)
     few = st.sampled_from([0, 1, 2, limits.max, limits.min, limits.max - 1])

@@ -27,7 +27,7 @@ SIZES = [(33, 49), (50, 20), (1, 1), (64, 97)]
 
 
 class Net(torch.nn.Module):
-    """A network of one layer: heads are mixtures of the colours at the nodes. It keeps what it was given."""
+    """A network of one layer: heads are mixtures of the colors at the nodes. It keeps what it was given."""
 
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     num_classes = len(LABELS)
@@ -115,7 +115,7 @@ def test_images_of_one_padded_size_share_a_batch(batch: int, assert_same: Any) -
     assert [tuple(given.shape[2:]) for given in parser.model.given] == padded[min(batch, 3)]
 
 
-def test_a_map_does_not_depend_on_its_neighbours(assert_same: Any) -> None:
+def test_a_map_does_not_depend_on_its_neighbors(assert_same: Any) -> None:
     """Not even of a network that looks at the whole of its input."""
 
     class Mean(Net):

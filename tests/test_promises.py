@@ -26,7 +26,7 @@ def things_pq(scene: scenes.Scene, panoptic: Panoptic) -> float:
 
 
 def separable(instance: np.ndarray) -> bool:
-    """Boxes pairwise overlap by IoU <= 0.7 and centres differ by more than 2 px."""
+    """Boxes pairwise overlap by IoU <= 0.7 and centers differ by more than 2 px."""
     _, points = targets.keypoints(instance)
     for a, b in combinations(points, 2):
         inter = np.prod(np.maximum(0, np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])))
@@ -103,7 +103,7 @@ def test_more_instances_than_there_is_room_for_are_cut_and_said() -> None:
     assert few.truncated  # 5780 peaks: the best 4096 still hold a seed of every instance
 
 
-def test_two_objects_of_one_box_and_centre_cannot_both_be_found() -> None:
+def test_two_objects_of_one_box_and_center_cannot_both_be_found() -> None:
     """The limit of the representation: thin rings, one just inside the other, are one. Apart, both are found."""
     for shift, both in ((0, False), (90, True)):
         y, x = np.mgrid[-60:61, -60:161]
@@ -161,7 +161,7 @@ def test_one_value_everywhere_is_legal(
 
 
 def test_one_bad_node_does_not_spread(make_heads: Any) -> None:
-    """At stride 1 no pixel reads a neighbour, so one spoilt node changes no other pixel's label."""
+    """At stride 1 no pixel reads a neighbor, so one spoilt node changes no other pixel's label."""
     heads = make_heads(seed=1, h=20, w=20, stride=1)
     spoilt = heads.semantic.copy()
     spoilt[0, :, 10, 10] = np.nan

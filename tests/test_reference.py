@@ -38,7 +38,7 @@ def test_a_sample_is_bilinear() -> None:
     assert reference.sample(field, f32([1]), f32([1])) == [12]
 
 
-def test_a_neighbour_of_weight_zero_is_not_read() -> None:
+def test_a_neighbor_of_weight_zero_is_not_read() -> None:
     field = f32([[1, NAN], [3, INF], [-INF, 7]])
     assert reference.sample(field, f32([0, 0, 1]), f32([0, 0.5, 2])).tolist() == [1, 2, 7]
     assert np.isnan(reference.sample(field, f32([0.5]), f32([0])))
@@ -435,7 +435,7 @@ def test_box_nms_is_strict() -> None:
 
 
 def test_a_suppressed_box_suppresses_nothing() -> None:
-    row = [box(20 * i, 0, 20 * i + 100, 50) for i in range(3)]  # neighbours IoU 2/3, the outer ones 3/7
+    row = [box(20 * i, 0, 20 * i + 100, 50) for i in range(3)]  # neighbors IoU 2/3, the outer ones 3/7
     assert selected(row, [0.9, 0.8, 0.7])[0] == [0, 2]
 
 
@@ -466,10 +466,10 @@ def test_the_queue_equals_a_scan_in_sorted_order(seed: int) -> None:
 
 
 def assigned(
-    targets: Any, centres: Any, node_label: Any, label: Any, stride: int = 1, max_distance: float | None = None
+    targets: Any, centers: Any, node_label: Any, label: Any, stride: int = 1, max_distance: float | None = None
 ) -> tuple[Array, Array, Array]:
     """One keypoint on the x axis; class 0 is stuff, all others are things."""
-    x, points = f32(targets), f32(centres)
+    x, points = f32(targets), f32(centers)
     target = np.stack((x, np.zeros_like(x)), axis=-1)[None, None]
     keypoints = np.stack((points, np.zeros_like(points)), axis=-1)[None, :, None]
     node_instance, node_distance, instance = reference.assign(
@@ -508,11 +508,11 @@ def test_stuff_and_void_pixels_have_no_instance() -> None:
 
 
 def test_a_pixel_looks_first_at_nodes_of_its_class_then_at_things_then_at_all() -> None:
-    targets, centres = [[0, 10, 20]], [0, 10, 20]
+    targets, centers = [[0, 10, 20]], [0, 10, 20]
     row = i32([[1, 1, 1, 1, 1, 1, 1, 1, 1]])
-    assert assigned(targets, centres, [[1, 2, 1]], row, stride=4)[2].tolist() == [[1, 1, 1, 1, 2, 3, 3, 3, 3]]
-    assert assigned(targets, centres, [[0, 2, 3]], row, stride=4)[2].tolist() == [[1, 2, 2, 2, 2, 2, 2, 3, 3]]
-    assert assigned(targets, centres, [[0, 0, -1]], row, stride=4)[2].tolist() == [[1, 1, 1, 2, 2, 2, 2, 3, 3]]
+    assert assigned(targets, centers, [[1, 2, 1]], row, stride=4)[2].tolist() == [[1, 1, 1, 1, 2, 3, 3, 3, 3]]
+    assert assigned(targets, centers, [[0, 2, 3]], row, stride=4)[2].tolist() == [[1, 2, 2, 2, 2, 2, 2, 3, 3]]
+    assert assigned(targets, centers, [[0, 0, -1]], row, stride=4)[2].tolist() == [[1, 1, 1, 2, 2, 2, 2, 3, 3]]
 
 
 def test_a_node_without_an_instance_is_not_eligible() -> None:
@@ -521,8 +521,8 @@ def test_a_node_without_an_instance_is_not_eligible() -> None:
 
 
 def test_instances_sum_the_weights_of_their_corners() -> None:
-    targets, centres = [[0, 10], [20, 10]], [0, 10, 20]
-    instance = assigned(targets, centres, [[1, 1], [1, 1]], np.ones((5, 5)), stride=4)[2]
+    targets, centers = [[0, 10], [20, 10]], [0, 10, 20]
+    instance = assigned(targets, centers, [[1, 1], [1, 1]], np.ones((5, 5)), stride=4)[2]
     assert instance[1].tolist() == [1, 1, 2, 2, 2]  # at x = 2: 6, 8 and 2 sixteenths
 
 

@@ -20,7 +20,7 @@ from deeperlab.scenes.stage import Stage
 def assert_consistent(scene: Scene, size: tuple[int, int]) -> None:
     assert scene.image.shape == (*size, 3)
     assert scene.category.shape == scene.instance.shape == size
-    dtypes = scene.image.dtype, scene.category.dtype, scene.instance.dtype, scene.categories.dtype, scene.colours.dtype
+    dtypes = scene.image.dtype, scene.category.dtype, scene.instance.dtype, scene.categories.dtype, scene.colors.dtype
     assert dtypes == (np.uint8, np.int32, np.int32, np.int32, np.uint8)
     assert ((scene.category >= 0) & (scene.category < scene.num_classes)).all()
     ids = np.unique(scene.instance)
@@ -28,7 +28,7 @@ def assert_consistent(scene: Scene, size: tuple[int, int]) -> None:
     on = scene.instance > 0
     np.testing.assert_array_equal(np.isin(scene.category, scene.things), on)
     np.testing.assert_array_equal(scene.category[on], scene.categories[scene.instance[on] - 1])
-    assert len(set(scene.names)) == len(scene.names) == len(scene.colours) == scene.num_classes
+    assert len(set(scene.names)) == len(scene.names) == len(scene.colors) == scene.num_classes
 
 
 @settings(deadline=None, max_examples=60)
@@ -135,18 +135,18 @@ def test_every_kind_fills_its_box_as_it_says(kind: things.Kind, height: int) -> 
         assert np.mean(share) == pytest.approx(kind.fill, abs=0.08)
 
 
-def test_further_classes_are_the_same_kinds_in_other_colours() -> None:
+def test_further_classes_are_the_same_kinds_in_other_colors() -> None:
     count = len(things.KINDS)
     first, second = things.kind_of(1), things.kind_of(1 + count)
     assert (first.name, second.name) == ("car", "car_2")
     assert first.paint is second.paint
-    assert first.colour != second.colour
+    assert first.color != second.color
     assert stuff.stuff_of(len(stuff.KINDS)).name == "grass_2"
-    assert stuff.stuff_of(len(stuff.KINDS)).colour != stuff.stuff_of(0).colour
+    assert stuff.stuff_of(len(stuff.KINDS)).color != stuff.stuff_of(0).color
 
 
 def test_classes_look_different_and_alike_within_themselves() -> None:
-    """Mean colours of two classes differ by more than those of one class among scenes."""
+    """Mean colors of two classes differ by more than those of one class among scenes."""
     means: dict[str, list[Any]] = {"grass": [], "road": [], "sky": []}
     for seed in range(12):
         scene = draw(seed, 161, instances=0)
@@ -154,10 +154,10 @@ def test_classes_look_different_and_alike_within_themselves() -> None:
             where = scene.category == scene.names.index(name)
             if where.sum() > 500:
                 found.append(scene.image[where].mean(axis=0))
-    centres = {name: np.mean(found, axis=0) for name, found in means.items()}
+    centers = {name: np.mean(found, axis=0) for name, found in means.items()}
     for name, found in means.items():
-        own = max(np.linalg.norm(f - centres[name]) for f in found)
-        others = min(np.linalg.norm(centres[name] - c) for n, c in centres.items() if n != name)
+        own = max(np.linalg.norm(f - centers[name]) for f in found)
+        others = min(np.linalg.norm(centers[name] - c) for n, c in centers.items() if n != name)
         assert own < others
 
 

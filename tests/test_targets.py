@@ -26,7 +26,7 @@ maps = hnp.arrays(
     hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
     elements=st.sampled_from([0, 0, 0, 1, 2, 5, 9000]),
 )
-graphs = st.sampled_from([STAR, RECTANGLE, Graph(("centre", "top_left"), ((0, 1), (1, 0))), Graph(("centre",), ())])
+graphs = st.sampled_from([STAR, RECTANGLE, Graph(("center", "top_left"), ((0, 1), (1, 0))), Graph(("center",), ())])
 
 
 def blobs(seed: int, shape: tuple[int, int], count: int) -> Map:
@@ -49,7 +49,7 @@ def true_points(instance: Map, graph: Graph) -> dict[int, list[tuple[int, int]]]
             "top_right": (x.max(), y.min()),
             "bottom_right": (x.max(), y.max()),
             "bottom_left": (x.min(), y.max()),
-            "centre": (math.floor(x.sum() / x.size + 0.5), math.floor(y.sum() / y.size + 0.5)),
+            "center": (math.floor(x.sum() / x.size + 0.5), math.floor(y.sum() / y.size + 0.5)),
         }
         found[i] = [(int(named[k][0]), int(named[k][1])) for k in graph.keypoints]
     return found
@@ -178,7 +178,7 @@ def test_the_disk_includes_its_border() -> None:
     assert encode(instance, radius=0).heatmap.sum() == 5
 
 
-def test_the_centre_is_rounded_half_up() -> None:
+def test_the_center_is_rounded_half_up() -> None:
     instance = np.zeros((4, 6), np.int64)
     instance[1:3, 2:4] = 1  # the mean is (2.5, 1.5)
     assert keypoints(instance)[1][0, 4].tolist() == [3, 2]
@@ -215,7 +215,7 @@ def test_every_integer_dtype_and_memory_layout_gives_the_same(dtype: Any) -> Non
 
 def test_a_flip_swaps_left_and_right() -> None:
     instance = np.zeros((21, 33), np.int64)
-    instance[2:9, 3:10], instance[8:17, 14:29] = 1, 2  # odd widths: centres do not round
+    instance[2:9, 3:10], instance[8:17, 14:29] = 1, 2  # odd widths: centers do not round
     targets, flipped = encode(instance, radius=6, stride=4), encode(instance[:, ::-1], radius=6, stride=4)
     order = [1, 0, 3, 2, 4]
     np.testing.assert_array_equal(flipped.heatmap, targets.heatmap[order][..., ::-1])

@@ -28,7 +28,7 @@ def config(labels: LabelSet) -> dict[str, Any]:
     """As the data set's own, whose last label is not evaluated."""
     listed = [
         {"name": n.lower(), "readable": n, "color": list(c), "instances": t, "evaluate": True}
-        for n, c, t in zip(labels.names, labels.colours, labels.isthing, strict=True)
+        for n, c, t in zip(labels.names, labels.colors, labels.isthing, strict=True)
     ]
     void = {"name": "void--unlabeled", "readable": "Unlabeled", "color": [0, 0, 0], "instances": False}
     return {"version": "1.2", "mapping": "public", "labels": [*listed, void | {"evaluate": False}]}
@@ -40,7 +40,7 @@ def write(base: Path, label: NDArray[Any], identity: NDArray[Any], panoptic_json
     values = (label * 256 + identity).astype(np.uint16)
     Image.fromarray(values).save(base / "instances" / f"{NAME}.png")
     picture = Image.fromarray(label.astype(np.uint8), "L")
-    picture.putpalette([channel for colour in labels.colours for channel in colour] + [0] * 9)
+    picture.putpalette([channel for color in labels.colors for channel in color] + [0] * 9)
     picture.save(base / "labels" / f"{NAME}.png")
 
     ids = np.zeros(label.shape, np.int64)
@@ -115,7 +115,7 @@ def test_a_configuration_is_the_label_set(root: Path) -> None:
     (root / "config_v1.2.json").write_text(json.dumps(config(preset("vistas"))))
     labels = vistas.samples(root, "training").labels
     assert labels.name == "config_v1.2"
-    for field in ("names", "isthing", "colours", "ids", "void_ids", "ignore"):
+    for field in ("names", "isthing", "colors", "ids", "void_ids", "ignore"):
         assert getattr(labels, field) == getattr(preset("vistas"), field)
 
 
@@ -162,7 +162,7 @@ def test_values_beyond_the_labels_and_other_modes_are_named(root: Path) -> None:
     with pytest.raises(FormatError, match="category ids of vistas, got 67"):
         vistas.samples(root, "training")[0]
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(path)
-    with pytest.raises(FormatError, match="expected a PNG of 16-bit grey, got mode L"):
+    with pytest.raises(FormatError, match="expected a PNG of 16-bit gray, got mode L"):
         vistas.samples(root, "training")[0]
     with pytest.raises(ValueError, match="version: expected one of"):
         vistas.samples(root, "training", version="v3")

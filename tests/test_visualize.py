@@ -29,11 +29,11 @@ def maps() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return category, instance
 
 
-def grey(shape: tuple[int, int] = (40, 60)) -> NDArray[np.uint8]:
+def gray(shape: tuple[int, int] = (40, 60)) -> NDArray[np.uint8]:
     return np.full((*shape, 3), 90, np.uint8)
 
 
-def test_palette_colours_are_distinct_and_of_like_lightness() -> None:
+def test_palette_colors_are_distinct_and_of_like_lightness() -> None:
     colors = palette(64).astype(int)
     assert len(np.unique(colors, axis=0)) == 64
     luma = colors @ (0.299, 0.587, 0.114)
@@ -42,49 +42,49 @@ def test_palette_colours_are_distinct_and_of_like_lightness() -> None:
 
 
 def test_void_keeps_the_image_and_all_else_is_tinted() -> None:
-    picture = overlay(grey(), maps(), text=False)
+    picture = overlay(gray(), maps(), text=False)
     assert picture.dtype == np.uint8
     assert (picture[:5] == 90).all()
     assert (picture[5:] != 90).any(axis=-1).all()
 
 
-def test_instances_of_one_category_differ_and_stuff_is_of_one_colour() -> None:
-    picture = overlay(grey(), maps(), text=False)
+def test_instances_of_one_category_differ_and_stuff_is_of_one_color() -> None:
+    picture = overlay(gray(), maps(), text=False)
     assert len(np.unique(picture[33:].reshape(-1, 3), axis=0)) == 1
     assert np.abs(picture[20, 20].astype(int) - picture[20, 40]).max() > 20
 
 
 def test_instances_are_bordered_by_bright_lines() -> None:
-    picture = overlay(grey(), maps(), text=False).astype(int).sum(axis=-1)
+    picture = overlay(gray(), maps(), text=False).astype(int).sum(axis=-1)
     border = picture[20] > 600
     assert np.flatnonzero(border).tolist() == [10, 29, 49]
 
 
-def test_given_colours_are_used_at_the_given_opacity() -> None:
+def test_given_colors_are_used_at_the_given_opacity() -> None:
     category, instance = np.zeros((4, 4), int), np.zeros((4, 4), int)
-    picture = overlay(grey((4, 4)), (category, instance), colours={0: (255, 0, 30)}, opacity=0.6, text=False)
+    picture = overlay(gray((4, 4)), (category, instance), colors={0: (255, 0, 30)}, opacity=0.6, text=False)
     np.testing.assert_array_equal(picture[0, 0], [156, 54, 66])  # stuff has two thirds of the opacity
-    np.testing.assert_array_equal(overlay(grey((4, 4)), (category, instance), opacity=0, text=False), 90)
+    np.testing.assert_array_equal(overlay(gray((4, 4)), (category, instance), opacity=0, text=False), 90)
 
 
 def test_names_stand_inside_their_segment_and_only_where_they_fit() -> None:
     category, instance = (np.kron(m, np.ones((8, 8), int)) for m in maps())
     shape = category.shape
-    bare = overlay(grey(shape), (category, instance), text=False)
-    named = overlay(grey(shape), (category, instance), labels=["grass", "cow"])
+    bare = overlay(gray(shape), (category, instance), text=False)
+    named = overlay(gray(shape), (category, instance), labels=["grass", "cow"])
     y, x = np.nonzero((bare != named).any(axis=-1))
     cows = (y >= 80) & (y < 240)
     assert set(np.unique(instance[y[cows], x[cows]]).tolist()) == {1, 2}
     assert (~cows).any()
-    tiny = overlay(grey((8, 8)), (np.zeros((8, 8), int), np.zeros((8, 8), int)), labels=["a very long name"])
+    tiny = overlay(gray((8, 8)), (np.zeros((8, 8), int), np.zeros((8, 8), int)), labels=["a very long name"])
     np.testing.assert_array_equal(
-        tiny, overlay(grey((8, 8)), (np.zeros((8, 8), int), np.zeros((8, 8), int)), text=False)
+        tiny, overlay(gray((8, 8)), (np.zeros((8, 8), int), np.zeros((8, 8), int)), text=False)
     )
 
 
 def test_a_result_and_a_pillow_image_do_and_the_input_stays_as_it_was() -> None:
     category, instance = maps()
-    image = grey()
+    image = gray()
     result = SimpleNamespace(semantic=category, instance=instance)
     expected = overlay(image, (category, instance), labels={1: "cow"})
     np.testing.assert_array_equal(overlay(Image.fromarray(image), result, labels={1: "cow"}), expected)
@@ -101,7 +101,7 @@ def test_it_is_the_same_every_time_and_without_an_image() -> None:
 def test_small_and_empty_maps_do(view: Any, shape: tuple[int, int]) -> None:
     empty = np.zeros(shape, int)
     for category in (empty, empty - 1):
-        assert view(grey(shape), (category, empty)).shape == (*shape, 3)
+        assert view(gray(shape), (category, empty)).shape == (*shape, 3)
     assert view(None, (empty, empty + 1)).shape == (*shape, 3)
 
 
@@ -113,10 +113,10 @@ def test_small_and_empty_maps_do(view: Any, shape: tuple[int, int]) -> None:
         ({"panoptic": (np.zeros((2, 2), int), np.zeros((2, 3), int))}, ValueError, "two maps"),
         ({"panoptic": (np.zeros((2, 2)), np.zeros((2, 2), int))}, TypeError, "integer maps"),
         ({"opacity": 1.5}, ValueError, "opacity: expected 0 to 1, got 1.5"),
-        ({"colours": {0: (1, 2, 3)}}, ValueError, "colours: .* none for 1"),
-        ({"colours": [(1, 2, 3)]}, ValueError, "colours: .* none for 1"),
-        ({"colours": [(1, 2, 3), (1, 2)]}, ValueError, "colours: expected .* category 1"),
-        ({"colours": [(1, 2, 3), (1, 2, 256)]}, ValueError, "colours: expected .* category 1"),
+        ({"colors": {0: (1, 2, 3)}}, ValueError, "colors: .* none for 1"),
+        ({"colors": [(1, 2, 3)]}, ValueError, "colors: .* none for 1"),
+        ({"colors": [(1, 2, 3), (1, 2)]}, ValueError, "colors: expected .* category 1"),
+        ({"colors": [(1, 2, 3), (1, 2, 256)]}, ValueError, "colors: expected .* category 1"),
         ({"labels": "cow"}, TypeError, "labels: expected names"),
         ({"labels": 5}, TypeError, "labels: expected names"),
         ({"opacity": float("nan")}, ValueError, "opacity: expected 0 to 1, got nan"),
@@ -128,7 +128,7 @@ def test_small_and_empty_maps_do(view: Any, shape: tuple[int, int]) -> None:
 )
 def test_bad_input_is_named(arguments: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        overlay(**{"image": grey(), "panoptic": maps(), "text": False, **arguments})
+        overlay(**{"image": gray(), "panoptic": maps(), "text": False, **arguments})
 
 
 @pytest.mark.parametrize("view", [overlay, instances])
@@ -136,9 +136,9 @@ def test_pictures_without_pillow_say_what_to_install(monkeypatch: pytest.MonkeyP
     for name in [name for name in sys.modules if name.split(".")[0] == "PIL"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    assert overlay(grey(), maps(), text=False).shape == (40, 60, 3)
+    assert overlay(gray(), maps(), text=False).shape == (40, 60, 3)
     with pytest.raises(ImportError, match=r"deeperlab\[cli\]"):
-        view(grey((400, 600)), tuple(np.kron(m, np.ones((10, 10), int)) for m in maps()))
+        view(gray((400, 600)), tuple(np.kron(m, np.ones((10, 10), int)) for m in maps()))
 
 
 def test_importing_it_loads_neither_torch_nor_pillow_nor_compiled_code() -> None:
@@ -165,40 +165,40 @@ def test_the_pixels_are_the_twins(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-def test_label_sets_bring_names_and_colours_and_given_colours_go_first() -> None:
+def test_label_sets_bring_names_and_colors_and_given_colors_go_first() -> None:
     category = np.zeros((4, 4), int)
     for labels in (
-        SimpleNamespace(names=("grass",), colours=((0, 200, 40),)),
-        SimpleNamespace(names={0: "grass"}, colours={0: [0, 200, 40]}),
-        SimpleNamespace(names={0: "grass"}, colours=np.array([[0, 200, 40]], np.uint8)),
+        SimpleNamespace(names=("grass",), colors=((0, 200, 40),)),
+        SimpleNamespace(names={0: "grass"}, colors={0: [0, 200, 40]}),
+        SimpleNamespace(names={0: "grass"}, colors=np.array([[0, 200, 40]], np.uint8)),
     ):
-        found = overlay(grey((4, 4)), (category, category), labels, opacity=0.75)
+        found = overlay(gray((4, 4)), (category, category), labels, opacity=0.75)
         np.testing.assert_array_equal(found, np.broadcast_to([45, 145, 65], (4, 4, 3)))
-        found = overlay(grey((4, 4)), (category, category), labels, colours=[(90, 90, 90)])
+        found = overlay(gray((4, 4)), (category, category), labels, colors=[(90, 90, 90)])
         np.testing.assert_array_equal(found, 90)
     nameless = SimpleNamespace(names=["grass"])
-    unpainted = SimpleNamespace(names=["grass"], colours=[None])
-    expected = overlay(grey((4, 4)), (category, category))
+    unpainted = SimpleNamespace(names=["grass"], colors=[None])
+    expected = overlay(gray((4, 4)), (category, category))
     for labels in (nameless, unpainted):
-        np.testing.assert_array_equal(overlay(grey((4, 4)), (category, category), labels), expected)
+        np.testing.assert_array_equal(overlay(gray((4, 4)), (category, category), labels), expected)
 
 
 def test_categories_of_any_number_do() -> None:
     category, instance = maps()
     wide = np.where(category > 0, 2_000_000_000, category)
     names = {0: "grass", 2_000_000_000: "cow"}
-    colours = {0: (1, 200, 3), 1: (4, 5, 6), 2_000_000_000: (4, 5, 6)}
-    big = overlay(grey(), (wide, instance), names, colours=colours)
-    np.testing.assert_array_equal(big, overlay(grey(), (category, instance), ["grass", "cow"], colours=colours))
-    assert overlay(grey(), (wide, instance)).shape == (40, 60, 3)
+    colors = {0: (1, 200, 3), 1: (4, 5, 6), 2_000_000_000: (4, 5, 6)}
+    big = overlay(gray(), (wide, instance), names, colors=colors)
+    np.testing.assert_array_equal(big, overlay(gray(), (category, instance), ["grass", "cow"], colors=colors))
+    assert overlay(gray(), (wide, instance)).shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, ">i4"])
 def test_maps_of_any_integer_and_any_strides_do(dtype: Any) -> None:
     category, instance = (np.maximum(m, 0) for m in maps())
-    expected = overlay(grey(), (category, instance))
+    expected = overlay(gray(), (category, instance))
     spread = tuple(np.asfortranarray(m.astype(dtype)) for m in (category, instance))
-    np.testing.assert_array_equal(overlay(grey()[::-1, ::-1], spread), expected)
+    np.testing.assert_array_equal(overlay(gray()[::-1, ::-1], spread), expected)
 
 
 def test_tensors_are_drawn_as_arrays_are() -> None:
@@ -289,7 +289,7 @@ def test_other_graphs_are_drawn_and_must_fit() -> None:
 @pytest.mark.parametrize("far", [np.nan, np.inf, -np.inf, 1e38, -1e6])
 def test_keypoints_that_are_nowhere_do_no_harm(far: float) -> None:
     for points in ([(far, far), *BOX[1:]], [(far, 10), *BOX[1:]], [(far, far)] * 5):
-        assert instances(grey((200, 300)), one_instance(points), {1: "cow"}).shape == (200, 300, 3)
+        assert instances(gray((200, 300)), one_instance(points), {1: "cow"}).shape == (200, 300, 3)
 
 
 def test_maps_alone_have_the_keypoints_of_a_ground_truth() -> None:
@@ -307,7 +307,7 @@ def test_maps_alone_have_the_keypoints_of_a_ground_truth() -> None:
 
 def test_tags_do_not_cover_one_another() -> None:
     taken: list[lettering.Box] = []
-    picture = grey((200, 300))
+    picture = gray((200, 300))
     for _ in range(30):
         lettering.write_tag(picture, "cow 0.99", np.array([(100.0, 90), (180, 130)]), (200, 220, 90), taken)
     assert 3 < len(taken) < 30

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PASCAL VOC: palette indices, never colours; the rim of 255 is void; objects carry no class of their own."""
+"""PASCAL VOC: palette indices, never colors; the rim of 255 is void; objects carry no class of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import voc
-from deeperlab.data.labels import bit_colour
+from deeperlab.data.labels import bit_color
 
 CLASS = np.array([[0, 0, 255, 255, 0], [255, 15, 15, 15, 255], [255, 15, 15, 20, 20], [0, 255, 255, 255, 255]])
 OBJECT = np.array([[0, 0, 255, 255, 0], [255, 1, 1, 2, 255], [255, 1, 1, 3, 3], [0, 255, 255, 255, 255]])
@@ -22,7 +22,7 @@ OBJECT = np.array([[0, 0, 255, 255, 0], [255, 1, 1, 2, 255], [255, 1, 1, 3, 3], 
 def save(path: Path, values: NDArray[Any]) -> None:
     """With the palette of the data set."""
     picture = Image.fromarray(values.astype(np.uint8), "L")
-    picture.putpalette([channel for i in range(256) for channel in bit_colour(i)])
+    picture.putpalette([channel for i in range(256) for channel in bit_color(i)])
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
 
@@ -83,10 +83,10 @@ def test_images_are_jpeg_beside(root: Path) -> None:
     assert voc.samples(root, "val")[0].image()[0, 0].tolist() == [77, 77, 77]
 
 
-def test_colours_instead_of_indices_are_refused(root: Path) -> None:
+def test_colors_instead_of_indices_are_refused(root: Path) -> None:
     path = root / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000032.png"
     Image.open(path).convert("RGB").save(path)
-    with pytest.raises(FormatError, match="expected a PNG of a palette or 8-bit grey, got mode RGB, 8 bits"):
+    with pytest.raises(FormatError, match="expected a PNG of a palette or 8-bit gray, got mode RGB, 8 bits"):
         voc.samples(root, "val")[0]
     save(path, np.full((4, 5), 21))
     with pytest.raises(FormatError, match="expected 0 to 20 or 255 of voc, got 21"):

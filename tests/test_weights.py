@@ -281,7 +281,7 @@ def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -
     assert refused(load_backbone, small(), file).misfits == ("blocks.1.0.conv_dw.weight with NaN or infinity",)
 
 
-def test_a_backbone_given_for_a_model_is_recognised(tmp_path: Path) -> None:
+def test_a_backbone_given_for_a_model_is_recognized(tmp_path: Path) -> None:
     save_file(timm_mobilenet(), tmp_path / "a.safetensors")
     assert str(refused(load_weights, small(), tmp_path / "a.safetensors")).endswith(
         "; it looks like a backbone's: see load_backbone"
@@ -296,7 +296,7 @@ def test_kernels_are_not_made_narrower_and_pointwise_ones_not_wider(tmp_path: Pa
     save_file(randomised(MobileNetV2(1)).state_dict(), tmp_path / "one.safetensors")
     assert len(refused(load_backbone, MobileNetV2(3), tmp_path / "one.safetensors").misfits) == 18
     tensors = timm_mobilenet()
-    tensors["conv_stem.weight"] = torch.ones(32, 3, 4, 4)  # even: there is no centre
+    tensors["conv_stem.weight"] = torch.ones(32, 3, 4, 4)  # even: there is no center
     save_file(tensors, tmp_path / "four.safetensors")
     fault = refused(load_backbone, MobileNetV2(5), tmp_path / "four.safetensors")
     assert fault.misfits == ("conv_stem.weight [32, 3, 4, 4] instead of [32, 3, 5, 5]",)
@@ -423,8 +423,8 @@ def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
     assert DeeperLab.from_pretrained(folder, eps=1e-3).config == model.config | {"eps": 1e-3}
     with pytest.raises(FormatError, match="does not fit"):
         DeeperLab.from_pretrained(folder, num_classes=4)
-    with pytest.raises(TypeError, match="from_pretrained: expected arguments of DeeperLab, got colour"):
-        DeeperLab.from_pretrained(folder, colour=1)
+    with pytest.raises(TypeError, match="from_pretrained: expected arguments of DeeperLab, got color"):
+        DeeperLab.from_pretrained(folder, color=1)
     images = torch.randn(1, 3, 33, 49, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         for a, b in zip(again.raw(images), model.raw(images), strict=True):
@@ -493,7 +493,7 @@ def test_a_disk_that_fills_up_leaves_the_old_model(fails: str, tmp_path: Path, m
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"colour": 1}, r"config\.json: .*'colour'"),
+        ({"color": 1}, r"config\.json: .*'color'"),
         ({"_name_or_path": "x"}, r"config\.json: .*'_name_or_path'"),
         ({"self": 1}, r"config\.json: .*'self'"),
         ({"backbone": "resnet"}, r"config\.json: backbone: expected xception71 or .* got 'resnet'"),

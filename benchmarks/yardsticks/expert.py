@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 3.4 as someone writes it who knows PyTorch well: vectorised, at the stride of the heads, on any device.
+"""Section 3.4 as someone writes it who knows PyTorch well: vectorized, at the stride of the heads, on any device.
 
 The definition is followed as far as plain operators reach. What differs: sums of votes are floats, distances come from
 a matrix product, and ties fall as they may; so the answer agrees nearly everywhere, not in every bit.
@@ -215,9 +215,9 @@ def greedy(conflict: Tensor) -> Tensor:
 def nearest(target: Tensor, keypoints: Tensor, max_distance: float | None) -> tuple[Tensor, Tensor]:
     """Instance of each node and the square of its distance, [h, w]; 0 is none."""
     kinds, h, w, _ = target.shape
-    centre = keypoints.mean((0, 1))  # keeps the squares small
-    rows = (target - centre).permute(1, 2, 0, 3).reshape(h * w, 2 * kinds)
-    points = (keypoints - centre).flatten(1)
+    center = keypoints.mean((0, 1))  # keeps the squares small
+    rows = (target - center).permute(1, 2, 0, 3).reshape(h * w, 2 * kinds)
+    points = (keypoints - center).flatten(1)
     found = [torch.cdist(part, points).min(1) for part in torch.split(rows, CHUNK)]
     distance, instance = torch.cat([f.values for f in found]).square(), torch.cat([f.indices for f in found]) + 1
     if max_distance is not None:

@@ -105,7 +105,7 @@ inline float clamp(float q, float last) {
   return q <= last ? q : last;
 }
 
-// A neighbour of weight zero is not read.
+// A neighbor of weight zero is not read.
 inline float blend(float a, float b, float f) { return f == 0.0f ? a : a * (1.0f - f) + b * f; }
 
 // Bilinear sample of a plane [h, w] at (x, y) nodes.

@@ -64,7 +64,7 @@ constexpr int band_rows = 32;
 
 // One image; T elements in rows and columns of any stride.
 template <class L, class T, bool dense>
-struct Labeller {
+struct Labeler {
   using Float = typename L::Float;
   using Int = typename L::Int;
 
@@ -184,7 +184,7 @@ struct Labeller {
     write_cell(shape, y, x, cell.label, label);
   }
 
-  // All pixel rows from node row y to the next, which is labelled.
+  // All pixel rows from node row y to the next, which is labeled.
   void label_pixels(int y, const Rivals& rivals, const Rivals& rivals_below) const {
     const int32_t* own = nodes + int64_t(y) * shape.w;
     fill_cells(
@@ -230,25 +230,25 @@ void argmax_fast(const View& logits, const Shape& shape, int32_t* node_label, in
     with_density(logits.column == 1, [&](auto dense) {
       with_simd(parallel.simd, [&](auto lanes) {
         using L = decltype(lanes);
-        task(Labeller<L, T, dense.value>{logits, shape, pixels, n, node_label + n * nodes, label + n * pixel_count});
+        task(Labeler<L, T, dense.value>{logits, shape, pixels, n, node_label + n * nodes, label + n * pixel_count});
       });
     });
   };
   // A band ends at the first row of nodes of the next one, so these come first.
   parallel_for(parallel, shape.images * layout.bands, 1, [&](int64_t i) {
     run(i / layout.bands,
-        [&](const auto& labeller) { labeller.label_nodes(begin_of(i % layout.bands), layout.rivals(shape, i, 0)); });
+        [&](const auto& labeler) { labeler.label_nodes(begin_of(i % layout.bands), layout.rivals(shape, i, 0)); });
   });
   parallel_for(parallel, shape.images * layout.bands, 1, [&](int64_t i) {
-    run(i / layout.bands, [&](const auto& labeller) {
+    run(i / layout.bands, [&](const auto& labeler) {
       const int begin = begin_of(i % layout.bands), rows = begin_of(i % layout.bands + 1) - begin;
       for (int y = 0; y < rows; ++y) {
         const bool last = y + 1 == rows, end = begin + rows == shape.h;
         const Rivals below = !last ? layout.rivals(shape, i, y + 1) : end ? Rivals{} : layout.rivals(shape, i + 1, 0);
         if (!last) {
-          labeller.label_nodes(begin + y + 1, below);
+          labeler.label_nodes(begin + y + 1, below);
         }
-        labeller.label_pixels(begin + y, layout.rivals(shape, i, y), below);
+        labeler.label_pixels(begin + y, layout.rivals(shape, i, y), below);
       }
     });
   });

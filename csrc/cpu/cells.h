@@ -80,7 +80,7 @@ struct CellRow {
   int width_of(const Shape& shape, int x) const { return std::min(shape.stride, shape.width - x * shape.stride); }
 };
 
-// Fills the pixels of node row y of a map [H, W]: cells with value(x); where a neighbour is missing, at and past the
+// Fills the pixels of node row y of a map [H, W]: cells with value(x); where a neighbor is missing, at and past the
 // last nodes, run(first, length, to) writes a run of pixels, which all rows past the last node repeat.
 template <class Value, class Run>
 void fill_cells(const Shape& shape, int y, int32_t* map, const Value& value, const Run& run) {

@@ -40,9 +40,9 @@ void draw_row(const uint8_t* image, const Maps& maps, int y, const Paint& paint,
   for (int x = 0; x < maps.width; ++x) {
     const int64_t at = 3 * (int64_t(y) * maps.width + x);
     const int weight = weight_of(maps.at(y, x), paint);
-    const Colour colour = weight > 0 ? shade_of(maps.at(y, x), paint) : Colour{};
+    const Color color = weight > 0 ? shade_of(maps.at(y, x), paint) : Color{};
     for (int c = 0; c < 3; ++c) {
-      out[at + c] = blend(image[at + c], weight, share(colour.rgb[c], weight));
+      out[at + c] = blend(image[at + c], weight, share(color.rgb[c], weight));
     }
     if (on_border(maps, y, x, paint.width)) {
       draw_line(paint, out + at);
@@ -173,14 +173,14 @@ constexpr EveryThird<lanes> every_third;
 // Tints the first `bytes` of a row's `rest`. It goes on to the end of a chunk where the row does: what follows in the
 // row is drawn later.
 template <class L>
-void tint(const uint8_t* image, int64_t bytes, int64_t rest, Colour colour, int weight, uint8_t* out) {
+void tint(const uint8_t* image, int64_t bytes, int64_t rest, Color color, int weight, uint8_t* out) {
   constexpr int lanes = 2 * L::count, chunk = 3 * lanes;
   using Bytes = Vector<uint8_t, lanes>;
   using Shorts = Vector<uint16_t, lanes>;
   Shorts shares[3] = {};
   for (int i = 0; i < 3; ++i) {
     for (int c = 0; c < 3; ++c) {
-      shares[i] |= load<Shorts>(every_third<lanes>.on + i * lanes + 2 - c) & share(colour.rgb[c], weight);
+      shares[i] |= load<Shorts>(every_third<lanes>.on + i * lanes + 2 - c) & share(color.rgb[c], weight);
     }
   }
   const uint16_t keep = uint16_t(256 - weight);
@@ -211,8 +211,8 @@ void paint_row(const uint8_t* image, const Maps& maps, int y, const Paint& paint
     __builtin_prefetch(maps.instance + below);
     const Key key = maps.at(y, begin);
     const int weight = weight_of(key, paint);
-    const Colour colour = weight > 0 ? shade_of(key, paint) : Colour{};
-    tint<L>(image + 3 * begin, 3 * (end - begin), 3 * (maps.width - begin), colour, weight, out + 3 * begin);
+    const Color color = weight > 0 ? shade_of(key, paint) : Color{};
+    tint<L>(image + 3 * begin, 3 * (end - begin), 3 * (maps.width - begin), color, weight, out + 3 * begin);
   };
   int begin = 0;
   for (int i = 0; i < planes.words; ++i) {

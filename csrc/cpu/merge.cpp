@@ -159,7 +159,7 @@ struct CellMerger {
       for (int i = int(done - x), next; i < L::count; i = next) {
         next = i + 1;
         const int cell = int(x) + i;
-        if (whole >> i & 1u) {  // neighbours that are whole too share its corners, and so their values
+        if (whole >> i & 1u) {  // neighbors that are whole too share its corners, and so their values
           next = std::min(i + __builtin_ctz(~(whole >> i)), L::count);
           merge_cells(cell, next - i);
         } else if (rows.end - rows.begin == s && rows.width_of(shape, cell) == s) {

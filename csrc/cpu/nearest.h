@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fast form of assign for nodes. A strip of neighbours lies in a box, one interval for each coordinate of each
+// The fast form of assign for nodes. A strip of neighbors lies in a box, one interval for each coordinate of each
 // keypoint. Every distance from the strip to an instance is bounded by those of the box, computed by the same
 // operations: rounding is monotonic, so the bounds hold for the floats themselves, and an instance is left out only if
 // another is nearer to every node. What is left is nearly independent of the number of instances.
@@ -97,7 +97,7 @@ struct NearestInstances {
   }
 
   // Calls visit(j, lanes) for the instances that may lie within `limit` of the strip. The last keypoint alone (the mass
-  // centre) rules out most: what it adds is part of the sum, which no other term makes less.
+  // center) rules out most: what it adds is part of the sum, which no other term makes less.
   template <class Visit>
   void visit_within(const Strip& nodes, const float& limit, const Visit& visit) const {
     for (int32_t j = 0; j < instances.count; j += L::count) {

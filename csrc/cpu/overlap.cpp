@@ -13,7 +13,7 @@ namespace {
 constexpr int few = 4;  // runs that begin in one word, mostly at most: processors need not guess how many
 
 struct Layout {
-  int64_t* starts;   // [width + 1] columns where runs begin: in some map the pixel differs from its left neighbour
+  int64_t* starts;   // [width + 1] columns where runs begin: in some map the pixel differs from its left neighbor
   uint32_t* places;  // [slots] 1 + place of a combination in the list, 0 if free; a power of two, at most half full
   int64_t slots;
   int shift;  // 64 − log2(slots)
@@ -101,7 +101,7 @@ int64_t count_pixels(const IdMap* map, int64_t height, int64_t width, Table<maps
   return table.size;
 }
 
-// Bit i: pixel i of `count` differs from its left neighbour. For any layout.
+// Bit i: pixel i of `count` differs from its left neighbor. For any layout.
 template <class T>
 uint64_t differ(const char* pixel, int64_t column, int count) {
   uint64_t bits = 0;

@@ -51,7 +51,7 @@ struct Finder {
   Peak* peaks;
   Found found;
 
-  // Cell (y, x) reaches the limit: a peak if it beats its neighbours.
+  // Cell (y, x) reaches the limit: a peak if it beats its neighbors.
   void offer(int y, int x) {
     if (!is_peak(votes, y, x, grid)) {
       return;

@@ -21,7 +21,7 @@ void refine_row(const View& long_range, const View& short_range, int64_t n, int 
   }
 }
 
-// The fast form: neighbours in a row of a plane are fetched together, as one word.
+// The fast form: neighbors in a row of a plane are fetched together, as one word.
 
 // from[offset] and the element after it, for each lane.
 template <class V, class T>
@@ -99,7 +99,7 @@ struct Sampler {
     return interpolate(a, b, c, d, at);
   }
 
-  // As `sample` of view.h: neighbours of weight zero take no part.
+  // As `sample` of view.h: neighbors of weight zero take no part.
   static Float interpolate(Float a, Float b, Float c, Float d, const At& at) {
     const auto inside = equal(at.shifted, Int{}), on_column = equal(at.fx, Float{}), on_row = equal(at.fy, Float{});
     a = choose(inside, a, b);

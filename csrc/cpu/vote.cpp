@@ -49,7 +49,7 @@ struct AddToCells {
 };
 
 // The fast form. Shares are computed lane by lane; a vote adds its two of a row to one word of 64 bits, the left cell's
-// in the lower half. Words, unlike cells, are not shared by neighbouring votes in part: no load waits for half of an
+// in the lower half. Words, unlike cells, are not shared by neighboring votes in part: no load waits for half of an
 // earlier store. Votes of one kind add up to 2^30 at most, so nothing is carried, even where both kinds share a map.
 
 struct AddToWords {
@@ -64,14 +64,14 @@ struct AddToWords {
 };
 
 // Every cell's sum, times `weight`, in place: the lower half of its own word and the upper half of its left
-// neighbour's.
+// neighbor's.
 template <class L>
 void settle(uint64_t* words, const VoteGrid& grid, uint64_t weight) {
   using Words = Vector<uint64_t, L::count / 2>;
   for (int y = 0; y < grid.rows; ++y) {
     uint64_t* const row = words + int64_t(y) * grid.columns;
     int x = grid.columns;
-    for (; x - L::count / 2 >= 1; x -= L::count / 2) {  // from the right: left neighbours are still words
+    for (; x - L::count / 2 >= 1; x -= L::count / 2) {  // from the right: left neighbors are still words
       uint64_t* const block = row + x - L::count / 2;
       store(block, weight * ((load<Words>(block) & 0xffffffffu) + (load<Words>(block - 1) >> 32)));
     }

@@ -33,7 +33,7 @@ struct MixedCell {
   bool has_right, has_below;  // nodes
 
   struct Corners {
-    float a, b, c, d;  // where there is no neighbour, the node itself
+    float a, b, c, d;  // where there is no neighbor, the node itself
   };
 
   __device__ Corners corners(int candidate) const {
@@ -83,7 +83,7 @@ __device__ bool stands_alone(const int32_t* nodes, int w, Cell cell, const Thing
          !(cell.past_x > 0 && cell.past_y > 0 && things.has(corner[w + 1]));
 }
 
-// 32 neighbouring cells a warp. Those whose corners agree are filled, row by row; of the others, one after the other,
+// 32 neighboring cells a warp. Those whose corners agree are filled, row by row; of the others, one after the other,
 // each lane decides a pixel.
 template <class T>
 __global__ void label_pixels(View logits, Shape shape, const Things* things, const int32_t* node_label, int32_t* label,

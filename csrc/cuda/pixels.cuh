@@ -7,7 +7,7 @@
 
 namespace deeperlab::cuda {
 
-constexpr int run = 8;  // neighbouring pixels of a thread, which mostly count for the same
+constexpr int run = 8;  // neighboring pixels of a thread, which mostly count for the same
 using Counters = Table<10>;
 
 struct alignas(16) Four {
@@ -36,7 +36,7 @@ __device__ inline int32_t instance_of(const Maps& maps, const Shape& shape, cons
                       cell, shape.stride, shape.w);
 }
 
-// A run of neighbours a thread, rows and images one after the other: their instances, classes and areas.
+// A run of neighbors a thread, rows and images one after the other: their instances, classes and areas.
 static __global__ void write_pixels(Maps maps, const Things* things, Shape shape, Params params) {
   __shared__ Counters table;
   const int64_t plane = int64_t(shape.height) * shape.width, total = plane * shape.images;
@@ -65,7 +65,7 @@ static __global__ void write_pixels(Maps maps, const Things* things, Shape shape
     }
     int64_t n = first / plane;
     int y = int(first % plane / shape.width), x = int(first % plane % shape.width);
-    uint32_t key = 0, pixels = 0;  // of the neighbours counted together
+    uint32_t key = 0, pixels = 0;  // of the neighbors counted together
     const auto count = [&] {
       if (n == first_image) {
         table.add(key, pixels, add_to_first);

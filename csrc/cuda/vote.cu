@@ -8,7 +8,7 @@
 namespace deeperlab::cuda {
 namespace {
 
-constexpr int tile = 32;  // nodes, both ways: neighbours vote for the same cells
+constexpr int tile = 32;  // nodes, both ways: neighbors vote for the same cells
 using Cells = Table<12>;  // those that a tile votes for, mostly fewer than 3 · 32 · 32
 
 struct Votes {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the fast forms share: neighbouring elements of a head as lanes of floats, lanes put in another order, and the
+// What the fast forms share: neighboring elements of a head as lanes of floats, lanes put in another order, and the
 // functions of exp.h and view.h lane by lane.
 #pragma once
 

@@ -74,10 +74,10 @@ class Graph:
 _CORNERS = ("top_left", "top_right", "bottom_right", "bottom_left")
 
 STAR = Graph(
-    keypoints=(*_CORNERS, "centre"),
+    keypoints=(*_CORNERS, "center"),
     edges=((4, 0), (4, 1), (4, 2), (4, 3), (0, 4), (1, 4), (2, 4), (3, 4)),
 )
-"""The paper's graph: four box corners and the mass centre, centre → corners, then corners → centre."""
+"""The paper's graph: four box corners and the mass center, center → corners, then corners → center."""
 
 RECTANGLE = Graph(
     keypoints=_CORNERS,

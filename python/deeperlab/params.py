@@ -18,7 +18,7 @@ class FuseParams:
         long_steps: Steps of the long-range offsets by themselves. 0: a box corner often lies off its object, where
             they are untrained ([PL] 2).
         long_short_steps: Steps of the long-range target by the short-range offsets [PL].
-        long_voters: Nodes that cast long-range votes: those labelled with a thing class, or all.
+        long_voters: Nodes that cast long-range votes: those labeled with a thing class, or all.
         vote_cell: Least width of a vote cell; the width is max(stride, vote_cell).
         short_weight: Weight of the short-range score map, a multiple of 1/256.
         long_weight: Weight of the long-range score map, a multiple of 1/256.

@@ -3,7 +3,7 @@
 //
 // A face has: Array; rank(a), extent(a, axis), require_strides(a, name), require_place(a, name, like): in the memory
 // that `like` is in; stride(a, axis) in elements, data(a), type(a, Type&), dtype(a) as text, refuse_type(message);
-// make<T>(sizes), an uninitialised contiguous array; Release, held while the engine runs; parallel() for the stages,
+// make<T>(sizes), an uninitialized contiguous array; Release, held while the engine runs; parallel() for the stages,
 // engine() for the whole.
 #pragma once
 

@@ -17,9 +17,9 @@ py::array draw(const py::array& image, const py::array& category, const py::arra
   const int64_t categories = shades.shape(0), each = shades.shape(1);
   checked("height", rows, 0, max_side);
   checked("width", columns, 0, max_side);
-  require(line.size() == 3, "line: expected a colour (r, g, b), got ", line.size(), " values");
+  require(line.size() == 3, "line: expected a color (r, g, b), got ", line.size(), " values");
   Paint paint{};
-  paint.shades = reinterpret_cast<const Colour*>(
+  paint.shades = reinterpret_cast<const Color*>(
       contiguous<ArrayFace, uint8_t>(shades, "shades", Type::uint8, {categories, each, 3}));
   paint.categories = checked("categories", categories, 0, 65536);
   paint.shades_each = checked("shades of each category", each, 2, 65536);
@@ -51,7 +51,7 @@ void register_draw(py::module_& m) {
   using py::arg;
   m.def("draw", &draw, arg("image"), arg("category"), arg("instance"), arg("shades"), py::kw_only(), arg("stuff"),
         arg("thing"), arg("border"), arg("line"), arg("width"), arg("num_threads") = 1,
-        "RGB [H, W, 3] of an image, its maps [H, W] and colours [C, S, 3]; deeperlab.visualize.reference tells more.");
+        "RGB [H, W, 3] of an image, its maps [H, W] and colors [C, S, 3]; deeperlab.visualize.reference tells more.");
 }
 
 }  // namespace deeperlab::binding

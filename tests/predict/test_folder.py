@@ -119,7 +119,7 @@ def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path, monke
     assert "has results of fusion's long_steps 0, not 2" in fault(*arguments, "--paper")
     classes = [
         {"name": name, "thing": thing, "id": i, "color": color}
-        for name, thing, i, color in zip(LABELS.names, LABELS.isthing, LABELS.ids, LABELS.colours, strict=True)
+        for name, thing, i, color in zip(LABELS.names, LABELS.isthing, LABELS.ids, LABELS.colors, strict=True)
     ]
     for change in ({"name": "path"}, {"id": 99}, {"thing": True}, {"color": [1, 2, 3]}):
         mine = {"name": "cityscapes", "void": list(LABELS.void_ids), "classes": [classes[0] | change, *classes[1:]]}

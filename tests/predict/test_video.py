@@ -43,7 +43,7 @@ def test_a_video_becomes_a_video(size: tuple[int, int], model: Path, tmp_path: P
         panoptic = parser(frame.pixels).numpy()
         assert_same(data.ids(annotation), panoptic.to_ids())
         overlay = deeperlab.visualize.overlay(frame.pixels, panoptic, LABELS)
-        assert np.abs(shown.pixels.astype(int) - overlay).mean() < 12  # the codec's loss, most of it of the colours
+        assert np.abs(shown.pixels.astype(int) - overlay).mean() < 12  # the codec's loss, most of it of the colors
     (told,) = json.loads((out / "panoptic.json").read_text())["videos"]
     stat = path.stat()
     source = {"path": str(path), "bytes": stat.st_size, "modified": stat.st_mtime_ns}

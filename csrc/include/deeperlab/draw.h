@@ -17,34 +17,34 @@ struct Key {
 DEEPERLAB_HD inline bool operator==(Key a, Key b) { return a.category == b.category && a.instance == b.instance; }
 DEEPERLAB_HD inline bool operator!=(Key a, Key b) { return !(a == b); }
 
-struct Colour {
+struct Color {
   uint8_t rgb[3];
 };
 
 // How a map is painted.
 struct Paint {
-  const Colour* shades;      // [categories, shades_each]: the first is the stuff's, the others go round the instances
-  int categories;            // without a colour, as void: >= this
+  const Color* shades;       // [categories, shades_each]: the first is the stuff's, the others go round the instances
+  int categories;            // without a color, as void: >= this
   int shades_each;           // >= 2
   int stuff, thing, border;  // weights, 0 .. 256
-  Colour line;               // colour of the borders
+  Color line;                // color of the borders
   int width;                 // of the borders, px
 };
 
 DEEPERLAB_HD inline int weight_of(Key key, const Paint& paint) {
-  const bool coloured = key.category >= 0 && key.category < paint.categories;
-  return !coloured ? 0 : key.thing() ? paint.thing : paint.stuff;
+  const bool colored = key.category >= 0 && key.category < paint.categories;
+  return !colored ? 0 : key.thing() ? paint.thing : paint.stuff;
 }
 
-// Where a colour is asked for, the key has one: its weight is above 0.
-DEEPERLAB_HD inline Colour shade_of(Key key, const Paint& paint) {
+// Where a color is asked for, the key has one: its weight is above 0.
+DEEPERLAB_HD inline Color shade_of(Key key, const Paint& paint) {
   const uint32_t each = uint32_t(paint.shades_each);
   const uint32_t shade = key.thing() ? 1 + (uint32_t(key.instance) - 1) % (each - 1) : 0;
   return paint.shades[int64_t(key.category) * each + shade];
 }
 
-// What a colour of this weight adds to every pixel, rounding included; with the base's part it fits 16 bits.
-DEEPERLAB_HD inline uint16_t share(uint8_t colour, int weight) { return uint16_t(colour * weight + 128); }
+// What a color of this weight adds to every pixel, rounding included; with the base's part it fits 16 bits.
+DEEPERLAB_HD inline uint16_t share(uint8_t color, int weight) { return uint16_t(color * weight + 128); }
 
 DEEPERLAB_HD inline uint8_t blend(uint8_t base, int weight, uint16_t share) {
   return uint8_t(uint16_t(base * (256 - weight) + share) >> 8);

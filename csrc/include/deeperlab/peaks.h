@@ -17,7 +17,7 @@ inline int64_t peak_limit(const Shape& shape, const Params& params, const VoteGr
   return bounded < 1.0 ? 1 : int64_t(bounded);
 }
 
-// Whether cell (y, x) beats its neighbours; among equals the lower raster index wins.
+// Whether cell (y, x) beats its neighbors; among equals the lower raster index wins.
 DEEPERLAB_HD inline bool is_peak(const int64_t* votes, int y, int x, const VoteGrid& grid) {
   const int64_t here = votes[int64_t(y) * grid.columns + x];
   for (int dy = -1; dy <= 1; ++dy) {

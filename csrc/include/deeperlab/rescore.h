@@ -38,8 +38,8 @@ struct OksSums {
 
   DEEPERLAB_HD void add_cell(const int64_t* map, const VoteGrid& grid, Point at, const OksKernel& kernel, int y,
                              int x) {
-    const Point centre{float(int64_t(grid.cell) * x), float(int64_t(grid.cell) * y)};
-    const float d2 = squared_distance(centre, at);
+    const Point center{float(int64_t(grid.cell) * x), float(int64_t(grid.cell) * y)};
+    const float d2 = squared_distance(center, at);
     if (d2 <= kernel.radius2) {
       const int64_t here = map[int64_t(y) * grid.columns + x];
       votes += here;

@@ -9,7 +9,7 @@
 namespace deeperlab {
 
 // keypoints[0 .. P − 1] in px from the seed at `position`. It depends on no other candidate, so all are traced in
-// parallel. Positions are clamped to the image once, at the end: in a crop, a centre outside must still read its
+// parallel. Positions are clamped to the image once, at the end: in a crop, a center outside must still read its
 // own offsets.
 template <class T>
 DEEPERLAB_HD inline void trace_seed(Candidate seed, Point position, const View& middle_range, const View& short_range,

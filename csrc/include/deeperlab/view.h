@@ -8,7 +8,7 @@
 
 namespace deeperlab {
 
-// Image pixels unless said otherwise; pixel centres are integers. x (horizontal) comes first everywhere, as in the
+// Image pixels unless said otherwise; pixel centers are integers. x (horizontal) comes first everywhere, as in the
 // paper's "horizontal and vertical" offsets: channel 2k of an offset head is x, channel 2k + 1 is y.
 struct Point {
   float x, y;
@@ -67,7 +67,7 @@ DEEPERLAB_HD inline Between between_nodes(Point at, int h, int w) {
   return {y, x, gy - float(y), gx - float(x)};
 }
 
-// Bilinear sample of read(y, x): horizontally, then vertically. A neighbour of weight zero is not read, so that one NaN
+// Bilinear sample of read(y, x): horizontally, then vertically. A neighbor of weight zero is not read, so that one NaN
 // or -inf does not spread.
 template <class Read>
 DEEPERLAB_HD inline float sample(const Read& read, Between at) {
@@ -89,7 +89,7 @@ DEEPERLAB_HD inline Point sample_offset(const View& head, int64_t n, int k, int 
 }
 
 // A pixel seen from the grid: its upper left node and how far it lies past it (px, 0 .. stride − 1). Where a
-// remainder is 0 the neighbour in that direction has no weight; at and past the last node it always is.
+// remainder is 0 the neighbor in that direction has no weight; at and past the last node it always is.
 struct Cell {
   int y, x, past_y, past_x;
 };

@@ -8,7 +8,7 @@
 
 namespace deeperlab {
 
-// The score map: rows × columns square vote cells of `cell` px; cell (y, x) is centred on pixel (cell·y, cell·x).
+// The score map: rows × columns square vote cells of `cell` px; cell (y, x) is centered on pixel (cell·y, cell·x).
 // A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell are 2^30 at most. Short and long votes are weighed in
 // 1/256, so the unit of a score is 2^-(fraction_bits + 8) votes.
 struct VoteGrid {

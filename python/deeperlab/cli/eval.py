@@ -30,7 +30,7 @@ def eval(
 ) -> None:
     """How good are your predictions? Panoptic quality (PQ), parsing covering (PC) and mean IoU.
 
-    PQ is counted as panopticapi counts it, PC as the paper's authors do: normalised by the size of each image, and
+    PQ is counted as panopticapi counts it, PC as the paper's authors do: normalized by the size of each image, and
     by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the
     predictions may lack 'categories' and 'images'. Areas are counted from the PNGs.
     """
@@ -68,10 +68,10 @@ def eval(
 def _print_report(
     console: Console, report: dict[str, Any], iou: dict[str, float | None], names: dict[str, str]
 ) -> None:
-    pq, normalised, pixel = report["pq"], report["pc"]["normalised"], report["pc"]["pixel"]
+    pq, normalized, pixel = report["pq"], report["pc"]["normalized"], report["pc"]["pixel"]
     table = new_table("%", "*PQ", "*SQ", "*RQ", "*classes", "*PC", "*PC by px", "*classes", "*mIoU")
     for group in ("All", "Things", "Stuff"):
-        q, c = pq[group], normalised[group]
+        q, c = pq[group], normalized[group]
         miou = percent(report["miou"]) if group == "All" else ""
         pcs = percent(c["pc"]), percent(pixel[group]["pc"]), str(c["n"])
         table.add_row(group, *map(percent, (q["pq"], q["sq"], q["rq"])), str(q["n"]), *pcs, miou)
@@ -82,7 +82,7 @@ def _print_report(
     for c in counted:
         q = pq["per_class"][c]
         counts = (str(q["tp"]), str(q["fp"]), str(q["fn"]))
-        values = (normalised["per_class"][c], iou[c])
+        values = (normalized["per_class"][c], iou[c])
         table.add_row(plain(names[c]), *map(percent, (q["pq"], q["sq"], q["rq"])), *counts, *map(percent, values))
     console.print(table)
     absent = len(names) - len(counted)

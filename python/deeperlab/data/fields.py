@@ -92,7 +92,7 @@ class Field:
             raise self.fault(f"{key}: expected 0 or 1, got {value}")
         return bool(value)
 
-    def colour(self, key: str) -> tuple[int, int, int] | None:
+    def color(self, key: str) -> tuple[int, int, int] | None:
         """RGB of 0 to 255, or None where there is none."""
         value = self.get(key, list, default=None)
         if value is None:

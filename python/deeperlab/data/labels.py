@@ -49,13 +49,13 @@ class LabelSet:
 
     Raises:
         ValueError: lists of different length, no class, a name or an id that is there twice, an id beyond 32 bits, a
-            colour that is not three bytes, an `ignore` that is a class.
+            color that is not three bytes, an `ignore` that is a class.
     """
 
     name: str
     names: tuple[str, ...]
     isthing: tuple[bool, ...]
-    colours: tuple[RGB, ...]
+    colors: tuple[RGB, ...]
     """RGB, 0 to 255."""
     ids: tuple[int, ...]
     """The data set's category id of every class: those of its panoptic JSON."""
@@ -66,7 +66,7 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         count = len(self.names)
-        for field in ("isthing", "colours", "ids"):
+        for field in ("isthing", "colors", "ids"):
             if len(getattr(self, field)) != count:
                 raise ValueError(f"{field}: expected {count}, one per name, got {len(getattr(self, field))}")
         if not count:
@@ -77,9 +77,9 @@ class LabelSet:
                 raise ValueError(f"{field}: expected each once, got {value!r} {times} times")
         if wide := [i for i in (*self.ids, *self.void_ids, self.ignore) if not -(1 << 31) <= i < 1 << 31]:
             raise ValueError(f"ids: expected 32 bits, got {wide[0]}")
-        for colour in self.colours:
-            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
-                raise ValueError(f"colours: expected three integers of 0 to 255, got {colour}")
+        for color in self.colors:
+            if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+                raise ValueError(f"colors: expected three integers of 0 to 255, got {color}")
         if 0 <= self.ignore < count:
             raise ValueError(f"ignore: expected a number that is no class (0 to {count - 1}), got {self.ignore}")
 
@@ -100,7 +100,7 @@ class LabelSet:
     @property
     def categories(self) -> tuple[Category, ...]:
         """The classes as `coco.write` takes them, with the data set's ids."""
-        return tuple(map(Category, self.ids, self.names, self.isthing, self.colours))
+        return tuple(map(Category, self.ids, self.names, self.isthing, self.colors))
 
     def to_classes(self, ids: NDArray[Any]) -> NDArray[np.int32]:
         """Classes of a map of the data set's ids; void is −1.
@@ -172,12 +172,12 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
         OSError: the file cannot be read.
     """
     root = Field.load(path, max_bytes=MAX_BYTES)
-    names, isthing, colours, ids = [], [], [], []
+    names, isthing, colors, ids = [], [], [], []
     for i, entry in enumerate(root.each("classes")):
         names.append(entry.get("name", str))
         isthing.append(entry.flag("thing"))
         ids.append(entry.get("id", int, default=i + 1))
-        colours.append(entry.colour("color") or bit_colour(ids[-1]))
+        colors.append(entry.color("color") or bit_color(ids[-1]))
     void = root.get("void", list, default=[0] if 0 not in ids else [])
     if not all(type(i) is int for i in void):
         raise root.fault(f"void: expected a list of integers, got {void}")
@@ -186,7 +186,7 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
             root.get("name", str, default=Path(path).stem),
             tuple(names),
             tuple(isthing),
-            tuple(colours),
+            tuple(colors),
             tuple(ids),
             tuple(void),
             root.get("ignore", int, default=255 if len(names) < 256 else -1),
@@ -203,15 +203,15 @@ def from_categories(name: str, categories: Iterable[Category]) -> LabelSet:
         name,
         tuple(category.name for category in listed),
         tuple(category.isthing for category in listed),
-        tuple(category.color or bit_colour(category.id) for category in listed),
+        tuple(category.color or bit_color(category.id) for category in listed),
         ids,
         () if 0 in ids else (0,),
         255 if len(listed) < 256 else -1,
     )
 
 
-def bit_colour(value: int) -> RGB:
-    """PASCAL VOC's colour of a label: its bits, three by three, are the high bits of red, green and blue.
+def bit_color(value: int) -> RGB:
+    """PASCAL VOC's color of a label: its bits, three by three, are the high bits of red, green and blue.
 
     0 is black, 1 is (128, 0, 0), 255 is (224, 224, 192); bits beyond the 24th are lost.
     """

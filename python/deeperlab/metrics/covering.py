@@ -45,22 +45,22 @@ class CoveringResult:
     """Both ways to weigh the regions of a stream of images.
 
     Attributes:
-        normalised: by their share of their image, the default of the authors' code; the paper does not say which of
+        normalized: by their share of their image, the default of the authors' code; the paper does not say which of
             the two its tables hold.
         pixel: by their pixels, so that larger images count for more.
     """
 
-    normalised: Covering
+    normalized: Covering
     pixel: Covering
 
     @property
     def pc(self) -> float:
-        """Over all categories, normalised."""
-        return self.normalised.all.pc
+        """Over all categories, normalized."""
+        return self.normalized.all.pc
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"normalised", "pixel"}`, each as `Covering.to_dict`."""
-        return {"normalised": self.normalised.to_dict(), "pixel": self.pixel.to_dict()}
+        """`{"normalized", "pixel"}`, each as `Covering.to_dict`."""
+        return {"normalized": self.normalized.to_dict(), "pixel": self.pixel.to_dict()}
 
 
 class ParsingCovering(Metric):
@@ -75,7 +75,7 @@ class ParsingCovering(Metric):
         categories: category id → is it a thing?
     """
 
-    _columns = 4  # weighted covering and weight: normalised, by pixel
+    _columns = 4  # weighted covering and weight: normalized, by pixel
 
     def update(self, prediction: Segmentation, target: Segmentation) -> None:
         """Count one image; errors as of `PanopticQuality.update`."""

@@ -22,7 +22,7 @@ class EvaluationResult:
     iou: IoUResult
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"pq", "pc": {"normalised", "pixel"}, "miou"}` for JSON: fractions, None where undefined."""
+        """`{"pq", "pc": {"normalized", "pixel"}, "miou"}` for JSON: fractions, None where undefined."""
         return {"pq": self.pq.to_dict(), "pc": self.pc.to_dict(), "miou": self.iou.to_dict()["miou"]}
 
 

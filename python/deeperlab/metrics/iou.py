@@ -45,9 +45,9 @@ class MeanIoU(Metric):
     def add(self, pairs: Pairs) -> None:
         """`update` with the answer of `lay_over`."""
         self._check(pairs)
-        labelled = pairs.target.category[pairs.g] >= 0
-        g, p = pairs.target.category[pairs.g[labelled]], pairs.prediction.category[pairs.p[labelled]]
-        overlap, count = pairs.overlap[labelled], len(self.categories)
+        labeled = pairs.target.category[pairs.g] >= 0
+        g, p = pairs.target.category[pairs.g[labeled]], pairs.prediction.category[pairs.p[labeled]]
+        overlap, count = pairs.overlap[labeled], len(self.categories)
         given = p >= 0
         columns = (
             sum_rows(g, overlap * (g == p), count),

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from .layers import ConvNorm, initialise, spatial_conv
+from .layers import ConvNorm, initialize, spatial_conv
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 """By output stride."""
@@ -45,7 +45,7 @@ class ASPP(nn.Module):
         self.project = ConvNorm(len(self.branches) * out, out)
         self.dropout = nn.Dropout(0.1)
         self.out = out
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.dropout(self.project(torch.cat([branch(x) for branch in self.branches], 1)))
@@ -58,4 +58,4 @@ class Projection(ConvNorm):
     def __init__(self, channels: int, out: int = 256) -> None:
         super().__init__(channels, out)
         self.out = out
-        initialise(self)
+        initialize(self)

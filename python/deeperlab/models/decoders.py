@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from .layers import ConvNorm, SeparableConv, initialise
+from .layers import ConvNorm, SeparableConv, initialize
 
 LOW_LEVEL = 32
 """Channels that the low-level features are reduced to."""
@@ -50,7 +50,7 @@ class SpaceToDepth(nn.Module):
         self.conv1 = SeparableConv(context + LOW_LEVEL * factor**2, wide, kernel)
         self.conv2 = SeparableConv(wide, wide, kernel)
         self.factor, self.out = factor, out
-        initialise(self)
+        initialize(self)
 
     def forward(self, context: Tensor, low: Tensor) -> Tensor:
         (h, w), (h4, w4), factor = context.shape[2:], low.shape[2:], self.factor
@@ -67,7 +67,7 @@ class Bilinear(nn.Module):
         self.conv1 = SeparableConv(context + LOW_LEVEL, out, kernel)
         self.conv2 = SeparableConv(out, out, kernel)
         self.factor, self.out = factor, out
-        initialise(self)
+        initialize(self)
 
     def forward(self, context: Tensor, low: Tensor) -> Tensor:
         (h, w), (h4, w4) = context.shape[2:], low.shape[2:]

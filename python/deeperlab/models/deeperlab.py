@@ -19,7 +19,7 @@ from .backbones.xception import Xception
 from .contexts import ASPP, Projection
 from .decoders import Bilinear, SpaceToDepth
 from .hub import Pretrained
-from .layers import Folding, initialise, spatial_conv
+from .layers import Folding, initialize, spatial_conv
 
 GRAPHS: dict[str, Graph] = {"star": STAR, "rectangle": RECTANGLE}
 MOBILENET = {"backbone": "mobilenet_v2", "kernel_size": 3}
@@ -92,7 +92,7 @@ class Head(nn.Sequential):
         super().__init__()
         if not shallow:
             self.append(spatial_conv(channels, middle, kernel, separable=separable))
-            initialise(self)
+            initialize(self)
         self.append(Logits(channels if shallow else middle, out))
 
 
@@ -204,7 +204,7 @@ class DeeperLab(Pretrained):
                 module.fold()
         return model
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] uint8 as `forward` takes them, float32.
 
         Raises:

@@ -40,7 +40,7 @@ def conv(
     return nn.Conv2d(channels, out, kernel, stride, rate * (kernel // 2), rate, groups, bias)
 
 
-def initialise(module: nn.Module, full: float = 0.06, depthwise: float = 0.33) -> None:
+def initialize(module: nn.Module, full: float = 0.06, depthwise: float = 0.33) -> None:
     """Normal weights for all convolutions, by default of what is not a backbone.
 
     The original code draws from normal distributions of these standard deviations cut at two of them; what is left has

@@ -60,15 +60,15 @@ class Parsed:
 class Parser:
     """Parses images with a network: scaling, padding, the network, the fusion, and back to the size of the image.
 
-    An image is resized (bilinear, antialiased, half-pixel centres) so that its longer side has `size` px, scaled by
-    the network's mean and standard deviation, and padded at the right and at the bottom with the mean colour (0 after
+    An image is resized (bilinear, antialiased, half-pixel centers) so that its longer side has `size` px, scaled by
+    the network's mean and standard deviation, and padded at the right and at the bottom with the mean color (0 after
     the scaling) to 16 m + 1 px. The heads, at stride 4, go straight into `deeperlab.fuse`, which runs at the *resized*
     size and so never sees padding. Where that is not the original size, class and instance of every original pixel are
     those of the nearest pixel of the resized map, keypoints are scaled with the image, areas are counted anew, and an
     instance that loses its last pixel has category −1; scores, counts and numbers stay.
 
     Images go through the network together only if they are padded to one size: the network's context pools all it is
-    given, and padding that depends on the neighbours would make the map depend on them.
+    given, and padding that depends on the neighbors would make the map depend on them.
 
     Args:
         model: of `deeperlab.models`, or another module that is a `Network`. It is moved to `device`, put into eval mode

@@ -19,7 +19,7 @@ def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
     y, x = (
         ((2 * torch.arange(new, device=device) + 1) * old).div(2 * new, rounding_mode="floor")
         for old, new in ((h, height), (w, width))
-    )  # the old pixel in which the centre of the new one lies, by integers
+    )  # the old pixel in which the center of the new one lies, by integers
     semantic, instance = (a[y[:, None], x] for a in (panoptic.semantic, panoptic.instance))
     scale = panoptic.keypoints.new_tensor([width / w, height / h])
     keypoints = (panoptic.keypoints + 0.5) * scale - 0.5

@@ -57,7 +57,7 @@ def digest(model: Any) -> str:
 
 
 def digest_of_labels(labels: LabelSet) -> str:
-    """SHA-256 of a label set: names, ids, things and colours, but for what the set itself is called."""
+    """SHA-256 of a label set: names, ids, things and colors, but for what the set itself is called."""
     values = {key: value for key, value in asdict(labels).items() if key != "name"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

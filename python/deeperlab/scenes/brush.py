@@ -14,34 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 Mix = float | Callable[[Float, Float], Float]
-"""Where a material lies between its dark (0) and bright (1) colour: one value, or a function of x [1, w], y [h, 1]."""
+"""Where a material lies between its dark (0) and bright (1) color: one value, or a function of x [1, w], y [h, 1]."""
 
 
 class Palette:
-    """Materials: each is a ramp from a dark to a bright colour. Index 0 is kept for 'nothing painted'."""
+    """Materials: each is a ramp from a dark to a bright color. Index 0 is kept for 'nothing painted'."""
 
     def __init__(self) -> None:
-        self._dark: list[Colour] = [(0, 0, 0)]
-        self._bright: list[Colour] = [(0, 0, 0)]
+        self._dark: list[Color] = [(0, 0, 0)]
+        self._bright: list[Color] = [(0, 0, 0)]
 
-    def add(self, dark: Colour, bright: Colour) -> int:
+    def add(self, dark: Color, bright: Color) -> int:
         """Register a material and return its index."""
         self._dark.append(dark)
         self._bright.append(bright)
         return len(self._dark) - 1
 
     def ramps(self) -> tuple[Float, Float]:
-        """Dark colours and bright − dark, float32 [3, materials] each."""
+        """Dark colors and bright − dark, float32 [3, materials] each."""
         dark = np.array(self._dark, np.float32).T
         return dark.copy(), np.array(self._bright, np.float32).T - dark
 
 
 @dataclass(frozen=True)
 class Look:
-    """Materials of one thing: its own colour, a second one, and those that all things share."""
+    """Materials of one thing: its own color, a second one, and those that all things share."""
 
     rng: np.random.Generator
     main: int
@@ -62,8 +62,8 @@ class Look:
         return int(self.rng.integers(low, high + 1))
 
 
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Colour of a hue in turns, saturation and value in 0..1."""
+def hsv(hue: float, saturation: float, value: float) -> Color:
+    """Color of a hue in turns, saturation and value in 0..1."""
     sector = (hue % 1.0) * 6.0
 
     def channel(shift: float) -> float:
@@ -155,7 +155,7 @@ class Brush:
         self.material, self.mix = self.material[:, ::-1], self.mix[:, ::-1]
 
     def mask(self, material: int) -> NDArray[np.bool_]:
-        """What was painted, bool [h, w]; if all parts fell between pixel centres, the middle pixel in `material`."""
+        """What was painted, bool [h, w]; if all parts fell between pixel centers, the middle pixel in `material`."""
         if not self.material.any():
             self.material[self.height // 2, self.width // 2] = material
         return self.material > 0

@@ -30,7 +30,7 @@ class Scene:
         num_classes: C.
         things: the thing classes.
         names: the names of the C classes.
-        colours: uint8 [C, 3], a typical colour of each class, for pictures.
+        colors: uint8 [C, 3], a typical color of each class, for pictures.
     """
 
     image: NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Scene:
     num_classes: int
     things: tuple[int, ...]
     names: tuple[str, ...]
-    colours: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
 
 
 def draw(
@@ -64,7 +64,7 @@ def draw(
         seed: any integer >= 0.
         size: (H, W) in pixels, or the side of a square.
         instances: N, the number of things.
-        num_classes: C. There are 16 kinds of things and 8 of stuff; further classes are the same in other colours.
+        num_classes: C. There are 16 kinds of things and 8 of stuff; further classes are the same in other colors.
         num_things: how many classes are things, at most C − 1; they are 0, 1, ....
         coverage: the share of the image that things cover, whatever their number; met within a few percent for five
             things and more where there is room. None: it grows with N, from 5 % for one to 35 % for 20 and more.
@@ -107,7 +107,7 @@ def draw(
         num_classes=num_classes,
         things=tuple(range(num_things)),
         names=tuple(kind.name for kind in kinds),
-        colours=np.array([kind.colour for kind in kinds]).astype(np.uint8),
+        colors=np.array([kind.color for kind in kinds]).astype(np.uint8),
     )
 
 

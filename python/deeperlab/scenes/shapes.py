@@ -239,7 +239,7 @@ def crate(brush: Brush, look: Look) -> None:
 
 
 def kite(brush: Brush, look: Look) -> None:
-    """A two-coloured diamond with a zigzag tail."""
+    """A two-colored diamond with a zigzag tail."""
     a, sway = brush.aspect, look.uniform(-0.1, 0.1)
     top, right, tip, left = (a / 2 + sway, 0.0), (a, 0.24), (a / 2, 0.68), (0.0, 0.24)
     tail = [tip, (0.62 * a, 0.76), (0.42 * a, 0.84), (0.6 * a, 0.92), (0.45 * a, 1.0)]

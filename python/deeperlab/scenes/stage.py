@@ -24,8 +24,8 @@ class Stage:
         label: int32, index of the stuff of every pixel.
         instance: int32, 0 where no thing is.
         material: uint16, index into the palette.
-        mix: float32, place on the material's ramp of colours.
-        light: float32, factor of the colour.
+        mix: float32, place on the material's ramp of colors.
+        light: float32, factor of the color.
     """
 
     def __init__(self, rng: np.random.Generator, shape: tuple[int, int], kinds: list[Stuff]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .brush import Colour, Float, smooth_noise
+from .brush import Color, Float, smooth_noise
 
 Bool = NDArray[np.bool_]
 
@@ -50,7 +50,7 @@ class Stuff:
     Attributes:
         name: of the class.
         role: "far" above the horizon, "back" rises from the horizon, "ground" below it.
-        dark, bright: the ends of its ramp of colours.
+        dark, bright: the ends of its ramp of colors.
         texture: the place on the ramp, [h, w] for a band.
         ridge: for role "back": height above the horizon, as a share of the image's height, at the columns [w].
         distance: for role "back": the farther ones are hidden by the nearer ones.
@@ -59,20 +59,20 @@ class Stuff:
 
     name: str
     role: str
-    dark: Colour
-    bright: Colour
+    dark: Color
+    bright: Color
     texture: Callable[[Band], Float]
     ridge: Callable[[np.random.Generator, NDArray[np.int64]], Float] = lambda rng, x: np.zeros(x.size, np.float32)
     distance: int = 0
     patch: str = "blot"
 
     def variant(self, number: int) -> Stuff:
-        """The same texture as another class, its colour channels mixed differently; 0 is the kind itself."""
+        """The same texture as another class, its color channels mixed differently; 0 is the kind itself."""
         if number == 0:
             return self
 
-        def mixed(colour: Colour) -> Colour:
-            red, green, blue = colour
+        def mixed(color: Color) -> Color:
+            red, green, blue = color
             rotations = (green, blue, red), (blue, red, green), (red, blue, green), (green, red, blue)
             other = rotations[(number - 1) % 4]
             return 0.15 * red + 0.85 * other[0], 0.15 * green + 0.85 * other[1], 0.15 * blue + 0.85 * other[2]
@@ -80,7 +80,7 @@ class Stuff:
         return replace(self, name=f"{self.name}_{number + 1}", dark=mixed(self.dark), bright=mixed(self.bright))
 
     @property
-    def colour(self) -> Colour:
+    def color(self) -> Color:
         """The middle of the ramp."""
         red, green, blue = (0.5 * (a + b) for a, b in zip(self.dark, self.bright, strict=True))
         return red, green, blue
@@ -220,10 +220,10 @@ def _patch(rng: np.random.Generator, patch: str, shape: tuple[int, int]) -> Bool
     depth = ((np.arange(height) + 0.5) / height).astype(np.float32)[:, None]
     if patch == "road":
         vanish, foot, half = (np.float32(v) for v in rng.random(3))
-        centre = np.float32(width) * (np.float32(0.3) + np.float32(0.4) * vanish + (foot - np.float32(0.5)) * depth)
+        center = np.float32(width) * (np.float32(0.3) + np.float32(0.4) * vanish + (foot - np.float32(0.5)) * depth)
         wobble = np.float32(width) * np.float32(0.02) * smooth_noise(rng, depth[:, 0] * 6, np.zeros(1))
         spread = np.float32(width) * (np.float32(0.01) + (np.float32(0.12) + np.float32(0.2) * half) * depth)
-        off = np.abs(x[None, :].astype(np.float32) - centre - wobble)
+        off = np.abs(x[None, :].astype(np.float32) - center - wobble)
         return np.asarray(off <= spread)
     if patch == "shore":
         reach = np.float32(0.12 + 0.4 * rng.random()) + np.float32(0.3) * (

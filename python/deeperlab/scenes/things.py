@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of things that drawn scenes hold: proportions, colours, and who paints them."""
+"""The kinds of things that drawn scenes hold: proportions, colors, and who paints them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import shapes
-from .brush import Brush, Colour, Look, Palette, hsv
+from .brush import Brush, Color, Look, Palette, hsv
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Kind:
         height: typical height as a share of a house's.
         aspect: range of width/height.
         fill: share of the bounding box that is painted, about.
-        hue, saturation, value: of the main colour.
+        hue, saturation, value: of the main color.
         flies: not bound to the ground.
     """
 
@@ -37,14 +37,14 @@ class Kind:
     flies: bool = False
 
     def variant(self, number: int) -> Kind:
-        """The same shape as another class: named and coloured differently; 0 is the kind itself."""
+        """The same shape as another class: named and colored differently; 0 is the kind itself."""
         if number == 0:
             return self
         return replace(self, name=f"{self.name}_{number + 1}", hue=(self.hue + 0.29 * number) % 1.0, saturation=0.75)
 
     @property
-    def colour(self) -> Colour:
-        """The main colour, lit."""
+    def color(self) -> Color:
+        """The main color, lit."""
         return hsv(self.hue, self.saturation, self.value)
 
     def look(self, rng: np.random.Generator, palette: Palette) -> Look:

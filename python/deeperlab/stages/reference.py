@@ -54,7 +54,7 @@ def sigmoid(v: Array) -> Array:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _blend(a: Array, b: Array, f: Array) -> Array:
-    """a·(1 − f) + b·f; where f = 0 it is a whatever b holds: a neighbour of weight zero is not read."""
+    """a·(1 − f) + b·f; where f = 0 it is a whatever b holds: a neighbor of weight zero is not read."""
     return np.where(f == 0, a, a * (ONE - f) + b * f)
 
 
@@ -199,7 +199,7 @@ def peaks(votes: Array, *, stride: int, nodes: Size, vote_cell: int, radius: flo
     """Local maxima (3.4) of the score maps [N, P, vh, vw] -> candidates (k, y, x) int32 [N, K, 3], padding −1;
     positions float32 [N, K, 2] px; count int32 [N]; truncated bool [N].
 
-    A peak holds at least `threshold` of the votes of an ideal disk, π(R/s)² nodes, and beats its 3 × 3 neighbours, ties
+    A peak holds at least `threshold` of the votes of an ideal disk, π(R/s)² nodes, and beats its 3 × 3 neighbors, ties
     to the lower raster index; its position is their centroid. Order: score descending, then (k, y, x).
     """
     (images, _, vh, vw), cell = votes.shape, max(stride, vote_cell)
@@ -212,8 +212,8 @@ def peaks(votes: Array, *, stride: int, nodes: Size, vote_cell: int, radius: flo
         framed = np.pad(score, ((0, 0), (1, 1), (1, 1)), constant_values=-1)  # below every score
         peak = score >= limit
         for dy, dx in np.ndindex(3, 3):
-            neighbour = framed[:, dy : dy + vh, dx : dx + vw]
-            peak &= (score > neighbour) | ((score == neighbour) & ((dy, dx) >= (1, 1)))  # (1, 1) is the cell itself
+            neighbor = framed[:, dy : dy + vh, dx : dx + vw]
+            peak &= (score > neighbor) | ((score == neighbor) & ((dy, dx) >= (1, 1)))  # (1, 1) is the cell itself
         found = np.argwhere(peak)
         found = found[np.argsort(-score[peak], kind="stable")][:max_candidates]
         count[n], truncated[n] = len(found), peak.sum() > max_candidates

@@ -23,9 +23,9 @@ def class_logits(
 ) -> NDArray[np.float32]:
     """log(share + floor) of each class around each node, float32 [C, h, w].
 
-    The window of a node is the box of side `stride` px centred on it and clipped to the image: at odd strides
+    The window of a node is the box of side `stride` px centered on it and clipped to the image: at odd strides
     whole pixels, at even strides stride + 1 pixels a side of which the outermost count half. Pixels of category
-    `ignore` are left out; a node that sees no other takes the class of the nearest labelled pixel.
+    `ignore` are left out; a node that sees no other takes the class of the nearest labeled pixel.
     `category` [H, W] holds classes in [0, C), or `ignore`.
     """
     height, width = category.shape

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the keypoints of an instance map are: extreme pixels and mass centres, in integers."""
+"""Where the keypoints of an instance map are: extreme pixels and mass centers, in integers."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def locate(instance: NDArray[np.integer[Any]], graph: Graph) -> tuple[Integer, I
     top, bottom = np.minimum.reduceat(y, first), np.maximum.reduceat(y, first)
     area = np.add.reduceat(n, first)
     # floor(mean + 1/2) in integers; (x0 + x1)·n is twice the sum of x over a run
-    centre_x = (np.add.reduceat((x0 + x1) * n, first) + area) // (2 * area)
-    centre_y = (2 * np.add.reduceat(y * n, first) + area) // (2 * area)
+    center_x = (np.add.reduceat((x0 + x1) * n, first) + area) // (2 * area)
+    center_y = (2 * np.add.reduceat(y * n, first) + area) // (2 * area)
     where = {
         "top_left": (left, top),
         "top_right": (right, top),
         "bottom_right": (right, bottom),
         "bottom_left": (left, bottom),
-        "centre": (centre_x, centre_y),
+        "center": (center_x, center_y),
     }
     points = np.stack([np.stack(where[name], axis=-1) for name in graph.keypoints], axis=1)
     return ids.astype(np.int64), points, index

@@ -62,9 +62,9 @@ class Targets:
 
 
 def keypoints(instance: ArrayLike, graph: Graph = STAR) -> tuple[Integer, Float]:
-    """Keypoints of every instance of a map: extreme mask pixels (inclusive) and the mass centre.
+    """Keypoints of every instance of a map: extreme mask pixels (inclusive) and the mass center.
 
-    The centre is the mean pixel coordinate, rounded half up; it may lie off the mask.
+    The center is the mean pixel coordinate, rounded half up; it may lie off the mask.
 
     Args:
         instance: integer [H, W], 0 = none; ids need not be consecutive.
@@ -146,10 +146,10 @@ def encode_heads(
 ) -> Heads:
     """The heads that a perfect network would emit for a ground truth; float32 arrays without a batch dimension.
 
-    Semantic logits are log(share + 0.05) of each class's share of the box of side `stride` px centred on the node
+    Semantic logits are log(share + 0.05) of each class's share of the box of side `stride` px centered on the node
     and clipped to the image; pixels on the edge of the box (even strides) count half, so the window is symmetric,
     and at stride 1 it is the pixel alone. Ignored pixels belong to no class; a node that sees none but those takes
-    the class of the nearest labelled pixel; if the whole map is ignored, all logits are equal.
+    the class of the nearest labeled pixel; if the whole map is ignored, all logits are equal.
     Heatmap logits are ±8. Short- and middle-range offsets are 0 outside their disks.
 
     Args:
@@ -195,15 +195,15 @@ class _Grid:
     stride: int
 
 
-def _nearest_disk(centre: Integer, radius: float, grid: _Grid) -> NDArray[np.int32]:
-    """Whose disk each node is in, int32 [h, w]: the 1-based place of the nearest centre [N, 2], 0 = none."""
+def _nearest_disk(center: Integer, radius: float, grid: _Grid) -> NDArray[np.int32]:
+    """Whose disk each node is in, int32 [h, w]: the 1-based place of the nearest center [N, 2], 0 = none."""
     stride, shape = grid.stride, (grid.y.size, grid.x.size)
     farthest = sum(shape) * stride  # no two pixels are farther apart
     limit = math.floor(min(radius, farthest) ** 2)
     reach = math.isqrt(limit)
     best = np.full(shape, limit + 1, np.int64)
     owner = np.zeros(shape, np.int32)
-    for n, (x, y) in enumerate(centre.tolist(), start=1):
+    for n, (x, y) in enumerate(center.tolist(), start=1):
         rows = slice(max(0, -((reach - y) // stride)), (y + reach) // stride + 1)
         columns = slice(max(0, -((reach - x) // stride)), (x + reach) // stride + 1)
         distance = ((grid.y[rows] - y) ** 2)[:, None] + (grid.x[columns] - x) ** 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colours of categories, and the shades of them that tell instances apart."""
+"""Colors of categories, and the shades of them that tell instances apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RGB = tuple[int, int, int]
-Colours = Mapping[int, RGB] | Sequence[RGB] | NDArray[Any]
+Colors = Mapping[int, RGB] | Sequence[RGB] | NDArray[Any]
 Picture = NDArray[np.uint8]
 
 SHADES = 89
@@ -20,53 +20,53 @@ _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, stay far from one ano
 
 
 def palette(count: int) -> Picture:
-    """`count` distinct colours [count, 3], RGB, equally light to the eye."""
+    """`count` distinct colors [count, 3], RGB, equally light to the eye."""
     return palette_of(np.arange(count))
 
 
 def palette_of(index: NDArray[np.integer[Any]]) -> Picture:
-    """The colours of `palette` at the given places."""
+    """The colors of `palette` at the given places."""
     return _oklch(0.66 + 0.1 * (index % 2), np.full(index.shape, 0.18), (0.02 + index * _GOLDEN) % 1)
 
 
-def colours_of(kinds: NDArray[np.int32], colours: Colours | None) -> tuple[Picture, NDArray[np.bool_]]:
-    """The colour of each category [S, 3] and whether it was given; `palette`'s where it was not, or is None."""
+def colors_of(kinds: NDArray[np.int32], colors: Colors | None) -> tuple[Picture, NDArray[np.bool_]]:
+    """The color of each category [S, 3] and whether it was given; `palette`'s where it was not, or is None."""
     chosen, given = palette_of(kinds), np.zeros(kinds.shape, np.bool_)
-    if colours is None:
+    if colors is None:
         return chosen, ~given
     for place, kind in enumerate(kinds.tolist()):
-        if kind in colours if isinstance(colours, Mapping) else kind < len(colours):
+        if kind in colors if isinstance(colors, Mapping) else kind < len(colors):
             given[place] = True
-            if colours[kind] is not None:
-                chosen[place] = _checked(kind, colours[kind])
+            if colors[kind] is not None:
+                chosen[place] = _checked(kind, colors[kind])
     return chosen, given
 
 
-def shades(colours: Picture) -> Picture:
-    """uint8 [S, 1 + SHADES, 3]: each colour, then the shades of it for instances 1, 2, ..., which go round."""
-    return _shades(np.ascontiguousarray(colours).tobytes())
+def shades(colors: Picture) -> Picture:
+    """uint8 [S, 1 + SHADES, 3]: each color, then the shades of it for instances 1, 2, ..., which go round."""
+    return _shades(np.ascontiguousarray(colors).tobytes())
 
 
 @lru_cache(maxsize=8)  # the frames of a video have one table
-def _shades(colours: bytes) -> Picture:
-    """Turned in hue and moved towards white or black by the instance's number, so that neighbours differ."""
-    colour = np.frombuffer(colours, np.uint8).reshape(-1, 1, 3).astype(np.float64)
+def _shades(colors: bytes) -> Picture:
+    """Turned in hue and moved towards white or black by the instance's number, so that neighbors differ."""
+    color = np.frombuffer(colors, np.uint8).reshape(-1, 1, 3).astype(np.float64)
     number = np.arange(SHADES + 1)
-    turn = np.where(number > 0, 1.6 * ((number * _GOLDEN) % 1) - 0.8, 0)[:, None]  # radians about the grey axis
+    turn = np.where(number > 0, 1.6 * ((number * _GOLDEN) % 1) - 0.8, 0)[:, None]  # radians about the gray axis
     move = np.where(number > 0, 0.5 * ((number * _GOLDEN**2) % 1) - 0.25, 0)[:, None]
-    grey = colour.mean(axis=2, keepdims=True)
-    across = np.roll(colour, 1, axis=2) - np.roll(colour, -1, axis=2)  # at right angles to colour and grey
-    turned = grey + np.cos(turn) * (colour - grey) + np.sin(turn) * across / np.sqrt(3)
+    gray = color.mean(axis=2, keepdims=True)
+    across = np.roll(color, 1, axis=2) - np.roll(color, -1, axis=2)  # at right angles to color and gray
+    turned = gray + np.cos(turn) * (color - gray) + np.sin(turn) * across / np.sqrt(3)
     shade = turned * (1 - np.abs(move)) + np.where(move > 0, 255 * move, 0)
     table: Picture = np.rint(shade.clip(0, 255)).astype(np.uint8)
     table.setflags(write=False)
     return table
 
 
-def _checked(kind: int, colour: Any) -> Any:
-    values = np.asarray(colour)
+def _checked(kind: int, color: Any) -> Any:
+    values = np.asarray(color)
     if values.shape != (3,) or values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
-        raise ValueError(f"colours: expected (red, green, blue) of 0 to 255 for category {kind}, got {colour!r}")
+        raise ValueError(f"colors: expected (red, green, blue) of 0 to 255 for category {kind}, got {color!r}")
     return values
 
 

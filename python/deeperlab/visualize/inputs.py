@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .colors import Colours, Picture
+from .colors import Colors, Picture
 
 Map = NDArray[np.int32]
 Names = Mapping[int, str] | Sequence[str]
@@ -62,7 +62,7 @@ def dense(category: Map) -> tuple[NDArray[np.int32], Map]:
 
 
 def picture(image: Any, shape: tuple[int, ...]) -> Picture:
-    """Contiguous RGB [H, W, 3] of 8 bits; None is grey."""
+    """Contiguous RGB [H, W, 3] of 8 bits; None is gray."""
     if image is None:
         return np.full((*shape, 3), 128, np.uint8)
     base = array(image)
@@ -94,14 +94,14 @@ def pillow(module: str) -> Any:
 
 
 class Labels:
-    """Names and colours of categories, from names or from an object that has both, such as a label set."""
+    """Names and colors of categories, from names or from an object that has both, such as a label set."""
 
-    def __init__(self, labels: Any, colours: Colours | None = None) -> None:
+    def __init__(self, labels: Any, colors: Colors | None = None) -> None:
         plain = labels is None or (isinstance(labels, (Mapping, Sequence)) and not isinstance(labels, str))
         if not plain and not hasattr(labels, "names"):
             raise TypeError(f"labels: expected names, or an object that has names, got {type(labels).__name__}")
         self.names: Names | None = labels if plain else labels.names
-        self.colours: Colours | None = getattr(labels, "colours", None) if colours is None and not plain else colours
+        self.colors: Colors | None = getattr(labels, "colors", None) if colors is None and not plain else colors
 
     def name(self, category: int) -> str:
         """The name of a category, else its number: one line of at most LONGEST letters."""

@@ -15,7 +15,7 @@ from . import inputs
 from .colors import RGB, SHADES, Picture, palette
 from .lettering import Box, write_tag
 from .segments import paint
-from .strokes import grey, strokes
+from .strokes import gray, strokes
 
 DIM = 115
 """Weight of the night that falls on all but instances, in 256ths."""
@@ -44,13 +44,13 @@ def instances(
 ) -> Picture:
     """Draw the instances of a panoptic map: what the heads of keypoints and offsets have found.
 
-    Each has a colour of its own, in which its pixels are tinted and its keypoints, the graph's edges between them and
+    Each has a color of its own, in which its pixels are tinted and its keypoints, the graph's edges between them and
     the corners of their box are drawn; above it stand its name and score. All else is darkened. Needs Pillow.
 
     Args:
-        image: RGB of 8 bits, [H, W, 3] array or tensor, or Pillow image; None draws on grey.
+        image: RGB of 8 bits, [H, W, 3] array or tensor, or Pillow image; None draws on gray.
         panoptic: a `Panoptic` of one image; or (category, instance) maps [H, W], whose keypoints are those of a
-            ground truth: the extreme pixels and the mass centre.
+            ground truth: the extreme pixels and the mass center.
         labels: names of categories as of `overlay`.
         graph: the keypoints and edges of the heads.
         opacity: of the tint, 0 to 1, in steps of 1/256.
@@ -72,12 +72,12 @@ def instances(
         found, numbers = _of_result(panoptic, graph), instance
     else:
         found, numbers = _of_maps(category, instance, graph)
-    colours = palette(SHADES)
+    colors = palette(SHADES)
     drawn = paint(
-        grey(base),
+        gray(base),
         np.zeros_like(numbers),
         numbers,
-        np.concatenate((np.array([NIGHT], np.uint8), colours))[None],
+        np.concatenate((np.array([NIGHT], np.uint8), colors))[None],
         stuff=DIM,
         thing=inputs.weight(opacity),
         num_threads=num_threads,
@@ -85,10 +85,10 @@ def instances(
     if not drawn.size:
         return drawn
     edges = tuple(sorted({(min(edge), max(edge)) for edge in graph.edges}))
-    centre = graph.keypoints.index("centre") if "centre" in graph.keypoints else None
-    inks: list[RGB] = [tuple(colour) for colour in colours.tolist()]
+    center = graph.keypoints.index("center") if "center" in graph.keypoints else None
+    inks: list[RGB] = [tuple(color) for color in colors.tolist()]
     for one in reversed(found):  # the first are drawn last, over the others
-        strokes(drawn, one.keypoints, edges, centre, inks[(one.number - 1) % SHADES])
+        strokes(drawn, one.keypoints, edges, center, inks[(one.number - 1) % SHADES])
     taken: list[Box] = []
     for one in found if text else ():
         score = "" if one.score is None else f" {one.score:.2f}"

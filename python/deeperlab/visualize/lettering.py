@@ -67,9 +67,9 @@ def _write(picture: Picture, x: int, y: int, line: tuple[NDArray[np.uint8], NDAr
     """Lay a line with its upper left corner on pixel (x, y), which may be outside, as parts of the line."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = max(top, picture.shape[0] - y), max(left, picture.shape[1] - x)
-    colour, clear = (array[top:bottom, left:right] for array in line)
-    part = picture[y + top :, x + left :][: colour.shape[0], : colour.shape[1]]
-    part[...] = colour + (part.astype(np.uint16) * clear + 127) // 255
+    color, clear = (array[top:bottom, left:right] for array in line)
+    part = picture[y + top :, x + left :][: color.shape[0], : color.shape[1]]
+    part[...] = color + (part.astype(np.uint16) * clear + 127) // 255
 
 
 def write_names(picture: Picture, category: Map, instance: Map, names: list[str]) -> None:
@@ -138,8 +138,8 @@ def depths(index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return away
 
 
-def write_tag(picture: Picture, text: str, points: NDArray[np.float64], colour: RGB, taken: list[Box]) -> None:
-    """A line of text on a plate of a light colour at the box of some points, [P, 2] as (x, y) px.
+def write_tag(picture: Picture, text: str, points: NDArray[np.float64], color: RGB, taken: list[Box]) -> None:
+    """A line of text on a plate of a light color at the box of some points, [P, 2] as (x, y) px.
 
     It is left out where others, `taken`, are all around.
     """
@@ -156,7 +156,7 @@ def write_tag(picture: Picture, text: str, points: NDArray[np.float64], colour: 
         if not any(box.meets(other) for other in taken):
             taken.append(box)
             layer = Layer(picture, box.x0, box.y0, box.x1, box.y1)
-            layer.plate(*box, (*colour, 235), pad)
+            layer.plate(*box, (*color, 235), pad)
             layer.lay()
             _write(picture, box.x0 + pad, box.y0 + 1, line)
             return

@@ -32,32 +32,32 @@ def draw(
 
     Args:
         image: RGB [H, W, 3].
-        category: [H, W]; negative ones and those without a colour, >= C, stay as they are.
+        category: [H, W]; negative ones and those without a color, >= C, stay as they are.
         instance: [H, W]; 0 = none.
         shades: RGB [C, S >= 2, 3]: shade 0 is the stuff's, the others go round the instances.
-        stuff: weight of the colours of stuff, in 256ths, as the next two.
+        stuff: weight of the colors of stuff, in 256ths, as the next two.
         thing: weight of those of instances.
         border: weight of the lines.
-        line: their colour.
+        line: their color.
         width: their width, px.
 
     Returns:
         RGB [H, W, 3].
     """
     isthing = (category >= 0) & (instance != 0)
-    coloured = (category >= 0) & (category < shades.shape[0])
+    colored = (category >= 0) & (category < shades.shape[0])
     number = (instance.astype(np.uint32) - np.uint32(1)) % np.uint32(shades.shape[1] - 1)
     shade = np.where(isthing, 1 + number.astype(np.int64), 0)
     picture = image.copy()
-    weight = np.where(isthing, thing, stuff)[coloured]
-    picture[coloured] = _blend(image[coloured], shades[category[coloured], shade[coloured]], weight[:, None])
+    weight = np.where(isthing, thing, stuff)[colored]
+    picture[colored] = _blend(image[colored], shades[category[colored], shade[colored]], weight[:, None])
     edge = _borders(category, instance, isthing, width)
     picture[edge] = _blend(picture[edge], np.array(line), border)
     return picture
 
 
-def _blend(base: Picture, colour: NDArray[Any], weight: Any) -> Picture:
-    mixed: Picture = ((base.astype(np.int64) * (256 - weight) + colour.astype(np.int64) * weight + 128) >> 8).astype(
+def _blend(base: Picture, color: NDArray[Any], weight: Any) -> Picture:
+    mixed: Picture = ((base.astype(np.int64) * (256 - weight) + color.astype(np.int64) * weight + 128) >> 8).astype(
         np.uint8
     )
     return mixed

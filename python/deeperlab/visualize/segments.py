@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import inputs
-from .colors import Colours, Picture, colours_of, shades
+from .colors import Colors, Picture, colors_of, shades
 from .lettering import write_names
 
 BORDER = 192
@@ -22,23 +22,23 @@ def overlay(
     panoptic: Any,
     labels: Any = None,
     *,
-    colours: Colours | None = None,
+    colors: Colors | None = None,
     opacity: float = 0.65,
     text: bool = True,
     num_threads: int | None = None,
 ) -> Picture:
     """Draw a panoptic map over its image.
 
-    Every category has a colour, every instance a shade of it; instances are bordered and tinted more strongly than
+    Every category has a color, every instance a shade of it; instances are bordered and tinted more strongly than
     stuff. Names stand where a segment is widest, and only where they fit.
 
     Args:
-        image: RGB of 8 bits, [H, W, 3] array or tensor, or Pillow image; None draws on grey.
+        image: RGB of 8 bits, [H, W, 3] array or tensor, or Pillow image; None draws on gray.
         panoptic: a `Panoptic` of one image, or (category, instance) maps [H, W]; a negative category is void, which
             stays untinted, and instance 0 is none.
-        labels: names of categories, a sequence or a mapping; or an object that has `names`, and `colours` if it likes,
+        labels: names of categories, a sequence or a mapping; or an object that has `names`, and `colors` if it likes,
             as the label sets of `deeperlab.data`. By default their numbers.
-        colours: RGB of categories, a sequence or a mapping, in place of those of `labels`; by default `palette`.
+        colors: RGB of categories, a sequence or a mapping, in place of those of `labels`; by default `palette`.
         opacity: of the tint of instances, 0 to 1, in steps of 1/256; stuff has two thirds of it.
         text: write names; needs Pillow.
         num_threads: by default as many as there are processors that the process may use.
@@ -47,11 +47,11 @@ def overlay(
         RGB [H, W, 3]. The same bits on every machine where `text` is False, and for any number of threads.
 
     Raises:
-        ValueError: shapes that differ, an opacity out of range, a category without colour.
+        ValueError: shapes that differ, an opacity out of range, a category without color.
         TypeError: maps that are not integers, an image that is not of 8 bits.
         ImportError: text without Pillow.
     """
-    known = inputs.Labels(labels, colours)
+    known = inputs.Labels(labels, colors)
     category, instance = inputs.maps(panoptic)
     base = inputs.picture(image, category.shape)
     kinds, places = inputs.dense(category)
@@ -59,7 +59,7 @@ def overlay(
         base,
         places,
         instance,
-        shades(_colours(kinds, places, known)),
+        shades(_colors(kinds, places, known)),
         thing=inputs.weight(opacity),
         stuff=inputs.weight(opacity * 2 / 3),
         num_threads=num_threads,
@@ -102,15 +102,15 @@ def line_width(shape: tuple[int, ...]) -> int:
     return 1 + int(math.sqrt(shape[0] * shape[1]) / 800)
 
 
-def _colours(kinds: NDArray[np.int32], places: inputs.Map, labels: inputs.Labels) -> Picture:
+def _colors(kinds: NDArray[np.int32], places: inputs.Map, labels: inputs.Labels) -> Picture:
     """Of each kind [S, 3].
 
     Raises:
         ValueError: one that is in the map has none.
     """
-    colours, given = colours_of(kinds, labels.colours)
+    colors, given = colors_of(kinds, labels.colors)
     if not given.all():
         present = np.intersect1d(kinds[~given], kinds[np.unique(places[places >= 0])])
         if present.size:
-            raise ValueError(f"colours: expected one for each category, none for {present[0]}")
-    return colours
+            raise ValueError(f"colors: expected one for each category, none for {present[0]}")
+    return colors

@@ -20,8 +20,8 @@ def unit(shape: tuple[int, ...]) -> float:
     return max(1.0, math.sqrt(shape[0] * shape[1]) / 600)
 
 
-def grey(picture: Picture) -> Picture:
-    """A picture without its colours, a new array."""
+def gray(picture: Picture) -> Picture:
+    """A picture without its colors, a new array."""
     return np.array(pillow("Image").fromarray(picture).convert("L").convert("RGB")) if picture.size else picture.copy()
 
 
@@ -75,8 +75,8 @@ def strokes(
     picture: Picture,
     keypoints: NDArray[np.float64],
     edges: tuple[tuple[int, int], ...],
-    centre: int | None,
-    colour: RGB,
+    center: int | None,
+    color: RGB,
 ) -> None:
     """Draw the keypoints [P, 2] of one instance, (x, y) in px, their edges and the corners of their box.
 
@@ -84,15 +84,15 @@ def strokes(
         picture: is drawn on.
         keypoints: finite, and not far outside.
         edges: pairs of keypoints.
-        centre: the keypoint that is drawn as a ring.
-        colour: of all strokes.
+        center: the keypoint that is drawn as a ring.
+        color: of all strokes.
     """
     (x0, y0), (x1, y1) = keypoints.min(axis=0), keypoints.max(axis=0)
     whole = unit(picture.shape)
     one = float(np.clip(np.hypot(x1 - x0, y1 - y0) / 60, 0.6 * min(whole, 1.5), whole))  # finer on what is small
     margin = 6 * one
     layer = Layer(picture, x0 - margin, y0 - margin, x1 + margin, y1 + margin)
-    ink = (*(round(c + 0.25 * (255 - c)) for c in colour), 255)  # lighter than the tint around it
+    ink = (*(round(c + 0.25 * (255 - c)) for c in color), 255)  # lighter than the tint around it
     brackets = _brackets(x0, y0, x1, y1)
     for line in brackets:
         layer.line(line, _CASING, 3.4 * one)
@@ -105,8 +105,8 @@ def strokes(
     for line in brackets:
         layer.line(line, ink, 2.0 * one)
     for k, point in enumerate(keypoints):
-        layer.dot(point, (255, 255, 255, 255), (3.8 if k == centre else 2.9) * one)
-        layer.dot(point, ink, (2.3 if k == centre else 1.8) * one)
+        layer.dot(point, (255, 255, 255, 255), (3.8 if k == center else 2.9) * one)
+        layer.dot(point, ink, (2.3 if k == center else 1.8) * one)
     layer.lay()
 
 

@@ -77,7 +77,7 @@ def load_instance_ids(path: Path, labels: LabelSet, max_pixels: int | None = Non
     """One `*_instanceIds.png`.
 
     Raises:
-        FormatError: not a whole PNG of 16-bit grey, or a labelId that is neither a class nor void.
+        FormatError: not a whole PNG of 16-bit gray, or a labelId that is neither a class nor void.
         OSError: it cannot be read.
     """
     values = read_map(path, ("I;16",), max_pixels=max_pixels)
@@ -91,7 +91,7 @@ def load_train_ids(path: Path, labels: LabelSet, max_pixels: int | None = None) 
     """One `*_labelTrainIds.png`: class numbers, 255 = void; all things are crowd.
 
     Raises:
-        FormatError: not a whole PNG of 8-bit grey, or a number that is neither a class nor void.
+        FormatError: not a whole PNG of 8-bit gray, or a number that is neither a class nor void.
         OSError: it cannot be read.
     """
     index, present = number(read_map(path, ("L",), max_pixels=max_pixels))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COCO panoptic format: one JSON, and one PNG per image whose colour is the segment id, R + 256·G + 65536·B.
+"""COCO panoptic format: one JSON, and one PNG per image whose color is the segment id, R + 256·G + 65536·B.
 
 https://cocodataset.org/#format-data. Id 0 is void. Every fault of a file is a `FormatError` of one line that names
 the file; areas and boxes are counted from the PNG, whatever the JSON says.
@@ -275,7 +275,7 @@ def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
             category_id,
             entry.get("name", str),
             entry.flag("isthing"),
-            entry.colour("color"),
+            entry.color("color"),
         )
         entry.put(table, category.id, category)
     if not table:

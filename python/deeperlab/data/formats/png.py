@@ -23,18 +23,18 @@ ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # Pillow's names of PNG colour types
-_WORDS = {"L": "8-bit grey", "P": "a palette", "RGB": "24-bit RGB", "I;16": "16-bit grey"}
+_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # Pillow's names of PNG color types
+_WORDS = {"L": "8-bit gray", "P": "a palette", "RGB": "24-bit RGB", "I;16": "16-bit gray"}
 
 
 def read_map(
     path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The values of a PNG as they are stored: indices of a palette, never its colours; 16 bits as 16 bits.
+    """The values of a PNG as they are stored: indices of a palette, never its colors; 16 bits as 16 bits.
 
     Args:
         path: the file.
-        modes: those accepted, of "L" (grey, 8 bits), "P" (palette), "RGB" (8 bits) and "I;16" (grey, 16 bits).
+        modes: those accepted, of "L" (gray, 8 bits), "P" (palette), "RGB" (8 bits) and "I;16" (gray, 16 bits).
         max_pixels: None is Pillow's `Image.MAX_IMAGE_PIXELS`, 89 478 485.
 
     Returns:
@@ -52,8 +52,8 @@ def read_map(
             raise FormatError(path, "not a PNG")
         if len(head) < 26 or head[8:16] != b"\0\0\0\rIHDR":
             raise FormatError(path, "damaged PNG: no header")
-        width, height, depth, colour = struct.unpack(">IIBB", head[16:])
-        mode = "I;16" if (colour, depth) == (0, 16) else _MODES.get(colour, str(colour))
+        width, height, depth, color = struct.unpack(">IIBB", head[16:])
+        mode = "I;16" if (color, depth) == (0, 16) else _MODES.get(color, str(color))
         if mode not in modes or (depth != 8 and mode in ("L", "RGB")):
             words = " or ".join(_WORDS[m] for m in modes)
             raise FormatError(path, f"expected a PNG of {words}, got mode {mode}, {depth} bits")
@@ -93,7 +93,7 @@ def read_image(
 
 
 def read_ids(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[np.int32]:
-    """Segment ids [H, W] of one PNG of 24-bit colour.
+    """Segment ids [H, W] of one PNG of 24-bit color.
 
     Raises:
         FormatError: not a whole PNG, not RGB of 8 bits, or more than `max_pixels` (see `read_map`).

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .._lookup import number
 from ..fields import Field
 from ..files import FormatError, listing
-from ..labels import MAX_BYTES, RGB, LabelSet, bit_colour, preset
+from ..labels import MAX_BYTES, RGB, LabelSet, bit_color, preset
 from ..sample import Entry, Regions, Samples, image_beside, look
 from .coco import Annotation
 from .coco import read as read_panoptic
@@ -86,7 +86,7 @@ def read_config(path: str | os.PathLike[str]) -> LabelSet:
     root = Field.load(path, max_bytes=MAX_BYTES)
     names: list[str] = []
     isthing: list[bool] = []
-    colours: list[RGB] = []
+    colors: list[RGB] = []
     ids: list[int] = []
     void: list[int] = []
     for i, entry in enumerate(root.each("labels"), start=1):
@@ -95,13 +95,13 @@ def read_config(path: str | os.PathLike[str]) -> LabelSet:
             continue
         names.append(entry.get("readable", str))
         isthing.append(entry.flag("instances"))
-        colours.append(entry.colour("color") or bit_colour(i))
+        colors.append(entry.color("color") or bit_color(i))
         ids.append(i)
     if len(set(names)) < len(names):  # v2.0 is not bound to distinct readable names
         names = [entry.get("name", str) for entry in root.each("labels") if entry.flag("evaluate")]
     try:
         ignore = 65 if (len(ids), void) == (65, [66]) else 255
-        return LabelSet(Path(path).stem, tuple(names), tuple(isthing), tuple(colours), tuple(ids), tuple(void), ignore)
+        return LabelSet(Path(path).stem, tuple(names), tuple(isthing), tuple(colors), tuple(ids), tuple(void), ignore)
     except ValueError as fault:
         raise root.fault(str(fault)) from fault
 
@@ -110,7 +110,7 @@ def load_instances(path: Path, labels: LabelSet, max_pixels: int | None = None) 
     """One PNG of `instances`.
 
     Raises:
-        FormatError: not a whole PNG of 16-bit grey, or a label that the configuration lacks.
+        FormatError: not a whole PNG of 16-bit gray, or a label that the configuration lacks.
         OSError: it cannot be read.
     """
     values = read_map(path, ("I;16",), max_pixels=max_pixels)
@@ -123,7 +123,7 @@ def load_labels(path: Path, labels: LabelSet, max_pixels: int | None = None) -> 
     """One PNG of `labels`, a palette of 8 bits; all things are crowd.
 
     Raises:
-        FormatError: not a whole PNG with a palette or of 8-bit grey, or a label that the configuration lacks.
+        FormatError: not a whole PNG with a palette or of 8-bit gray, or a label that the configuration lacks.
         OSError: it cannot be read.
     """
     index, present = number(read_map(path, ("P", "L"), max_pixels=max_pixels))

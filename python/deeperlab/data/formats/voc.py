@@ -64,7 +64,7 @@ def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int 
     """One pair of PNGs; pixels that are void in either are void.
 
     Raises:
-        FormatError: not a whole PNG with a palette or of 8-bit grey, an index that is no class, or two sizes.
+        FormatError: not a whole PNG with a palette or of 8-bit gray, an index that is no class, or two sizes.
         OSError: a file cannot be read.
     """
     numbers = read_map(classes, ("P", "L"), max_pixels=max_pixels)

@@ -8,7 +8,7 @@ from typing import cast
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from ..layers import Folding, atrous, conv, depthwise, initialise
+from ..layers import Folding, atrous, conv, depthwise, initialize
 
 EPS, MOMENTUM, STD = 1e-5, 3e-3, 0.09
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -94,7 +94,7 @@ class MobileNetV2(Folding):
         self.output_stride = output_stride
         stage, _ = TAP
         self.channels = {4: STAGES[stage][0] * STAGES[stage][1], output_stride: channels}
-        initialise(self, STD, STD)
+        initialize(self, STD, STD)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         x, pyramid = F.relu6(self.bn1(self.conv_stem(images))), {}

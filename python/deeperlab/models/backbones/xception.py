@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from ..layers import ConvNorm, SeparableConv, atrous, initialise
+from ..layers import ConvNorm, SeparableConv, atrous, initialize
 
 EPS, MOMENTUM, STD = 1e-3, 3e-4, 0.09
 # Output channels of the three separable convolutions of each block, and its stride; the middle flow lies between.
@@ -82,7 +82,7 @@ class Xception(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.tap, self.output_stride = TAP[depth], output_stride
         self.channels = {4: ENTRY[depth][self.tap][0], output_stride: channels}
-        initialise(self, STD, STD)
+        initialize(self, STD, STD)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         x, pyramid = self.stem(images), {}

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, Panoptic
-from deeperlab.heads import NAMES
-from deeperlab.stages import reference
+from deeperlab.stages import pipeline, reference
 
-from .cases import CLASSES, THINGS, Spec, noisy_heads
+from .cases import THINGS, Spec, noisy_heads
 from .yardsticks import plain
 
 PAPER_MS = {
@@ -72,17 +71,7 @@ def _case(spec: Spec) -> Case:
 
 def twin(heads: Heads) -> Panoptic:
     """The answer of the reference."""
-    arrays = as_arrays(heads)
-    result = reference.fuse(
-        *(getattr(arrays, name) for name in NAMES),
-        things=THINGS,
-        num_classes=CLASSES,
-        edges=heads.graph.edges,
-        stride=heads.stride,
-        size=heads.default_size,
-        params=FuseParams(),
-    )
-    return Panoptic(*result, things=THINGS)
+    return pipeline.fuse(reference, as_arrays(heads), tuple(THINGS), heads.default_size, FuseParams())
 
 
 def _mixed(label: NDArray[Any]) -> float:

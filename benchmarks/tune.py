@@ -23,9 +23,9 @@ import deeperlab
 from deeperlab import FuseParams, Heads, scenes, targets
 from deeperlab.data.formats import coco
 from deeperlab.metrics import PanopticQuality
+from deeperlab.oracle.ceiling import assigned_to
 from deeperlab.oracle.diagnose import Truth
 from deeperlab.scenes import noise
-from deeperlab.stages.stagewise import true_keypoint_result
 
 SWEEP: dict[str, tuple[Any, ...]] = {
     "long_steps": (1, 2),
@@ -97,7 +97,7 @@ def score(image: Image, heads: Heads, params: FuseParams | None) -> tuple[float,
     size = image.category.shape
     if params is None:
         points = targets.keypoints(image.instance)[1]
-        semantic, instance = true_keypoint_result(heads, points, image.things, size, FuseParams())
+        semantic, instance = assigned_to(points, heads, image.things, size, FuseParams())
     else:
         found = deeperlab.fuse(heads, image.things, size=size, params=params)
         semantic, instance = found.semantic, found.instance

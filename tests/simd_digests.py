@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 import deeperlab
 from deeperlab import RECTANGLE, STAR, FuseParams, Heads, _numpy, scenes, targets
 from deeperlab.scenes import noise
-from deeperlab.stages import reference
+from deeperlab.stages import numpy_ops, pipeline, reference
 
 Array = NDArray[Any]
 Digests = dict[str, str]
@@ -191,41 +190,11 @@ def scene_case(seed: int) -> Case:
 
 def staged(case: Case, threads: int) -> Iterator[tuple[str, tuple[Array, ...]]]:
     """The stages one after the other, each by itself; "fuse" is what the whole of them gives."""
-    heads, q, size, things = case.heads, case.params, case.size, case.things
-    short, stride, nodes = heads.short_range, heads.stride, heads.heatmap.shape[2:]
-    classes, on = heads.classes, {"num_threads": threads}
-    grid = {"stride": stride, "vote_cell": q.vote_cell}
-    node_label, label = _numpy.argmax(heads.semantic, num_classes=classes, stride=stride, nodes=nodes, size=size, **on)
-    yield "argmax", (node_label, label)
-    steps = {"long_steps": q.long_steps, "long_short_steps": q.long_short_steps}
-    target = _numpy.refine(heads.long_range, short, stride=stride, **steps, **on)
-    yield "refine", (target,)
-    rules = {"short_weight": q.short_weight, "long_weight": q.long_weight, "all_voters": q.long_voters == "all"}
-    votes = _numpy.vote(heads.heatmap, short, target, node_label, things=things, size=size, **grid, **rules, **on)
-    yield "vote", (votes,)
-    limits = {"radius": q.radius, "threshold": q.peak_threshold, "max_candidates": q.max_candidates}
-    candidate, position, count, more = _numpy.peaks(votes, nodes=nodes, **grid, **limits, **on)
-    yield "peaks", (candidate, position, count, more)
-    edges = [end for edge in heads.graph.edges for end in edge]
-    rules = {"edges": edges, "stride": stride, "size": size, "middle_steps": q.middle_steps}
-    traced = _numpy.trace(position, candidate, count, heads.middle_range, short, **rules, **on)
-    yield "trace", (traced,)
-    rules = {"radius": q.radius, "kappa": q.kappas(len(heads.graph.keypoints)), "oks_cell": q.oks_cell}
-    scores = _numpy.rescore(traced, count, votes, heads.heatmap, **grid, **rules, **on)
-    yield "rescore", scores
-    names = ("instance_threshold", "nms_radius", "nms_radius_min", "nms_relative", "box_iou", "max_instances")
-    rules = {name: getattr(q, name) for name in names}
-    found, score, instances, rest = _numpy.select(candidate, count, traced, *scores, **rules, **on)
-    yield "select", (found, score, instances, rest)
-    distance = math.inf if q.max_distance is None else q.max_distance
-    rules = {"things": things, "stride": stride, "max_distance": distance}
-    assigned = _numpy.assign(target, node_label, label, found, instances, **rules, **on)
-    yield "assign", assigned
-    maps = (label, assigned[2], node_label, *assigned[:2])
-    rules = {"radius": q.radius, "fit_area": q.fit_area, "majority_all": q.majority == "all"}
-    merged = _numpy.merge(*maps, found, instances, things=things, num_classes=classes, **rules, **on)
-    yield "merge", merged
-    yield "fuse", (merged[0], assigned[2], found, score, instances, *merged[1:], more | rest)
+    values = pipeline.run(numpy_ops, case.heads, case.things, case.size, case.params, num_threads=threads)
+    for name, (_, makes) in pipeline.STAGES.items():
+        yield name, tuple(values[value] for value in makes)
+    whole = ("semantic", "instance", "keypoints", "score", "count", "category", "area", "class_area")
+    yield "fuse", (*(values[name] for name in whole), values["more_peaks"] | values["more_instances"])
 
 
 def fused(case: Case, threads: int) -> tuple[Array, ...]:
@@ -284,7 +253,7 @@ def peaks_alone(rng: np.random.Generator) -> tuple[Array, ...]:
     h, w, cell = int(rng.integers(2, 60)), int(rng.integers(2, 90)), int(rng.integers(1, 5))
     top = int(rng.choice([3, 40, 2**31, 9 * 2**39 // (h * w)]))  # the last: as much as a keypoint may have
     votes = rng.integers(0, top, (2, 3, h, w)) * (rng.random((2, 3, h, w)) < 0.6)
-    rules = {"vote_cell": cell, "radius": 2.0, "threshold": float(rng.choice([0.0, 1e-4])), "stride": 1}
+    rules = {"vote_cell": cell, "radius": 2.0, "peak_threshold": float(rng.choice([0.0, 1e-4])), "stride": 1}
     wanted = int(rng.choice([1, 2, 7, 30, 2000]))
     return _numpy.peaks(votes, nodes=(h * cell, w * cell), max_candidates=wanted, **rules, num_threads=2)
 
@@ -312,7 +281,7 @@ def assign_alone(rng: np.random.Generator) -> tuple[Array, ...]:
     points = strewn(rng, points, ODD_OFFSETS) if rng.random() < 0.3 else points
     label = rng.integers(-1, 4, (2, 2 * h, 2 * w)).astype(np.int32)
     count = rng.integers(0, m + 1, 2).astype(np.int32)
-    rules = {"things": [1, 3], "stride": 2, "max_distance": float(rng.choice([np.inf, 3.0]))}
+    rules = {"things": [1, 3], "stride": 2, "max_distance": [None, 3.0][int(rng.integers(2))]}
     return _numpy.assign(target, np.ascontiguousarray(label[:, ::2, ::2]), label, points, count, **rules)
 
 
@@ -330,7 +299,13 @@ def vote_alone(rng: np.random.Generator) -> tuple[Array, ...]:
         "short_weight": float(rng.choice([0.0, 1.0, 8.0])),
         "long_weight": float(rng.choice([1.0, 8.0, 1 / 256])),
     }
-    rules = {"things": [1], "stride": 2, "size": size, "vote_cell": cell, "all_voters": rng.random() < 0.3}
+    rules = {
+        "things": [1],
+        "stride": 2,
+        "size": size,
+        "vote_cell": cell,
+        "long_voters": "all" if rng.random() < 0.3 else "thing",
+    }
     label = rng.integers(-1, 3, (2, h, w)).astype(np.int32)
     return (_numpy.vote(heatmap, short, target, label, **rules, **weights, num_threads=2),)
 
@@ -339,7 +314,7 @@ def sigmoid_votes(logit: Array) -> Array:
     """The engine's sigmoid of logits [N, 128, 128], to 2^-16: every node votes at itself, in a vote cell of its own."""
     n = len(logit)
     short, nowhere = np.zeros((n, 2, 128, 128), logit.dtype), np.full((n, 1, 128, 128, 2), np.nan, np.float32)
-    rules = {"stride": 1, "size": (128, 128), "vote_cell": 1, "all_voters": False}
+    rules = {"stride": 1, "size": (128, 128), "vote_cell": 1, "long_voters": "thing"}
     weights = {"short_weight": 1 / 256, "long_weight": 0.0}
     label = np.zeros((n, 128, 128), np.int32)
     return _numpy.vote(logit[:, None], short, nowhere, label, things=[], **rules, **weights)[:, 0, :-1, :-1]

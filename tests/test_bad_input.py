@@ -16,7 +16,7 @@ import torch
 
 import deeperlab
 from deeperlab import STAR, FuseParams, Graph, Heads
-from deeperlab.fuse import op_arguments
+from deeperlab.stages import pipeline
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 CHANNELS = dict(zip(NAMES, (6, 5, 10, 16, 10), strict=True))
@@ -246,10 +246,10 @@ def test_the_numpy_binding_checks_byte_order_itself(make_heads: Any) -> None:
     from deeperlab import _numpy
 
     heads = make_heads(n=1, h=5, w=6)
-    arguments = (THINGS, 6, [end for edge in STAR.edges for end in edge], 4, 17, 21, *op_arguments(PARAMS, 5), 1)
+    options = pipeline.Problem.of(heads, THINGS, (17, 21), PARAMS).options("fuse")
     for dtype in (">f4", ">f2", "f8", "i4", "O"):
         with pytest.raises((TypeError, ValueError), match=r"\A\w+: expected "):
-            _numpy.fuse(*(getattr(heads, name).astype(dtype) for name in NAMES), *arguments)
+            _numpy.fuse(*(getattr(heads, name).astype(dtype) for name in NAMES), **options)
 
 
 # Heads: stride, graph, number of classes

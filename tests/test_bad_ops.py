@@ -4,7 +4,6 @@ by name and none crashes, least of all where a tensor holds indices. This file a
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -12,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from deeperlab import STAR, FuseParams, _numpy
-from deeperlab.fuse import op_arguments
-from deeperlab.stages import reference
+from deeperlab import STAR, FuseParams, Heads, _numpy
+from deeperlab.stages import pipeline, reference
 from deeperlab.stages import torch_ops as ops
+from deeperlab.stages.schema import OPERATORS
 
 Arguments = dict[str, Any]
 
@@ -39,7 +38,7 @@ def arguments_of(name: str) -> list[Any]:
     return list(getattr(ops, name)._schema.arguments)
 
 
-TENSORS = [(op, a.name) for op in (*ops.STAGES, "fuse") for a in arguments_of(op) if str(a.type) == "Tensor"]
+TENSORS = [(op, a.name) for op in (*pipeline.NAMES, "fuse") for a in arguments_of(op) if str(a.type) == "Tensor"]
 
 
 def refused(name: str, expected: str = "", came: Any = "") -> Any:
@@ -54,7 +53,7 @@ def call(calls: Calls, op: str, **changes: Any) -> Any:
     if calls.kind == "tensors":
         return getattr(ops, op)(**arguments)
     arguments = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
-    return _numpy.fuse(*arguments.values(), 1) if op == "fuse" else getattr(_numpy, op)(**arguments)
+    return getattr(_numpy, op)(**arguments)
 
 
 def refusal(calls: Calls, op: str, **changes: Any) -> str | None:
@@ -76,55 +75,23 @@ def calls(request: pytest.FixtureRequest) -> Calls:
     random = torch.Generator().manual_seed(1)
     channels = (C, P, 2 * P, 2 * len(STAR.edges), 2 * P)
     semantic, heatmap, short, middle, long = (5 * torch.randn(N, c, H, W, generator=random) for c in channels)
-    params = FuseParams(peak_threshold=1e-4, instance_threshold=0.0, max_candidates=K, max_instances=M)
+    params = FuseParams(long_steps=1, peak_threshold=1e-4, instance_threshold=0.0, max_candidates=K, max_instances=M)
     calls = Calls()
 
-    def run(op: str, **arguments: Any) -> Any:
-        calls[op] = arguments
-        return call(calls, op)
+    class Recorder:
+        def __getattr__(self, op: str) -> Any:
+            def run(*arrays: Any, **options: Any) -> Any:
+                calls[op] = dict(zip(OPERATORS[op].arrays, arrays, strict=True)) | options
+                return call(calls, op)
 
-    grid = {"stride": STRIDE, "vote_cell": 4}
-    node_label, label = run("argmax", semantic=semantic, num_classes=C, stride=STRIDE, nodes=[H, W], size=SIZE)
-    target = run("refine", long_range=long, short_range=short, stride=STRIDE, long_steps=1, long_short_steps=2)
-    votes = run(
-        "vote",
-        **{"heatmap": heatmap, "short_range": short, "target": target, "node_label": node_label},
-        **{"things": THINGS, "size": SIZE, "short_weight": 1.0, "long_weight": 1.0, "all_voters": False, **grid},
-    )
-    candidate, position, count, _ = run(
-        "peaks", votes=votes, nodes=[H, W], radius=25.0, threshold=1e-4, max_candidates=K, **grid
-    )
-    keypoints = run(
-        "trace",
-        **{"position": position, "candidate": candidate, "count": count, "middle_range": middle, "short_range": short},
-        **{"edges": EDGES, "stride": STRIDE, "size": SIZE, "middle_steps": 2},
-    )
-    keypoint_score, score = run(
-        "rescore",
-        **{"keypoints": keypoints, "count": count, "votes": votes, "heatmap": heatmap},
-        **{"radius": 25.0, "kappa": [0.1] * P, "oks_cell": True, **grid},
-    )
-    found, _, instances, _ = run(
-        "select",
-        **{"candidate": candidate, "count": count, "keypoints": keypoints},
-        **{"keypoint_score": keypoint_score, "score": score, "max_instances": M},
-        **{name: getattr(params, name) for name in ("instance_threshold", "nms_radius", "nms_radius_min")},
-        **{name: getattr(params, name) for name in ("nms_relative", "box_iou")},
-    )
-    node_instance, node_distance, instance = run(
-        "assign",
-        **{"target": target, "node_label": node_label, "label": label, "keypoints": found, "count": instances},
-        **{"things": THINGS, "stride": STRIDE, "max_distance": INF},
-    )
-    run(
-        "merge",
-        **{"label": label, "instance": instance, "node_label": node_label, "node_instance": node_instance},
-        **{"node_distance": node_distance, "keypoints": found, "count": instances},
-        **{"things": THINGS, "num_classes": C, "radius": 25.0, "fit_area": 0.25, "majority_all": False},
-    )
-    rest = (THINGS, C, EDGES, STRIDE, *SIZE, *op_arguments(params, P))
-    names = [a.name for a in arguments_of("fuse")]
-    run("fuse", **dict(zip(names, (semantic, heatmap, short, middle, long, *rest), strict=True)))
+            return run
+
+    heads = Heads(semantic, heatmap, short, middle, long)
+    values = pipeline.run(Recorder(), heads, THINGS, (SIZE[0], SIZE[1]), params)
+    options = pipeline.Problem.of(heads, THINGS, (SIZE[0], SIZE[1]), params).options("fuse")
+    calls["fuse"] = {name: getattr(heads, name) for name in HEADS} | options
+    call(calls, "fuse")
+    count, instances = values["candidates"], values["count"]
     assert 0 < count.min() <= count.max() < K
     assert 0 < instances.min() <= instances.max() < M
     calls.kind = request.param
@@ -157,7 +124,7 @@ def test_a_tensor_of_another_dtype(op: str, name: str, calls: Calls) -> None:
 def test_a_tensor_of_another_size_is_refused_or_used(op: str, name: str, calls: Calls) -> None:
     """Where the shape of an argument is free the call is another one; everything else names an argument of the op."""
     tensor = calls[op][name]
-    known = "|".join([*(a.name for a in arguments_of(op)), *(["size"] if op == "fuse" else [])])  # its height and width
+    known = "|".join(a.name for a in arguments_of(op))
     fitting = 0
     for axis, length in enumerate(tensor.shape):
         for other in (0, 1, length - 1, length + 1, 3 * length):
@@ -202,7 +169,7 @@ def test_tensors_on_two_devices(op: str, name: str, calls: Calls) -> None:
         call(calls, op, **{name: calls[op][name].to("meta")})
 
 
-@pytest.mark.parametrize("op", [*ops.STAGES, "fuse"])
+@pytest.mark.parametrize("op", [*pipeline.NAMES, "fuse"])
 def test_a_batch_of_none_passes_every_op(op: str, calls: Calls) -> None:
     none = {a.name: calls[op][a.name][:0] for a in arguments_of(op) if str(a.type) == "Tensor"}
     result, full = call(calls, op, **none), call(calls, op)
@@ -270,7 +237,7 @@ NUMBERS: dict[str, dict[str, list[Any]]] = {
     },
     "peaks": {
         **GRID,
-        **{"nodes": PAIR, "vote_cell": CELL, "radius": RADIUS, "threshold": [-0.1, 2e6, NAN, INF]},
+        **{"nodes": PAIR, "vote_cell": CELL, "radius": RADIUS, "peak_threshold": [-0.1, 2e6, NAN, INF]},
         "max_candidates": CANDIDATES,
     },
     "trace": {**GRID, "edges": ENDS, "size": [*PAIR, [21, 21]], "middle_steps": STEPS},
@@ -285,18 +252,15 @@ NUMBERS: dict[str, dict[str, list[Any]]] = {
         **{"long_steps": STEPS, "long_short_steps": STEPS, "middle_steps": STEPS, "radius": RADIUS},
         **{"short_weight": WEIGHT, "long_weight": WEIGHT, "peak_threshold": [-0.1, 2e6, NAN, INF]},
         **{"max_candidates": CANDIDATES, "max_instances": PLACES, "max_distance": DISTANCE, "fit_area": AREA},
-        **{"height": [0, -1, 21, 2**40], "width": [0, -1, 25, 2**40]},
+        "size": [*PAIR, [21, 21], [17, 25]],
     },
 }
 
 
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op, names in NUMBERS.items() for name in names])
 def test_numbers_out_of_bounds(op: str, name: str, calls: Calls) -> None:
-    # Where two contradict each other either may be called wrong; height and width are the two halves of `size`.
-    blamed = {
-        **{"height": "(height|size)", "width": "(width|size)", "nodes": "(nodes|size)"},
-        "num_classes": "(num_classes|semantic)",
-    }
+    # Where two contradict each other either may be called wrong.
+    blamed = {"nodes": "(nodes|size)", "num_classes": "(num_classes|semantic)"}
     for value in NUMBERS[op][name]:
         try:
             with refused(blamed.get(name, name)):
@@ -465,10 +429,6 @@ def test_score_maps_of_no_image(op: str, shape: tuple[int, ...], calls: Calls) -
 
 def twin(op: str, arguments: Arguments) -> Any:
     values = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
-    if "edges" in values:
-        values["edges"] = list(zip(values["edges"][::2], values["edges"][1::2], strict=True))
-    if values.get("max_distance") == math.inf:
-        values["max_distance"] = None
     with np.errstate(all="ignore"):
         return getattr(reference, op)(**values)
 

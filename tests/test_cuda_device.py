@@ -131,20 +131,20 @@ def test_compiled_whole(case: Case) -> None:
 def test_opcheck(case: Case) -> None:
     from test_cuda_kernels import op_call
 
-    call = op_call(case)
-    tensors = (torch.as_tensor(head).cuda() for head in call[:5])
-    torch.library.opcheck(deeperlab.stages.torch_ops.fuse, (*tensors, *call[5:]))
+    arrays, options = op_call(case)
+    tensors = tuple(torch.as_tensor(head).cuda() for head in arrays)
+    torch.library.opcheck(deeperlab.stages.torch_ops.fuse, tensors, options)
 
 
 def test_tensors_on_two_devices_are_refused_by_the_op(case: Case) -> None:
     from test_cuda_kernels import op_call
 
-    call = list(op_call(case))
-    call[:5] = [torch.as_tensor(head).cuda() for head in call[:5]]
+    arrays, options = op_call(case)
+    tensors = [torch.as_tensor(head).cuda() for head in arrays]
     for i in range(5):
-        mixed = [*call[:i], call[i].cpu(), *call[i + 1 :]]
+        mixed = [*tensors[:i], tensors[i].cpu(), *tensors[i + 1 :]]
         with pytest.raises((ValueError, RuntimeError), match="device"):
-            deeperlab.stages.torch_ops.fuse(*mixed)
+            deeperlab.stages.torch_ops.fuse(*mixed, **options)
 
 
 def test_more_than_two_to_the_31_elements(case: Case) -> None:

@@ -18,7 +18,8 @@ from emulator import build
 from simd_digests import EAGER, Case, random_case, scene_case
 
 from deeperlab import STAR, Graph, Heads, _numpy
-from deeperlab.fuse import image_size, op_arguments
+from deeperlab.fuse import image_size
+from deeperlab.stages import pipeline
 
 NAMES = ("semantic", "instance", "keypoints", "score", "category", "area", "class_area", "count", "truncated")
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
@@ -33,23 +34,19 @@ def emulated() -> Any:
     return build.load()
 
 
-def op_call(case: Case) -> tuple[Any, ...]:
-    heads = case.heads
-    height, width = image_size(heads, case.size)
-    return (
-        *(heads.semantic, heads.heatmap, heads.short_range, heads.middle_range, heads.long_range),
-        *(list(case.things), heads.classes, [end for edge in heads.graph.edges for end in edge]),
-        *(heads.stride, height, width),
-        *op_arguments(case.params, len(heads.graph.keypoints)),
-    )
+def op_call(case: Case) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arrays and the options of the operator."""
+    heads, size = case.heads, image_size(case.heads, case.size)
+    options = pipeline.Problem.of(heads, case.things, size, case.params).options("fuse")
+    return tuple(getattr(heads, name) for name in HEADS), options
 
 
 def compare(emulated: Any, case: Case) -> dict[str, Any]:
     """The result, having seen that all ways to it agree."""
-    call = op_call(case)
-    want = dict(zip(NAMES, _numpy.fuse(*call, 2), strict=True))
+    arrays, options = op_call(case)
+    want = dict(zip(NAMES, _numpy.fuse(*arrays, **options, num_threads=2), strict=True))
     for order in (FORWARDS, REVERSED):
-        got = dict(zip(NAMES, emulated.fuse(*call, order), strict=True))
+        got = dict(zip(NAMES, emulated.fuse(*arrays, **options, num_threads=order), strict=True))
         for name in NAMES:
             np.testing.assert_array_equal(got[name], want[name], err_msg=f"{name}, order {order}", strict=True)
     return want
@@ -144,10 +141,11 @@ def test_places_in_a_batch(emulated: Any) -> None:
 @pytest.mark.parametrize(("error", "words"), [(1, "no kernel for its architecture; rebuild"),
                                               (2, "driver is too old"), (3, "the words of CUDA")])  # fmt: skip
 def test_faults_of_the_device_are_told_in_words(emulated: Any, case: Case, error: int, words: str) -> None:
+    arrays, options = op_call(case)
     emulated.fail(error)
     try:
         with pytest.raises(ValueError, match=words):
-            emulated.fuse(*op_call(case), FORWARDS)
+            emulated.fuse(*arrays, **options, num_threads=FORWARDS)
     finally:
         emulated.fail(0)
     compare(emulated, case)

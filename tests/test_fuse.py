@@ -17,7 +17,7 @@ import torch
 
 import deeperlab
 from deeperlab import FuseParams, Heads, Panoptic
-from deeperlab.stages import reference
+from deeperlab.stages import pipeline, reference
 
 THINGS = (1, 3, 4)
 PARAMS = FuseParams(peak_threshold=0.01, instance_threshold=0.0, max_candidates=512)
@@ -25,16 +25,7 @@ NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 
 
 def expected(heads: Heads, params: FuseParams, size: tuple[int, int] | None = None) -> Panoptic:
-    result = reference.fuse(
-        *(getattr(heads, name) for name in NAMES),
-        things=THINGS,
-        num_classes=heads.classes,
-        edges=heads.graph.edges,
-        stride=heads.stride,
-        size=size or heads.default_size,
-        params=params,
-    )
-    return Panoptic(*result, things=THINGS)
+    return pipeline.fuse(reference, heads, THINGS, size or heads.default_size, params)
 
 
 def changed(heads: Heads, function: Any) -> Heads:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import deeperlab
 from deeperlab import RECTANGLE, STAR, FuseParams, Graph, Heads, Panoptic
-from deeperlab.stages import reference
+from deeperlab.stages import pipeline, reference
 from deeperlab.stages import torch_ops as ops
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
@@ -140,16 +140,7 @@ def cases(draw: st.DrawFn) -> tuple[Heads, tuple[int, ...], tuple[int, int], Fus
 
 
 def reference_fuse(heads: Heads, things: tuple[int, ...], size: tuple[int, int], params: FuseParams) -> Panoptic:
-    result = reference.fuse(
-        *(getattr(heads, name) for name in NAMES),
-        things=things,
-        num_classes=heads.classes,
-        edges=heads.graph.edges,
-        stride=heads.stride,
-        size=size,
-        params=params,
-    )
-    return Panoptic(*result, things=things)
+    return pipeline.fuse(reference, heads, things, size, params)
 
 
 def as_dtype(heads: Heads, dtype: str) -> Heads:

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 import deeperlab
-from deeperlab import STAR, FuseParams, Heads
-from deeperlab.fuse import op_arguments
+from deeperlab import FuseParams, Heads
+from deeperlab.stages import pipeline
 from deeperlab.stages import torch_ops as ops
 
 THINGS = [1, 3, 4]
-EDGES = [end for edge in STAR.edges for end in edge]
 PARAMS = FuseParams(peak_threshold=0.01, instance_threshold=0.0, max_candidates=64, max_instances=32)
 
 
@@ -22,71 +21,32 @@ def tensors(heads: Heads) -> tuple[torch.Tensor, ...]:
     return heads.semantic, heads.heatmap, heads.short_range, heads.middle_range, heads.long_range
 
 
+class Recorder:
+    """A backend of the pipeline that keeps what every operator is given."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        def stage(*args: Any, **options: Any) -> Any:
+            self.calls[name] = args, options
+            return getattr(ops, name)(*args, **options)
+
+        return stage
+
+
+def fuse_options(heads: Heads) -> dict[str, Any]:
+    return pipeline.Problem.of(heads, THINGS, heads.default_size, PARAMS).options("fuse")
+
+
 def stage_arguments(heads: Heads) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
     """Arguments of every op: each stage gets what the ones before it gave."""
-    calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-
-    def call(name: str, *args: Any, **options: Any) -> Any:
-        calls[name] = args, options
-        return getattr(ops, name)(*args, **options)
-
-    semantic, heatmap, short, middle, long = tensors(heads)
-    size, nodes = heads.default_size, heads.heatmap.shape[-2:]
-    node_label, label = call("argmax", semantic, num_classes=6, stride=4, nodes=nodes, size=size)
-    target = call("refine", long, short, stride=4, long_steps=1, long_short_steps=2)
-    votes = call(
-        "vote",
-        *(heatmap, short, target, node_label),
-        things=THINGS,
-        stride=4,
-        size=size,
-        vote_cell=4,
-        short_weight=1.0,
-        long_weight=1.0,
-        all_voters=False,
-    )
-    candidate, position, count, _ = call(
-        "peaks", votes, stride=4, nodes=nodes, vote_cell=4, radius=25.0, threshold=0.01, max_candidates=64
-    )
-    keypoints = call(
-        "trace", *(position, candidate, count, middle, short), edges=EDGES, stride=4, size=size, middle_steps=2
-    )
-    keypoint_score, score = call(
-        "rescore",
-        *(keypoints, count, votes, heatmap),
-        stride=4,
-        vote_cell=4,
-        radius=25.0,
-        kappa=[0.1] * 5,
-        oks_cell=True,
-    )
-    found, _, instances, _ = call(
-        "select",
-        *(candidate, count, keypoints, keypoint_score, score),
-        instance_threshold=0.0,
-        nms_radius=10.0,
-        nms_radius_min=2.0,
-        nms_relative=0.35,
-        box_iou=0.7,
-        max_instances=32,
-    )
-    node_instance, node_distance, instance = call(
-        "assign", *(target, node_label, label, found, instances), things=THINGS, stride=4, max_distance=float("inf")
-    )
-    call(
-        "merge",
-        *(label, instance, node_label, node_instance, node_distance, found, instances),
-        things=THINGS,
-        num_classes=6,
-        radius=25.0,
-        fit_area=0.25,
-        majority_all=False,
-    )
-    call("fuse", *tensors(heads), THINGS, 6, EDGES, 4, *size, *op_arguments(PARAMS, 5))
-    return calls
+    recorder = Recorder()
+    pipeline.run(recorder, heads, THINGS, heads.default_size, PARAMS)
+    return recorder.calls | {"fuse": (tensors(heads), fuse_options(heads))}
 
 
-@pytest.mark.parametrize("name", [*ops.STAGES, "fuse"])
+@pytest.mark.parametrize("name", [*pipeline.NAMES, "fuse"])
 def test_opcheck(name: str, make_heads: Any, as_tensors: Any) -> None:
     args, options = stage_arguments(as_tensors(make_heads(seed=1, n=2)))[name]
     torch.library.opcheck(getattr(ops, name), args, options)
@@ -95,7 +55,7 @@ def test_opcheck(name: str, make_heads: Any, as_tensors: Any) -> None:
 def test_opcheck_with_half_types_labels_and_odd_strides(make_heads: Any, as_tensors: Any) -> None:
     labels = as_tensors(make_heads(seed=1, n=2, labels=(65, 73)), torch.bfloat16)
     turned = [head.transpose(-1, -2).contiguous().transpose(-1, -2) for head in tensors(labels)]
-    torch.library.opcheck(ops.fuse, (*turned, THINGS, 6, EDGES, 4, 65, 73, *op_arguments(PARAMS, 5)))
+    torch.library.opcheck(ops.fuse, tuple(turned), fuse_options(labels))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -114,10 +74,10 @@ def test_fuse_compiles_as_one_graph(dynamic: bool, make_heads: Any, as_tensors: 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # torch's own, inside inductor
 def test_the_op_compiles_with_inductor(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
     heads = as_tensors(make_heads(seed=3))
-    arguments = (THINGS, 6, EDGES, 4, *heads.default_size, *op_arguments(PARAMS, 5))
+    options = fuse_options(heads)
 
     def parse(*heads: torch.Tensor) -> torch.Tensor:
-        semantic, instance, *_ = torch.ops.deeperlab.fuse(*(head * 1.0 for head in heads), *arguments)
+        semantic, instance, *_ = torch.ops.deeperlab.fuse(*(head * 1.0 for head in heads), **options)
         return semantic * 1000 + instance
 
     assert_same(torch.compile(parse, fullgraph=True)(*tensors(heads)), parse(*tensors(heads)))

@@ -11,8 +11,8 @@ import pytest
 
 import deeperlab
 from deeperlab import FuseParams
-from deeperlab.fuse import op_arguments
 from deeperlab.stages import torch_ops as ops
+from deeperlab.stages.schema import PARAMETERS
 
 # docs/definition.md, stage by stage.
 DEFAULTS: dict[str, Any] = {
@@ -97,20 +97,11 @@ def test_one_kappa_is_that_of_every_keypoint(graph: Any, make_heads: Any, assert
     assert not np.array_equal(deeperlab.fuse(heads, THINGS, params=other).score, want.score)
 
 
-def test_the_op_takes_every_parameter_by_its_name() -> None:
-    """Same order, same number: what `deeperlab.fuse` gives to the op is what the op takes it for."""
+def test_the_engine_takes_every_parameter_by_its_name() -> None:
+    assert list(PARAMETERS) == list(DEFAULTS)
     names = [argument.name for argument in ops.fuse._schema.arguments]
-    names = names[names.index("width") + 1 :]
-    renamed = {"all_voters": "long_voters", "majority_all": "majority"}
-    assert [renamed.get(name, name) for name in names] == list(DEFAULTS)
-    given = dict(zip(names, op_arguments(FuseParams(), 5), strict=True))
-    assert given == {
-        **{name: value for name, value in DEFAULTS.items() if name in given},
-        "all_voters": False,
-        "majority_all": False,
-        "kappa": [0.1] * 5,
-        "max_distance": float("inf"),
-    }
+    assert names[names.index("size") + 1 :] == list(DEFAULTS)
+    assert FuseParams().options(5) == {**DEFAULTS, "kappa": [0.1] * 5}
 
 
 def test_numbers_of_numpy_and_lists_are_taken() -> None:

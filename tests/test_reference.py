@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deeperlab.graph import RECTANGLE, STAR
+from deeperlab.heads import Heads
+from deeperlab.panoptic import Panoptic
 from deeperlab.params import FuseParams
-from deeperlab.stages import reference
+from deeperlab.stages import pipeline, reference
 
 Array = NDArray[Any]
 NAN, INF = np.nan, np.inf
@@ -139,7 +142,7 @@ def votes_of(points: Any, heat: float = -INF, things: tuple[int, ...] = (1,), **
         "vote_cell": 4,
         "short_weight": 1.0,
         "long_weight": 1.0,
-        "all_voters": False,
+        "long_voters": "thing",
     }
     votes = reference.vote(
         np.full((1, 1, 1, w), heat, np.float32),
@@ -167,7 +170,7 @@ def test_a_vote_counts_only_inside_the_image() -> None:
 def test_only_things_cast_long_range_votes_unless_all_do() -> None:
     assert votes_of([[4, 4]], things=(0, 2)).sum() == 0
     assert votes_of([[4, 4]], things=()).sum() == 0
-    assert votes_of([[4, 4]], things=(), all_voters=True).sum() == 1
+    assert votes_of([[4, 4]], things=(), long_voters="all").sum() == 1
 
 
 def test_short_range_votes_weigh_the_probability_of_the_heatmap() -> None:
@@ -208,7 +211,7 @@ def test_a_shift_by_one_vote_cell_shifts_the_votes(seed: int) -> None:
 def peaks_of(maps: Any, threshold: float = 0.0, room: int = 8) -> tuple[list[list[int]], list[list[float]], bool]:
     votes = np.array(maps, np.int64)[None]
     candidate, position, count, truncated = reference.peaks(
-        votes, stride=4, nodes=(4, 4), vote_cell=4, radius=8.0, threshold=threshold, max_candidates=room
+        votes, stride=4, nodes=(4, 4), vote_cell=4, radius=8.0, peak_threshold=threshold, max_candidates=room
     )
     assert (candidate[0, count[0] :] == -1).all()
     assert (position[0, count[0] :] == 0).all()
@@ -252,8 +255,17 @@ def traced(
 ) -> Array:
     """The keypoints of one seed on heads of stride 4; row 1 is padding."""
     candidate, position = i32([[[seed, 0, 0], [-1, -1, -1]]]), f32([[point, [0, 0]]])
+    ends = [end for edge in edges for end in edge]
     keypoints = reference.trace(
-        position, candidate, i32([1]), middle, short, edges=edges, stride=4, size=size, middle_steps=steps
+        position,
+        candidate,
+        i32([1]),
+        middle,
+        short,
+        edges=ends,
+        stride=4,
+        size=size,
+        middle_steps=steps,
     )
     assert (keypoints[0, 1] == 0).all()
     return keypoints[0, 0]  # type: ignore[no-any-return]
@@ -563,13 +575,13 @@ def test_every_pixel_obeys_the_rule_read_out_loud(seed: int, stride: int) -> Non
 
 
 def merged(
-    label: Any, instance: Any, node_label: Any, node_instance: Any, distance: Any, majority_all: bool = False
+    label: Any, instance: Any, node_label: Any, node_instance: Any, distance: Any, majority: str = "fit"
 ) -> tuple[list[list[int]], list[int], list[int], list[int]]:
     """Two keypoints, R = 2 px: nodes fit up to D = 2·max(4, 10·10/4) = 50 for instance 1, up to 8 for 2 and 3."""
     keypoints = f32([[box(0, 0, 10, 10), box(0, 0, 0, 0), box(5, 5, 5, 9)]])
     result = reference.merge(
         i32(label)[None], i32(instance)[None], i32(node_label)[None], i32(node_instance)[None], f32(distance)[None],
-        keypoints, i32([3]), things=(1, 2), num_classes=3, radius=2.0, fit_area=0.25, majority_all=majority_all,
+        keypoints, i32([3]), things=(1, 2), num_classes=3, radius=2.0, fit_area=0.25, majority=majority,
     )  # fmt: skip
     assert all(part.dtype == np.int32 for part in result)
     semantic, category, area, class_area = (part[0].tolist() for part in result)
@@ -589,7 +601,7 @@ def test_an_instance_takes_the_class_of_its_nodes_that_fit() -> None:
     assert category == [2, -1, -1]
     assert area == [4, 0, 0]
     assert class_area == [1, 0, 0]
-    assert merged(label, instance, **nodes, majority_all=True)[1] == [1, -1, -1]
+    assert merged(label, instance, **nodes, majority="all")[1] == [1, -1, -1]
 
 
 def test_without_a_fitting_node_the_pixels_vote() -> None:
@@ -642,17 +654,12 @@ def perfect(rects: list[tuple[int, int, int, int]], size: tuple[int, int] = (65,
 PARAMS = FuseParams(radius=9.0, max_instances=16, max_candidates=256)
 
 
-def fused(heads: list[Array], stride: int = 1, params: FuseParams = PARAMS, **changes: Any) -> tuple[Array, ...]:
-    h, w = heads[1].shape[2:]
-    facts: dict[str, Any] = {
-        "things": (1, 2),
-        "num_classes": 3,
-        "edges": STAR.edges,
-        "stride": stride,
-        "size": ((h - 1) * stride + 1, (w - 1) * stride + 1),
-        "params": params,
-    }
-    return reference.fuse(*heads, **(facts | changes))
+def fused(
+    heads: list[Array], stride: int = 1, params: FuseParams = PARAMS, size: tuple[int, int] | None = None
+) -> tuple[Array, ...]:
+    scene = Heads(*heads, stride=stride, num_classes=3)
+    found = pipeline.fuse(reference, scene, (1, 2), size or scene.default_size, params)
+    return tuple(getattr(found, field.name) for field in fields(Panoptic) if field.name != "things")
 
 
 def equal(left: tuple[Array, ...], right: tuple[Array, ...]) -> bool:

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from deeperlab import FuseParams, Heads, _numpy
-from deeperlab.stages import reference
+from deeperlab import FuseParams, Heads
+from deeperlab.stages import numpy_ops, pipeline, reference
 from deeperlab.stages import torch_ops as ops
 
 THINGS = (1, 3, 4)
@@ -36,128 +35,27 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 class Trail:
-    """Runs the stages one after the other, each op beside its twin on the same input."""
+    """A backend of the pipeline that runs every stage three times, as its twin and compiled for tensors and for arrays,
+    and asks for the same bits."""
 
-    def __init__(self, heads: Heads, size: tuple[int, int], params: FuseParams, assert_same: Any) -> None:
-        self.heads, self.size, self.params, self.assert_same = heads, size, params, assert_same
-        self.nodes = heads.heatmap.shape[-2:]
-        self.kappa = (0.1,) * len(heads.graph.keypoints)
+    def __init__(self, assert_same: Any) -> None:
+        self.assert_same = assert_same
 
-    def stage(self, name: str, *arrays: np.ndarray, edges: Any = None, max_distance: Any = 0, **options: Any) -> Any:
-        twin, op = dict(options), dict(options)
-        if edges is not None:
-            twin["edges"], op["edges"] = edges, [end for edge in edges for end in edge]
-        if max_distance != 0:
-            twin["max_distance"], op["max_distance"] = max_distance, math.inf if max_distance is None else max_distance
-        expected = getattr(reference, name)(*arrays, **twin)
-        arrays = tuple(np.ascontiguousarray(a) for a in arrays)
-        self.assert_same(getattr(ops, name)(*(torch.from_numpy(a) for a in arrays), **op), expected, name)
-        self.assert_same(getattr(_numpy, name)(*arrays, **op, num_threads=2), expected, name)
-        return expected
+    def __getattr__(self, name: str) -> Any:
+        def stage(*arrays: np.ndarray, **options: Any) -> Any:
+            expected = getattr(reference, name)(*arrays, **options)
+            arrays = tuple(np.ascontiguousarray(a) for a in arrays)
+            self.assert_same(getattr(ops, name)(*(torch.from_numpy(a) for a in arrays), **options), expected, name)
+            self.assert_same(getattr(numpy_ops, name)(*arrays, **options, num_threads=2), expected, name)
+            return expected
 
-    def run(self) -> Any:
-        heads, p, size, nodes = self.heads, self.params, self.size, self.nodes
-        stride, classes = heads.stride, heads.classes
-        node_label, label = self.stage(
-            "argmax", heads.semantic, num_classes=classes, stride=stride, nodes=nodes, size=size
-        )
-        target = self.stage(
-            "refine",
-            heads.long_range,
-            heads.short_range,
-            stride=stride,
-            long_steps=p.long_steps,
-            long_short_steps=p.long_short_steps,
-        )
-        votes = self.stage(
-            "vote",
-            heads.heatmap,
-            heads.short_range,
-            target,
-            node_label,
-            things=THINGS,
-            stride=stride,
-            size=size,
-            vote_cell=p.vote_cell,
-            short_weight=p.short_weight,
-            long_weight=p.long_weight,
-            all_voters=p.long_voters == "all",
-        )
-        candidate, position, count, _ = self.stage(
-            "peaks",
-            votes,
-            stride=stride,
-            nodes=nodes,
-            vote_cell=p.vote_cell,
-            radius=p.radius,
-            threshold=p.peak_threshold,
-            max_candidates=p.max_candidates,
-        )
-        keypoints = self.stage(
-            "trace",
-            position,
-            candidate,
-            count,
-            heads.middle_range,
-            heads.short_range,
-            edges=heads.graph.edges,
-            stride=stride,
-            size=size,
-            middle_steps=p.middle_steps,
-        )
-        keypoint_score, score = self.stage(
-            "rescore",
-            keypoints,
-            count,
-            votes,
-            heads.heatmap,
-            stride=stride,
-            vote_cell=p.vote_cell,
-            radius=p.radius,
-            kappa=self.kappa,
-            oks_cell=p.oks_cell,
-        )
-        found, _, instances, _ = self.stage(
-            "select",
-            candidate,
-            count,
-            keypoints,
-            keypoint_score,
-            score,
-            instance_threshold=p.instance_threshold,
-            nms_radius=p.nms_radius,
-            nms_radius_min=p.nms_radius_min,
-            nms_relative=p.nms_relative,
-            box_iou=p.box_iou,
-            max_instances=p.max_instances,
-        )
-        node_instance, node_distance, instance = self.stage(
-            "assign",
-            target,
-            node_label,
-            label,
-            found,
-            instances,
-            things=THINGS,
-            stride=stride,
-            max_distance=p.max_distance,
-        )
-        self.stage(
-            "merge",
-            label,
-            instance,
-            node_label,
-            node_instance,
-            node_distance,
-            found,
-            instances,
-            things=THINGS,
-            num_classes=classes,
-            radius=p.radius,
-            fit_area=p.fit_area,
-            majority_all=p.majority == "all",
-        )
-        return count, instances
+        return stage
+
+
+def run(heads: Heads, size: tuple[int, int], params: FuseParams, assert_same: Any) -> tuple[Any, Any]:
+    """How many candidates and instances there are in each image, all stages being equal."""
+    values = pipeline.run(Trail(assert_same), heads, THINGS, size, params)
+    return values["candidates"], values["count"]
 
 
 PARAMS = {
@@ -185,19 +83,19 @@ PARAMS = {
 def test_every_stage_equals_its_twin(case: str, params: str, make_heads: Any, assert_same: Any) -> None:
     heads = make_heads(seed=len(case), **CASES[case])
     size = heads.default_size
-    Trail(heads, size, PARAMS[params], assert_same).run()
+    run(heads, size, PARAMS[params], assert_same)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 68), (68, 76), (66, 1)])
 def test_every_stage_equals_its_twin_on_crops_and_past_the_last_node(
     size: tuple[int, int], make_heads: Any, assert_same: Any
 ) -> None:
-    Trail(make_heads(seed=5, n=2), size, PARAMS["defaults"], assert_same).run()
+    run(make_heads(seed=5, n=2), size, PARAMS["defaults"], assert_same)
 
 
 def test_every_stage_equals_its_twin_on_other_graphs(graph: Any, make_heads: Any, assert_same: Any) -> None:
     heads = make_heads(seed=3, graph=graph, h=25, w=21)
-    count, _ = Trail(heads, heads.default_size, PARAMS["defaults"], assert_same).run()
+    count, _ = run(heads, heads.default_size, PARAMS["defaults"], assert_same)
     assert count[0] > 0  # or this proves little
 
 
@@ -212,5 +110,5 @@ def test_every_stage_equals_its_twin_on_a_drawn_scene(as_tensors: Any, assert_sa
             for head in (heads.semantic, heads.heatmap, heads.short_range, heads.middle_range, heads.long_range)
         )
     )
-    _, instances = Trail(batch, (129, 161), FuseParams(), assert_same).run()
+    _, instances = run(batch, (129, 161), FuseParams(), assert_same)
     assert instances[0] > 0

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cells.h"
+#include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
 #include "mixed_cell.h"
 
@@ -276,10 +277,12 @@ void copy_labels(const View& labels, const Shape& shape, int32_t* node_label, in
 
 }  // namespace
 
-int64_t argmax_scratch_bytes(const Shape& shape) { return lay_out(shape, nullptr).bytes; }
+int64_t argmax_scratch_bytes(const Problem& problem) { return lay_out(problem.shape, nullptr).bytes; }
 
-void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, void* scratch,
+void argmax(const View& semantic, const Problem& problem, const NodeMaps& nodes, int32_t* label, void* scratch,
             const Parallel& parallel) {
+  const Shape& shape = problem.shape;
+  int32_t* const node_label = nodes.label;
   if (is_floating(semantic.type)) {
     with_float_type(semantic.type, [&](auto element) {
       if (parallel.simd != Simd::plain && has_fast_cells(shape)) {

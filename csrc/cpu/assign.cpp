@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "cells.h"
+#include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
 #include "nearest.h"
-#include "nodes.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 
 // Nearest of the instances to the node whose predictions are predicted[0], predicted[plane], …; 0 and +inf: none.
 void find_nearest(const Point* predicted, int64_t plane, const Point* keypoints, int32_t count, int keypoint_count,
-                  const Params& params, int32_t& instance, float& distance) {
+                  const AssignParams& params, int32_t& instance, float& distance) {
   instance = 0;
   distance = infinity;
   for (int32_t j = 0; j < count; ++j) {
@@ -30,17 +30,15 @@ void find_nearest(const Point* predicted, int64_t plane, const Point* keypoints,
   }
 }
 
-void assign_run(const int32_t* node_label, const int32_t* node_instance, const float* node_distance,
-                const Things& things, const Shape& shape, Cell first, int length, const int32_t* label,
-                int32_t* instance) {
+void assign_run(const NodeMaps& nodes, const Things& things, const Shape& shape, Cell first, int length,
+                const int32_t* label, int32_t* instance) {
   // Where all corners have one instance, whichever of them are eligible have it too.
-  const bool agree = corners_agree(node_instance, shape.w, first);
-  const int32_t common = node_instance[int64_t(first.y) * shape.w + first.x];
+  const bool agree = corners_agree(nodes.instance, shape.w, first);
+  const int32_t common = nodes.instance[int64_t(first.y) * shape.w + first.x];
   for (int i = 0; i < length; ++i) {
     instance[i] = !things.has(label[i]) ? 0
-                  : agree               ? common
-                                        : assign_pixel(node_label, node_instance, node_distance, things, label[i],
-                                                       pixel_of_run(first, i), shape.stride, shape.w);
+                  : agree ? common
+                          : assign_pixel(nodes, things, label[i], pixel_of_run(first, i), shape.stride, shape.w);
   }
 }
 
@@ -55,11 +53,8 @@ struct CellAssigner {
   const Shape& shape;
   const CellPixels& pixels;
   const Things& things;
-  const int32_t* node_label;
-  const int32_t* node_instance;
-  const float* node_distance;
-  const int32_t* label;
-  int32_t* instance;
+  const NodeMaps& nodes;  // [h, w]
+  const PixelMaps& maps;  // [H, W]
 
   // -1 for the lanes whose label is a thing.
   Int thing_lanes(Int own) const {
@@ -77,29 +72,29 @@ struct CellAssigner {
   void decide(int y, int x) const {
     const int64_t node = int64_t(y) * shape.w + x;
     const int64_t at[4] = {node, node + 1, node + shape.w, node + shape.w + 1};
-    const int32_t first = node_instance[node];
+    const int32_t first = nodes.instance[node];
     bool alike = true;
     for (int i = 1; i < 4; ++i) {
-      alike = alike && node_instance[at[i]] == first;
+      alike = alike && nodes.instance[at[i]] == first;
     }
     const CellRow rows(shape, y);
     const bool whole = shape.stride == 4 && rows.end - rows.begin == 4 && rows.width_of(shape, x) == 4;
     int32_t own_label[max_cell_pixels], chosen[max_cell_pixels];
     if (!whole) {
       std::fill(own_label, own_label + pixels.padded, 0);
-      read_cell(shape, y, x, label, own_label);
+      read_cell(shape, y, x, maps.label, own_label);
     }
     for (int p = 0; p < pixels.padded; p += L::count) {
       Int own;
       if (whole) {
-        load_rows(label + int64_t(rows.begin + p / 4) * shape.width + x * 4, shape.width, own);
+        load_rows(maps.label + int64_t(rows.begin + p / 4) * shape.width + x * 4, shape.width, own);
       } else {
         own = load<Int>(own_label + p);
       }
       const Int thing = thing_lanes(own);
       store(chosen + p, alike ? first & thing : thing & decide_lanes(own, at, p));
     }
-    write_cell(shape, y, x, chosen, instance);
+    write_cell(shape, y, x, chosen, maps.instance);
   }
 
   Int decide_lanes(Int own, const int64_t* at, int p) const {
@@ -107,9 +102,9 @@ struct CellAssigner {
     Int best_rank = all<Int>(-1);
     for (int i = 0; i < 4; ++i) {
       weight[i] = load<Int>(pixels.weight[i] + p);
-      const int32_t corner = node_label[at[i]];
-      const int32_t other = node_instance[at[i]] == 0 ? -1 : things.has(corner);
-      const int32_t same = node_instance[at[i]] == 0 ? -1 : 2;
+      const int32_t corner = nodes.label[at[i]];
+      const int32_t other = nodes.instance[at[i]] == 0 ? -1 : things.has(corner);
+      const int32_t same = nodes.instance[at[i]] == 0 ? -1 : 2;
       rank[i] = choose(equal(own, all<Int>(corner)), all<Int>(same), all<Int>(other));
       rank[i] = choose(equal(weight[i], Int{}), all<Int>(-1), rank[i]);
       best_rank = choose(less(best_rank, rank[i]), rank[i], best_rank);
@@ -122,10 +117,10 @@ struct CellAssigner {
     for (int i = 0; i < 4; ++i) {
       Int total{};
       Float distance = all<Float>(infinity);
-      const Int candidate = all<Int>(node_instance[at[i]]);
+      const Int candidate = all<Int>(nodes.instance[at[i]]);
       for (int j = 0; j < 4; ++j) {
-        if (node_instance[at[j]] == node_instance[at[i]]) {
-          const Float own_distance = all<Float>(node_distance[at[j]]);
+        if (nodes.instance[at[j]] == nodes.instance[at[i]]) {
+          const Float own_distance = all<Float>(nodes.distance[at[j]]);
           total += weight[j];
           distance = choose(less(Int{}, weight[j]) & less(own_distance, distance), own_distance, distance);
         }
@@ -143,13 +138,12 @@ struct CellAssigner {
 
   void assign_row(int y) const {
     const int w = shape.w;
-    const int32_t* labels = node_label + int64_t(y) * w;
-    const int32_t* own = node_instance + int64_t(y) * w;
+    const int32_t* labels = nodes.label + int64_t(y) * w;
+    const int32_t* own = nodes.instance + int64_t(y) * w;
     fill_cells(
-        shape, y, instance, [&](int x) { return own[x] > 0 && things.has(labels[x]) ? own[x] : 0; },
+        shape, y, maps.instance, [&](int x) { return own[x] > 0 && things.has(labels[x]) ? own[x] : 0; },
         [&](Cell first, int length, int32_t* to) {
-          assign_run(node_label, node_instance, node_distance, things, shape, first, length, label + (to - instance),
-                     to);
+          assign_run(nodes, things, shape, first, length, maps.label + (to - maps.instance), to);
         });
     if (y == shape.h - 1 || int64_t(y) * shape.stride >= shape.height) {
       return;
@@ -171,58 +165,56 @@ struct Layout {
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, int keypoint_count, const Params& params, void* block) {
+Layout lay_out(const Problem& problem, void* block) {
   Scratch scratch(block);
-  const int64_t room = whole_vectors(params.max_instances);
-  float* coordinates = scratch.take<float>(int64_t(shape.images) * 2 * keypoint_count * room);
+  const int64_t room = whole_vectors(problem.params.max_instances);
+  float* coordinates = scratch.take<float>(int64_t(problem.shape.images) * 2 * problem.keypoints() * room);
   return {coordinates, room, scratch.bytes()};
 }
 
 }  // namespace
 
-int64_t assign_scratch_bytes(const Shape& shape, int keypoint_count, const Params& params) {
-  return lay_out(shape, keypoint_count, params, nullptr).bytes;
-}
+int64_t assign_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
 
-void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, const int32_t* label,
-            bool label_of_nodes, const Point* keypoints, const int32_t* count, const Things& things, const Shape& shape,
-            int keypoint_count, const Params& params, int32_t* node_instance, float* node_distance, int32_t* instance,
-            void* scratch, const Parallel& parallel) {
-  const int64_t plane = int64_t(shape.h) * shape.w, pixels = int64_t(shape.height) * shape.width;
-  const Layout layout = lay_out(shape, keypoint_count, params, scratch);
-  const int dimensions = 2 * keypoint_count;
+void assign(const Targets& targets, const Instances& found, const Problem& problem, const NodeMaps& nodes,
+            const PixelMaps& pixels, void* scratch, const Parallel& parallel) {
+  const Shape& shape = problem.shape;
+  const Params& params = problem.params;
+  const Things& things = *problem.things;
+  const Layout layout = lay_out(problem, scratch);
+  const int keypoint_count = problem.keypoints(), dimensions = 2 * keypoint_count;
 
   parallel_for(parallel, int64_t(shape.images) * dimensions, 64, [&](int64_t task) {
     const int64_t n = task / dimensions, d = task % dimensions;
-    const Point* from = keypoints + n * params.max_instances * keypoint_count + d / 2;
+    const Point* from = found.keypoints + n * params.max_instances * keypoint_count + d / 2;
     float* to = layout.coordinates + task * layout.room;
-    for (int32_t j = 0; j < count[n]; ++j) {
+    for (int32_t j = 0; j < found.count[n]; ++j) {
       const Point point = from[int64_t(j) * keypoint_count];
       to[j] = d % 2 == 0 ? point.x : point.y;
     }
-    const int64_t end = whole_vectors(count[n]);
-    std::fill(to + count[n], to + end, infinity);
+    const int64_t end = whole_vectors(found.count[n]);
+    std::fill(to + found.count[n], to + end, infinity);
   });
 
   parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-    const int64_t row = n * plane + int64_t(y) * shape.w;
-    const int32_t* column = nodes.column + row;
-    const int32_t used = nodes.count[n * shape.h + y];
-    const Point* targets = target + nodes.packed(shape, keypoint_count, n, 0, y);
-    const int64_t entries = nodes.total(shape, n);
-    int32_t* nearest = node_instance + row;
-    float* least = node_distance + row;
+    const int64_t row = n * shape.nodes() + int64_t(y) * shape.w;
+    const int32_t* column = targets.nodes.column + row;
+    const int32_t used = targets.nodes.count[n * shape.h + y];
+    const Point* predicted = targets.at + targets.nodes.packed(shape, keypoint_count, n, 0, y);
+    const int64_t entries = targets.nodes.total(shape, n);
+    int32_t* nearest = nodes.instance + row;
+    float* least = nodes.distance + row;
     std::fill(nearest, nearest + shape.w, 0);
     std::fill(least, least + shape.w, infinity);
     if (parallel.simd == Simd::plain) {
-      const Point* found = keypoints + n * params.max_instances * keypoint_count;
+      const Point* keypoints = found.keypoints + n * params.max_instances * keypoint_count;
       for (int32_t i = 0; i < used; ++i) {
-        find_nearest(targets + i, entries, found, count[n], keypoint_count, params, nearest[column[i]],
+        find_nearest(predicted + i, entries, keypoints, found.count[n], keypoint_count, params, nearest[column[i]],
                      least[column[i]]);
       }
       return;
     }
-    const Instances instances{layout.coordinates + n * dimensions * layout.room, layout.room, count[n]};
+    const InstanceColumns instances{layout.coordinates + n * dimensions * layout.room, layout.room, found.count[n]};
     with_simd(parallel.simd, [&](auto lanes) {
       const NearestInstances<decltype(lanes)> search{instances, dimensions};
       int32_t last = -1;
@@ -232,25 +224,25 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
           ++length;
         }
         Strip at;
-        int32_t found[strip];
+        int32_t instance[strip];
         float distance[strip];
-        const bool bounded = search.read(targets + i, entries, length, at);
-        search.find(at, bounded, found, distance, last);
+        const bool bounded = search.read(predicted + i, entries, length, at);
+        search.find(at, bounded, instance, distance, last);
         for (int e = 0; e < length; ++e) {
           const bool near = distance[e] <= params.max_distance2;
-          nearest[column[i + e]] = near ? found[e] : 0;
+          nearest[column[i + e]] = near ? instance[e] : 0;
           least[column[i + e]] = near ? distance[e] : infinity;
         }
       }
     });
   });
 
-  if (parallel.simd == Simd::plain || !label_of_nodes || !has_fast_cells(shape)) {
+  if (parallel.simd == Simd::plain || !nodes.rule_pixels || !has_fast_cells(shape)) {
     parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
       const int64_t row = (n * shape.height + y) * shape.width;
+      const NodeMaps image = nodes.image(shape, n);
       visit_cells(y, shape.width, shape.stride, shape.h, shape.w, [&](Cell first, int x, int length) {
-        assign_run(node_label + n * plane, node_instance + n * plane, node_distance + n * plane, things, shape, first,
-                   length, label + row + x, instance + row + x);
+        assign_run(image, things, shape, first, length, pixels.label + row + x, pixels.instance + row + x);
       });
     });
     return;
@@ -258,14 +250,9 @@ void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, 
   const CellPixels cell(shape.stride);
   parallel_rows(parallel, shape.images, shape.h, shape.w * shape.stride, [&](int64_t n, int y) {
     with_simd(parallel.simd, [&](auto lanes) {
-      const CellAssigner<decltype(lanes)> assigner{shape,
-                                                   cell,
-                                                   things,
-                                                   node_label + n * plane,
-                                                   node_instance + n * plane,
-                                                   node_distance + n * plane,
-                                                   label + n * pixels,
-                                                   instance + n * pixels};
+      const NodeMaps image = nodes.image(shape, n);
+      const PixelMaps maps = pixels.image(shape, n);
+      const CellAssigner<decltype(lanes)> assigner{shape, cell, things, image, maps};
       assigner.assign_row(y);
     });
   });

@@ -10,15 +10,8 @@
 namespace deeperlab::cpu {
 namespace {
 
-struct Maps {
-  const int32_t *category, *instance;  // [height, width]
-  int height, width;
-
-  Key at(int y, int x) const { return {category[int64_t(y) * width + x], instance[int64_t(y) * width + x]}; }
-};
-
 // The plain form: what is on a border is asked of every pixel.
-bool on_border(const Maps& maps, int y, int x, int line) {
+bool on_border(const SegmentMaps& maps, int y, int x, int line) {
   const Key key = maps.at(y, x);
   bool border = false;
   for (int distance = 1; distance <= line; ++distance) {
@@ -36,7 +29,7 @@ void draw_line(const Paint& paint, uint8_t* pixel) {
   }
 }
 
-void draw_row(const uint8_t* image, const Maps& maps, int y, const Paint& paint, uint8_t* out) {
+void draw_row(const uint8_t* image, const SegmentMaps& maps, int y, const Paint& paint, uint8_t* out) {
   for (int x = 0; x < maps.width; ++x) {
     const int64_t at = 3 * (int64_t(y) * maps.width + x);
     const int weight = weight_of(maps.at(y, x), paint);
@@ -69,7 +62,7 @@ struct Planes {
 };
 
 // Bit i of `count`: the pixel i on from `at` is of another segment than the one `step` before it.
-uint64_t differ(const Maps& maps, int64_t at, int64_t step, int count) {
+uint64_t differ(const SegmentMaps& maps, int64_t at, int64_t step, int count) {
   uint64_t bits = 0;
   for (int i = 0; i < count; ++i, ++at) {
     bits |= uint64_t(maps.category[at] != maps.category[at - step] || maps.instance[at] != maps.instance[at - step])
@@ -79,7 +72,7 @@ uint64_t differ(const Maps& maps, int64_t at, int64_t step, int count) {
 }
 
 template <class L>
-uint64_t differ(const Maps& maps, int64_t at, int64_t step) {
+uint64_t differ(const SegmentMaps& maps, int64_t at, int64_t step) {
   using Int = typename L::Int;
   Int any[word / L::count];
   for (int i = 0; i < word / L::count; ++i, at += L::count) {
@@ -89,7 +82,7 @@ uint64_t differ(const Maps& maps, int64_t at, int64_t step) {
   return bits_of_word<L>(any);
 }
 
-uint64_t things(const Maps& maps, int64_t at, int count) {
+uint64_t things(const SegmentMaps& maps, int64_t at, int count) {
   uint64_t bits = 0;
   for (int i = 0; i < count; ++i, ++at) {
     bits |= uint64_t(Key{maps.category[at], maps.instance[at]}.thing()) << i;
@@ -98,7 +91,7 @@ uint64_t things(const Maps& maps, int64_t at, int count) {
 }
 
 template <class L>
-uint64_t things(const Maps& maps, int64_t at) {
+uint64_t things(const SegmentMaps& maps, int64_t at) {
   using Int = typename L::Int;
   Int any[word / L::count];
   for (int i = 0; i < word / L::count; ++i, at += L::count) {
@@ -108,7 +101,7 @@ uint64_t things(const Maps& maps, int64_t at) {
 }
 
 template <class L>
-void mark_row(const Maps& maps, int y, const Planes& planes) {
+void mark_row(const SegmentMaps& maps, int y, const Planes& planes) {
   const int64_t row = int64_t(y) * maps.width, to = int64_t(y) * planes.words;
   for (int i = 0; i < planes.words; ++i) {
     // A word that the row's end cuts short is read where it ends there, and shifted; it overlaps the one before.
@@ -203,7 +196,8 @@ void tint(const uint8_t* image, int64_t bytes, int64_t rest, Color color, int we
 }
 
 template <class L>
-void paint_row(const uint8_t* image, const Maps& maps, int y, const Paint& paint, const Planes& planes, uint8_t* out) {
+void paint_row(const uint8_t* image, const SegmentMaps& maps, int y, const Paint& paint, const Planes& planes,
+               uint8_t* out) {
   const auto run = [&](int begin, int end) {
     // A run of the next row begins near this one; without its key at hand 1441² takes 2.0 ms, not 1.7.
     const int64_t below = int64_t(std::min(y + 1, maps.height - 1)) * maps.width + begin;
@@ -236,9 +230,9 @@ void paint_row(const uint8_t* image, const Maps& maps, int y, const Paint& paint
 
 int64_t draw_scratch_bytes(int height, int width) { return Planes(height, width, nullptr).bytes; }
 
-void draw(const uint8_t* image, const int32_t* category, const int32_t* instance, int height, int width,
-          const Paint& paint, uint8_t* out, void* scratch, const Parallel& parallel) {
-  const Maps maps{category, instance, height, width};
+void draw(const uint8_t* image, const SegmentMaps& maps, const Paint& paint, uint8_t* out, void* scratch,
+          const Parallel& parallel) {
+  const int height = maps.height, width = maps.width;
   if (parallel.simd == Simd::plain) {
     return parallel_rows(parallel, 1, height, width, [&](int64_t, int y) { draw_row(image, maps, y, paint, out); });
   }

@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "cells.h"
+#include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
 #include "simd/lanes.h"
-#include "nodes.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -21,9 +21,10 @@ struct Layout {
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, const Params& params, void* block) {
+Layout lay_out(const Problem& problem, void* block) {
   Scratch scratch(block);
-  const int64_t images = shape.images, places = params.max_instances + 1;
+  const Shape& shape = problem.shape;
+  const int64_t images = shape.images, places = problem.params.max_instances + 1;
   int32_t* ballots = scratch.take<int32_t>(images * places * shape.classes);
   int32_t* areas = scratch.take<int32_t>(images * bands * places);
   int32_t* orphans = scratch.take<int32_t>(images * bands * shape.classes);
@@ -37,17 +38,20 @@ int32_t winner(const int32_t* votes, int classes) {
 }
 
 // Votes of the thing nodes of an image for the classes of their instances.
-void cast_ballots(const int32_t* node_label, const int32_t* node_instance, const float* node_distance,
-                  const Nodes& nodes, int64_t n, const Point* keypoints, const Things& things, const Shape& shape,
-                  int keypoint_count, const Params& params, int32_t* ballots) {
+void cast_ballots(const NodeMaps& maps, const Nodes& nodes, int64_t n, const Instances& found, const Problem& problem,
+                  int32_t* ballots) {
+  const Shape& shape = problem.shape;
+  const Params& params = problem.params;
+  const int keypoint_count = problem.keypoints();
+  const Point* keypoints = found.keypoints + n * params.max_instances * keypoint_count;
   for (int64_t y = n * shape.h; y < (n + 1) * shape.h; ++y) {
     for (int64_t i = y * shape.w; i < y * shape.w + nodes.count[y]; ++i) {
       const int64_t node = y * shape.w + nodes.column[i];
-      const int32_t j = node_instance[node], own = node_label[node];
-      if (j > 0 && things.has(own)) {
+      const int32_t j = maps.instance[node], label = maps.label[node];
+      if (j > 0 && problem.things->has(label)) {
         const Box box = box_of(keypoints + int64_t(j - 1) * keypoint_count, keypoint_count);
-        if (fits(node_distance[node], box.area(), keypoint_count, params)) {
-          ++ballots[int64_t(j) * shape.classes + own];
+        if (fits(maps.distance[node], box.area(), keypoint_count, params.radius, params)) {
+          ++ballots[int64_t(j) * shape.classes + label];
         }
       }
     }
@@ -90,8 +94,7 @@ struct CellMerger {
 
   const Shape& shape;
   const Band& band;
-  const int32_t* node_label;
-  const int32_t* node_instance;
+  const NodeMaps nodes;  // [h, w]
 
   // A whole cell of several labels or instances: the pixels that share both are counted together.
   void merge_cell(int y, int x) const {
@@ -138,8 +141,8 @@ struct CellMerger {
     if (y == shape.h - 1 || rows.begin >= rows.end) {
       return merge_pixels(0, shape.width);
     }
-    const int32_t* labels = node_label + int64_t(y) * w;
-    const int32_t* instances = node_instance + int64_t(y) * w;
+    const int32_t* labels = nodes.label + int64_t(y) * w;
+    const int32_t* instances = nodes.instance + int64_t(y) * w;
     const auto merge_cells = [&](int x, int cells) {  // of one label; where that is a thing, of one instance
       const int32_t own = labels[x];
       const int begin = std::min(x * s, shape.width), end = std::min((x + cells) * s, shape.width);
@@ -210,43 +213,42 @@ void visit_undecided(const Shape& shape, const int32_t* instance, const int32_t*
 
 }  // namespace
 
-int64_t merge_scratch_bytes(const Shape& shape, const Params& params) { return lay_out(shape, params, nullptr).bytes; }
+int64_t merge_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
 
-void merge(const int32_t* label, const int32_t* instance, const int32_t* node_label, const int32_t* node_instance,
-           const float* node_distance, const Nodes& nodes, bool label_of_nodes, const Point* keypoints,
-           const int32_t* count, const Things& things, const Shape& shape, int keypoint_count, const Params& params,
-           int32_t* semantic, int32_t* category, int32_t* area, int32_t* class_area, void* scratch,
-           const Parallel& parallel) {
-  const int64_t plane = int64_t(shape.h) * shape.w, pixels = int64_t(shape.height) * shape.width;
+void merge(const PixelMaps& pixels, const NodeMaps& maps, const Nodes& nodes, const Problem& problem,
+           const Panoptic& out, void* scratch, const Parallel& parallel) {
+  const Shape& shape = problem.shape;
+  const Params& params = problem.params;
   const int64_t places = params.max_instances, classes = shape.classes;
-  const Layout layout = lay_out(shape, params, scratch);
-  const bool fast = parallel.simd != Simd::plain && label_of_nodes && semantic == label && has_fast_cells(shape);
+  const Layout layout = lay_out(problem, scratch);
+  const bool in_place = out.semantic == pixels.label;
+  const bool fast = parallel.simd != Simd::plain && maps.rule_pixels && in_place && has_fast_cells(shape);
 
   parallel_for(parallel, shape.images, 1, [&](int64_t n) {
     int32_t* ballots = layout.ballots + n * (places + 1) * classes;
-    std::fill(ballots, ballots + (count[n] + 1) * classes, 0);
+    std::fill(ballots, ballots + (out.found.count[n] + 1) * classes, 0);
     if (!params.majority_all) {
-      cast_ballots(node_label, node_instance, node_distance, nodes, n, keypoints + n * places * keypoint_count, things,
-                   shape, keypoint_count, params, ballots);
+      cast_ballots(maps, nodes, n, out.found, problem, ballots);
     }
     for (int64_t j = 0; j < places; ++j) {
-      category[n * places + j] = j < count[n] ? winner(ballots + (j + 1) * classes, int(classes)) : -1;
+      out.category[n * places + j] = j < out.found.count[n] ? winner(ballots + (j + 1) * classes, int(classes)) : -1;
     }
   });
 
   parallel_for(parallel, int64_t(shape.images) * bands, 1, [&](int64_t task) {
     const int64_t n = task / bands, index = task % bands;
-    const Band band{label + n * pixels,
-                    instance + n * pixels,
-                    category + n * places,
-                    semantic + n * pixels,
+    const PixelMaps image = pixels.image(shape, n);
+    const Band band{image.label,
+                    image.instance,
+                    out.category + n * places,
+                    out.semantic + n * shape.pixels(),
                     layout.areas + task * (places + 1),
                     layout.orphans + task * classes};
     std::fill(band.areas, band.areas + places + 1, 0);
     std::fill(band.orphans, band.orphans + classes, 0);
     if (fast) {
       with_simd(parallel.simd, [&](auto lanes) {
-        const CellMerger<decltype(lanes)> merger{shape, band, node_label + n * plane, node_instance + n * plane};
+        const CellMerger<decltype(lanes)> merger{shape, band, maps.image(shape, n)};
         for (int64_t y = shape.h * index / bands; y < shape.h * (index + 1) / bands; ++y) {
           merger.merge_row(int(y));
         }
@@ -268,31 +270,34 @@ void merge(const int32_t* label, const int32_t* instance, const int32_t* node_la
     };
     bool undecided = false;
     for (int64_t j = 1; j <= places; ++j) {
-      int32_t& own = category[n * places + j - 1];
-      area[n * places + j - 1] = total(layout.areas, places + 1, j);
-      undecided = undecided || (area[n * places + j - 1] > 0 && own < 0);
-      own = area[n * places + j - 1] > 0 ? own : -1;
+      int32_t& category = out.category[n * places + j - 1];
+      int32_t& area = out.area[n * places + j - 1];
+      area = total(layout.areas, places + 1, j);
+      undecided = undecided || (area > 0 && category < 0);
+      category = area > 0 ? category : -1;
     }
     if (undecided) {  // where no node had a vote, all pixels do
-      int32_t* const own = category + n * places;
+      int32_t* const category = out.category + n * places;
+      const int32_t* const area = out.area + n * places;
+      const PixelMaps image = pixels.image(shape, n);
       const auto visit = [&](const auto& task) {
-        visit_undecided(shape, instance + n * pixels, fast ? node_instance + n * plane : nullptr, own, task);
+        visit_undecided(shape, image.instance, fast ? maps.image(shape, n).instance : nullptr, category, task);
       };
       visit([&](int64_t i) {
-        const int32_t j = instance[n * pixels + i], at = label[n * pixels + i];
-        ballots[j * classes + std::max(at, 0)] += things.has(at);
+        const int32_t j = image.instance[i], label = image.label[i];
+        ballots[j * classes + std::max(label, 0)] += problem.things->has(label);
       });
       int32_t* const late = layout.areas + n * bands * (places + 1);  // added up by now
       for (int64_t j = 1; j <= places; ++j) {
-        late[j] = area[n * places + j - 1] > 0 && own[j - 1] < 0 ? winner(ballots + j * classes, int(classes)) : -1;
+        late[j] = area[j - 1] > 0 && category[j - 1] < 0 ? winner(ballots + j * classes, int(classes)) : -1;
       }
-      visit([&](int64_t i) { semantic[n * pixels + i] = late[instance[n * pixels + i]]; });
+      visit([&](int64_t i) { out.semantic[n * shape.pixels() + i] = late[image.instance[i]]; });
       for (int64_t j = 1; j <= places; ++j) {
-        own[j - 1] = own[j - 1] < 0 ? late[j] : own[j - 1];
+        category[j - 1] = category[j - 1] < 0 ? late[j] : category[j - 1];
       }
     }
     for (int64_t c = 0; c < classes; ++c) {
-      class_area[n * classes + c] = total(layout.orphans, classes, c);
+      out.class_area[n * classes + c] = total(layout.orphans, classes, c);
     }
   });
 }

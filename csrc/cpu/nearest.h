@@ -21,7 +21,7 @@ struct Strip {
   float low[2 * max_keypoints], high[2 * max_keypoints];
 };
 
-struct Instances {
+struct InstanceColumns {
   const float* coordinates;  // [2P, room] px, infinite past the last
   int64_t room;              // max_instances, in whole vectors
   int32_t count;
@@ -32,7 +32,7 @@ struct NearestInstances {
   using Float = typename L::Float;
   using Int = typename L::Int;
 
-  const Instances& instances;
+  const InstanceColumns& instances;
   int dimensions;  // 2P
 
   // The predictions of `used` entries, target[k · plane + i]; the rest of the strip repeats the first of them.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nodes.h"
+#include "deeperlab/nodes.h"
 
 #include <algorithm>
 #include <numeric>
@@ -134,7 +134,7 @@ Nodes lay_out_nodes(const Shape& shape, void* block) {
   return lay_out(shape, scratch);
 }
 
-void choose_all(const Shape& shape, const Nodes& nodes, const Parallel& parallel) {
+void list_all_nodes(const Shape& shape, const Nodes& nodes, const Parallel& parallel) {
   parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
     int32_t* row = nodes.column + (n * shape.h + y) * shape.w;
     std::iota(row, row + shape.w, 0);
@@ -143,15 +143,23 @@ void choose_all(const Shape& shape, const Nodes& nodes, const Parallel& parallel
   add_up(shape, nodes);
 }
 
-void choose_nodes(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape,
-                  const Nodes& nodes, const Parallel& parallel) {
-  const int64_t plane = int64_t(shape.h) * shape.w, pixels = int64_t(shape.height) * shape.width;
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-    int32_t* row = nodes.column + n * plane + int64_t(y) * shape.w;
-    mark_row(node_label + n * plane, label + n * pixels, things, shape, y, parallel.simd, row);
-    nodes.count[n * shape.h + y] = list_marked(row, shape.w, parallel.simd);
-  });
-  add_up(shape, nodes);
+void refine_nodes_that_matter(const Heads& heads, const Problem& problem, const NodeMaps& nodes, const int32_t* label,
+                              const Targets& targets, const Parallel& parallel) {
+  const Shape& shape = problem.shape;
+  if (may_leave_out_nodes(heads.semantic, problem.params)) {
+    parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
+      int32_t* row = targets.nodes.column + n * shape.nodes() + int64_t(y) * shape.w;
+      mark_row(nodes.label + n * shape.nodes(), label + n * shape.pixels(), *problem.things, shape, y, parallel.simd,
+               row);
+      targets.nodes.count[n * shape.h + y] = list_marked(row, shape.w, parallel.simd);
+    });
+    add_up(shape, targets.nodes);
+    if (refine(heads, problem, targets, parallel)) {
+      return;
+    }
+  }
+  list_all_nodes(shape, targets.nodes, parallel);
+  refine(heads, problem, targets, parallel);
 }
 
 }  // namespace deeperlab::cpu

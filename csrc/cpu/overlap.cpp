@@ -213,19 +213,20 @@ int64_t count(const IdMap* map, int64_t height, int64_t width, Table<maps> table
 
 int64_t overlap_scratch_bytes(int64_t width, int64_t capacity) { return lay_out(width, capacity, nullptr).bytes; }
 
-int64_t overlap(const IdMap* maps, int number, int64_t height, int64_t width, int64_t capacity, uint64_t odd,
-                int64_t* ids, int64_t* pixels, void* scratch, Simd simd) {
+int64_t overlap(const IdMaps& maps, uint64_t odd, const Combinations& found, void* scratch, Simd simd) {
+  const auto [map, number, height, width] = maps;
+  const auto [ids, pixels, capacity] = found;
   const Layout layout = lay_out(width, capacity, scratch);
   std::fill(layout.places, layout.places + layout.slots, 0u);
   switch (number) {
     case 1:
-      return count<1>(maps, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<1>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
     case 2:
-      return count<2>(maps, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<2>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
     case 3:
-      return count<3>(maps, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<3>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
     default:
-      return count<4>(maps, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<4>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
   }
 }
 

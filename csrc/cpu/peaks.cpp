@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
 #include "simd/lanes.h"
 
@@ -20,7 +21,7 @@ bool better(const Peak& a, const Peak& b) {
 
 // Room for the peaks of one keypoint. No two peaks touch, so each 2 × 2 block of cells holds at most one; of more than
 // twice what is wanted, the worse half is dropped on the way.
-int64_t capacity(const VoteGrid& grid, const Params& params) {
+int64_t capacity(const VoteGrid& grid, const PeaksParams& params) {
   const int64_t most = int64_t((grid.rows + 1) / 2) * ((grid.columns + 1) / 2);
   return std::min<int64_t>(most, 2 * int64_t(params.max_candidates));
 }
@@ -35,10 +36,10 @@ struct Layout {
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, int keypoints, const Params& params, void* block) {
+Layout lay_out(const Problem& problem, void* block) {
   Scratch scratch(block);
-  const int64_t planes = int64_t(shape.images) * keypoints;
-  Peak* peaks = scratch.take<Peak>(planes * capacity(vote_grid(shape, params), params));
+  const int64_t planes = int64_t(problem.shape.images) * problem.keypoints();
+  Peak* peaks = scratch.take<Peak>(planes * capacity(vote_grid(problem.shape, problem.params), problem.params));
   Found* found = scratch.take<Found>(planes);
   return {peaks, found, scratch.bytes()};
 }
@@ -102,16 +103,17 @@ struct Finder {
 
 }  // namespace
 
-int64_t peaks_scratch_bytes(const Shape& shape, int keypoints, const Params& params) {
-  return lay_out(shape, keypoints, params, nullptr).bytes;
-}
+int64_t peaks_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
 
-void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params& params, Candidate* candidate,
-           Point* position, int32_t* count, bool* truncated, void* scratch, const Parallel& parallel) {
+void peaks(const int64_t* votes, const Problem& problem, const Seeds& seeds, bool* truncated, void* scratch,
+           const Parallel& parallel) {
+  const Shape& shape = problem.shape;
+  const Params& params = problem.params;
+  const int keypoints = problem.keypoints();
   const VoteGrid grid = vote_grid(shape, params);
   const int64_t limit = peak_limit(shape, params, grid);
   const int64_t wanted = params.max_candidates, room = capacity(grid, params);
-  const Layout layout = lay_out(shape, keypoints, params, scratch);
+  const Layout layout = lay_out(problem, scratch);
 
   parallel_for(parallel, int64_t(shape.images) * keypoints, 1, [&](int64_t plane) {
     Finder finder{votes + plane * grid.size(), grid,  int(plane % keypoints), limit, room, wanted,
@@ -141,12 +143,12 @@ void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params
     }
     const int64_t kept = std::min(total, wanted);
     std::partial_sort(all, all + kept, all + total, better);
-    count[n] = int32_t(kept);
+    seeds.count[n] = int32_t(kept);
     truncated[n] = total + dropped > wanted;
     for (int64_t i = 0; i < wanted; ++i) {
       const Candidate c = i < kept ? all[i].candidate : Candidate{-1, -1, -1};
-      candidate[n * wanted + i] = c;
-      position[n * wanted + i] =
+      seeds.candidate[n * wanted + i] = c;
+      seeds.position[n * wanted + i] =
           i < kept ? centroid(votes + (n * keypoints + c.kind) * grid.size(), c.y, c.x, grid) : Point{0.0f, 0.0f};
     }
   });

@@ -6,18 +6,26 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "deeperlab/problem.h"
 #include "simd/lanes.h"
-#include "nodes.h"
 
 namespace deeperlab::cpu {
 namespace {
 
+// The nodes of a row that are looked at, for one keypoint.
+struct Row {
+  int64_t n;
+  int k, y;
+  const int32_t* column;
+  int32_t count;
+  Point* target;  // [count] px
+};
+
 // The plain form.
 template <class T>
-void refine_row(const View& long_range, const View& short_range, int64_t n, int k, int y, const int32_t* column,
-                int32_t count, const Shape& shape, const Params& params, Point* target) {
-  for (int32_t i = 0; i < count; ++i) {
-    target[i] = refine_node<T>(long_range, short_range, n, k, y, column[i], shape, params);
+void refine_row(const Heads& heads, const Problem& problem, const Row& row) {
+  for (int32_t i = 0; i < row.count; ++i) {
+    row.target[i] = refine_node<T>(heads, row.n, row.k, row.y, row.column[i], problem.shape, problem.params);
   }
 }
 
@@ -111,8 +119,11 @@ struct Sampler {
 };
 
 template <class L, class T>
-void refine_row_fast(const View& long_range, const View& short_range, int64_t n, int k, int y, const int32_t* column,
-                     int32_t count, const Shape& shape, const Params& params, Point* target) {
+void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row) {
+  const View &long_range = heads.long_range, &short_range = heads.short_range;
+  const Shape& shape = problem.shape;
+  const RefineParams& params = problem.params;
+  const auto [n, k, y, column, count, target] = row;
   using Float = typename L::Float;
   using Int = typename L::Int;
   const Sampler<L, T> sampler{shape.h, shape.w, float(shape.stride), (shape.stride & (shape.stride - 1)) == 0};
@@ -164,8 +175,11 @@ bool fits_lanes(const View& head, const Shape& shape) {
 
 }  // namespace
 
-bool refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
-            const Nodes& nodes, Point* target, const Parallel& parallel) {
+bool refine(const Heads& heads, const Problem& problem, const Targets& targets, const Parallel& parallel) {
+  const View &long_range = heads.long_range, &short_range = heads.short_range;
+  const Shape& shape = problem.shape;
+  const Nodes& nodes = targets.nodes;
+  const int keypoints = problem.keypoints();
   const bool fast = parallel.simd != Simd::plain && fits_lanes(long_range, shape) && fits_lanes(short_range, shape);
   std::atomic<bool> all_near{true};
   with_float_type(long_range.type, [&](auto element) {
@@ -174,13 +188,13 @@ bool refine(const View& long_range, const View& short_range, const Shape& shape,
       const int64_t n = plane / keypoints, row = n * shape.h + y;
       const int k = int(plane % keypoints), count = nodes.count[row];
       const int32_t* column = nodes.column + row * shape.w;
-      Point* to = target + nodes.packed(shape, keypoints, n, k, y);
+      Point* to = targets.at + nodes.packed(shape, keypoints, n, k, y);
       if (fast) {
         with_simd(parallel.simd, [&](auto lanes) {
-          refine_row_fast<decltype(lanes), T>(long_range, short_range, n, k, y, column, count, shape, params, to);
+          refine_row_fast<decltype(lanes), T>(heads, problem, {n, k, y, column, count, to});
         });
       } else {
-        refine_row<T>(long_range, short_range, n, k, y, column, count, shape, params, to);
+        refine_row<T>(heads, problem, {n, k, y, column, count, to});
       }
       bool near = true;
       for (int32_t i = 0; i < count; ++i) {

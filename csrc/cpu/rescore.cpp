@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "deeperlab/problem.h"
 #include "simd/lanes.h"
 
 namespace deeperlab::cpu {
@@ -55,54 +56,59 @@ float expected_oks_fast(const int64_t* votes, const VoteGrid& grid, Point at, co
 }  // namespace
 
 float Rescorer::keypoint_score(int64_t n, int32_t i, int k) const {
+  const Shape& shape = problem.shape;
+  const Params& params = problem.params;
   const VoteGrid grid = vote_grid(shape, params);
-  const Point* own = keypoints + (n * params.max_candidates + i) * keypoint_count;
-  const int64_t* map = votes + (n * keypoint_count + k) * grid.size();
-  const OksKernel kernel = oks_kernel(grid, own[k], box_of(own, keypoint_count).area(), params.kappa[k], params);
+  const Point* points = keypoints + (n * params.max_candidates + i) * problem.keypoints();
+  const int64_t* map = votes + (n * problem.keypoints() + k) * grid.size();
+  const float area = box_of(points, problem.keypoints()).area();
+  const OksKernel kernel = oks_kernel(grid, points[k], area, k, params.radius, params);
   float probable = 0.0f, expected = 0.0f;
-  with_float_type(heatmap.type,
-                  [&](auto element) { probable = probability(heatmap.plane<decltype(element)>(n, k), shape, own[k]); });
+  with_float_type(heatmap.type, [&](auto element) {
+    probable = probability(heatmap.plane<decltype(element)>(n, k), shape, points[k]);
+  });
   if (simd == Simd::plain || grid.columns < widest_lanes) {
-    expected = expected_oks(map, grid, own[k], kernel);
+    expected = expected_oks(map, grid, points[k], kernel);
   } else {
-    with_simd(simd, [&](auto lanes) { expected = expected_oks_fast<decltype(lanes)>(map, grid, own[k], kernel); });
+    with_simd(simd, [&](auto lanes) { expected = expected_oks_fast<decltype(lanes)>(map, grid, points[k], kernel); });
   }
   return probable * expected;
 }
 
 float Rescorer::score(int64_t n, int32_t i) const {
   float sum = 0.0f;
-  for (int k = 0; k < keypoint_count; ++k) {
+  for (int k = 0; k < problem.keypoints(); ++k) {
     sum += keypoint_score(n, i, k);
   }
-  return sum / float(keypoint_count);
+  return sum / float(problem.keypoints());
 }
 
-void rescore_seeds(const Rescorer& rescorer, const Candidate* candidate, const int32_t* count, float* keypoint_score,
+void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypotheses& hypotheses,
                    const Parallel& parallel) {
-  const int64_t room = rescorer.params.max_candidates;
-  parallel_for(parallel, rescorer.shape.images * room, 16, [&](int64_t i) {
-    if (const int32_t own = int32_t(i % room); own < count[i / room]) {
-      const int kind = candidate[i].kind;
-      keypoint_score[i * rescorer.keypoint_count + kind] = rescorer.keypoint_score(i / room, own, kind);
+  const Problem& problem = rescorer.problem;
+  const int64_t room = problem.params.max_candidates;
+  parallel_for(parallel, problem.shape.images * room, 16, [&](int64_t i) {
+    const int32_t candidate = int32_t(i % room);
+    if (candidate < seeds.count[i / room]) {
+      const int kind = seeds.candidate[i].kind;
+      hypotheses.keypoint_score[i * problem.keypoints() + kind] = rescorer.keypoint_score(i / room, candidate, kind);
     }
   });
 }
 
-void rescore(const Point* keypoints, const int32_t* count, const int64_t* votes, const View& heatmap,
-             const Shape& shape, int keypoint_count, const Params& params, float* keypoint_score, float* score,
-             const Parallel& parallel) {
-  const Rescorer rescorer{keypoints, votes, heatmap, shape, keypoint_count, params, parallel.simd};
-  const int64_t room = params.max_candidates;
-  parallel_for(parallel, shape.images * room, 16, [&](int64_t i) {
+void rescore(const View& heatmap, const Problem& problem, const int64_t* votes, const int32_t* count,
+             const Hypotheses& hypotheses, const Parallel& parallel) {
+  const Rescorer rescorer{heatmap, problem, votes, hypotheses.keypoints, parallel.simd};
+  const int64_t room = problem.params.max_candidates;
+  parallel_for(parallel, problem.shape.images * room, 16, [&](int64_t i) {
     const int64_t n = i / room;
     float sum = 0.0f;
-    for (int k = 0; k < keypoint_count; ++k) {
-      float& own = keypoint_score[i * keypoint_count + k];
-      own = i % room < count[n] ? rescorer.keypoint_score(n, int32_t(i % room), k) : 0.0f;
-      sum += own;
+    for (int k = 0; k < problem.keypoints(); ++k) {
+      float& score = hypotheses.keypoint_score[i * problem.keypoints() + k];
+      score = i % room < count[n] ? rescorer.keypoint_score(n, int32_t(i % room), k) : 0.0f;
+      sum += score;
     }
-    score[i] = sum / float(keypoint_count);
+    hypotheses.score[i] = sum / float(problem.keypoints());
   });
 }
 

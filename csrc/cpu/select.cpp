@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
 #include "simd/lanes.h"
 
@@ -23,25 +24,37 @@ struct Layout {
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, int keypoint_count, const Params& params, void* block) {
+Layout lay_out(const Problem& problem, void* block) {
   Scratch scratch(block);
-  const int64_t all = int64_t(shape.images) * params.max_candidates;
-  const int64_t room = whole_vectors(params.max_candidates);
+  const int64_t images = problem.shape.images, all = images * problem.params.max_candidates;
+  const int64_t room = whole_vectors(problem.params.max_candidates);
   int32_t* queue = scratch.take<int32_t>(all);
   Accepted* accepted = scratch.take<Accepted>(all);
-  float* columns = scratch.take<float>(int64_t(shape.images) * (2 * keypoint_count + 5) * room);
+  float* columns = scratch.take<float>(images * (2 * problem.keypoints() + 5) * room);
   return {queue, accepted, columns, room, scratch.bytes()};
 }
 
 // The candidates of one image.
-struct Hypotheses {
+struct Candidates {
   const Candidate* candidate;
   const Point* keypoints;
   const float* keypoint_score;
   int keypoint_count;
+  const InstanceScore& score;
+  int64_t n;
 
-  const Point* own(int32_t i) const { return keypoints + int64_t(i) * keypoint_count; }
+  Candidates(const Seeds& seeds, const Hypotheses& hypotheses, const InstanceScore& instance_score,
+             const Problem& problem, int64_t image)
+      : candidate(seeds.candidate + image * problem.params.max_candidates),
+        keypoints(hypotheses.keypoints + image * problem.params.max_candidates * problem.keypoints()),
+        keypoint_score(hypotheses.keypoint_score + image * problem.params.max_candidates * problem.keypoints()),
+        keypoint_count(problem.keypoints()),
+        score(instance_score),
+        n(image) {}
+
+  const Point* keypoints_of(int32_t i) const { return keypoints + int64_t(i) * keypoint_count; }
   float seed_score(int32_t i) const { return keypoint_score[int64_t(i) * keypoint_count + candidate[i].kind]; }
+  float instance_score(int32_t i) const { return score.get(score.closure, n, i); }
 };
 
 // The accepted hypotheses, or the survivors of NMS, column by column, so that a new one is held against many together.
@@ -71,7 +84,7 @@ struct Columns {
 // The plain forms.
 
 bool conflicts_with_any(const Columns& accepted, int32_t count, int kind, Point seed, float area,
-                        const Params& params) {
+                        const SelectParams& params) {
   for (int32_t j = 0; j < count; ++j) {
     if (conflicts(seed, area, {accepted.x(kind)[j], accepted.y(kind)[j]}, accepted.area()[j], params)) {
       return true;
@@ -80,7 +93,7 @@ bool conflicts_with_any(const Columns& accepted, int32_t count, int kind, Point 
   return false;
 }
 
-bool suppressed_by_any(const Columns& kept, int32_t count, const Box& box, const Params& params) {
+bool suppressed_by_any(const Columns& kept, int32_t count, const Box& box, const SelectParams& params) {
   for (int32_t j = 0; j < count; ++j) {
     if (suppresses({kept.box(0)[j], kept.box(1)[j], kept.box(2)[j], kept.box(3)[j]}, box, params)) {
       return true;
@@ -98,7 +111,7 @@ uint32_t lanes_in_use(int32_t left) {
 
 template <class L>
 bool conflicts_with_any_fast(const Columns& accepted, int32_t count, int kind, Point seed, float area,
-                             const Params& params) {
+                             const SelectParams& params) {
   using Float = typename L::Float;
   const Float greatest = all<Float>(params.nms_radius2), least = all<Float>(params.nms_radius_min2);
   for (int32_t j = 0; j < count; j += L::count) {
@@ -115,7 +128,7 @@ bool conflicts_with_any_fast(const Columns& accepted, int32_t count, int kind, P
 }
 
 template <class L>
-bool suppressed_by_any_fast(const Columns& kept, int32_t count, const Box& box, const Params& params) {
+bool suppressed_by_any_fast(const Columns& kept, int32_t count, const Box& box, const SelectParams& params) {
   using Float = typename L::Float;
   for (int32_t j = 0; j < count; j += L::count) {
     const auto side = [&](int i) { return load<Float>(kept.box(i) + j); };
@@ -133,8 +146,8 @@ bool suppressed_by_any_fast(const Columns& kept, int32_t count, const Box& box, 
 }
 
 // The greedy loop of the paper. Returns how many are accepted.
-int32_t group(const Hypotheses& all, int64_t n, int32_t count, const InstanceScore& score, const Params& params,
-              Simd simd, int32_t* queue, const Columns& columns, Accepted* accepted) {
+int32_t group(const Candidates& all, int32_t count, const SelectParams& params, Simd simd, int32_t* queue,
+              const Columns& columns, Accepted* accepted) {
   for (int32_t i = 0; i < count; ++i) {
     queue[i] = i;
   }
@@ -146,21 +159,21 @@ int32_t group(const Hypotheses& all, int64_t n, int32_t count, const InstanceSco
   for (int32_t i = 0; i < count; ++i) {
     const int32_t next = queue[i];
     const int kind = all.candidate[next].kind;
-    const Point seed = all.own(next)[kind];
-    const Box box = box_of(all.own(next), all.keypoint_count);
-    bool taken = false;
+    const Point seed = all.keypoints_of(next)[kind];
+    const Box box = box_of(all.keypoints_of(next), all.keypoint_count);
+    bool rejected = false;
     if (simd == Simd::plain) {
-      taken = conflicts_with_any(columns, length, kind, seed, box.area(), params);
+      rejected = conflicts_with_any(columns, length, kind, seed, box.area(), params);
     } else {
       with_simd(simd, [&](auto lanes) {
-        taken = conflicts_with_any_fast<decltype(lanes)>(columns, length, kind, seed, box.area(), params);
+        rejected = conflicts_with_any_fast<decltype(lanes)>(columns, length, kind, seed, box.area(), params);
       });
     }
     // What is below the threshold never was a hypothesis; asked last, because it costs most.
-    const float own = taken ? 0.0f : score.get(score.closure, n, next);
-    if (!taken && own >= params.instance_threshold) {
-      columns.set(length, all.own(next), box);
-      accepted[length] = {next, length, own, box};
+    const float score = rejected ? 0.0f : all.instance_score(next);
+    if (!rejected && score >= params.instance_threshold) {
+      columns.set(length, all.keypoints_of(next), box);
+      accepted[length] = {next, length, score, box};
       ++length;
     }
   }
@@ -168,7 +181,7 @@ int32_t group(const Hypotheses& all, int64_t n, int32_t count, const InstanceSco
 }
 
 // Box NMS over the accepted hypotheses. Returns how many are kept.
-int32_t suppress(const Hypotheses& all, int32_t length, const Params& params, Simd simd, const Columns& columns,
+int32_t suppress(const Candidates& all, int32_t length, const SelectParams& params, Simd simd, const Columns& columns,
                  Accepted* accepted) {
   std::sort(accepted, accepted + length, [](const Accepted& a, const Accepted& b) {
     return a.score != b.score ? a.score > b.score : a.order < b.order;
@@ -185,7 +198,7 @@ int32_t suppress(const Hypotheses& all, int32_t length, const Params& params, Si
       });
     }
     if (!suppressed) {
-      columns.set(kept, all.own(next.candidate), next.box);
+      columns.set(kept, all.keypoints_of(next.candidate), next.box);
       accepted[kept++] = next;
     }
   }
@@ -194,34 +207,31 @@ int32_t suppress(const Hypotheses& all, int32_t length, const Params& params, Si
 
 }  // namespace
 
-int64_t select_scratch_bytes(const Shape& shape, int keypoint_count, const Params& params) {
-  return lay_out(shape, keypoint_count, params, nullptr).bytes;
-}
+int64_t select_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
 
-void select(const Candidate* candidate, const int32_t* count, const Point* keypoints, const float* keypoint_score,
-            const InstanceScore& score, const Shape& shape, int keypoint_count, const Params& params,
-            Point* out_keypoints, float* out_score, int32_t* out_count, bool* truncated, void* scratch,
-            const Parallel& parallel) {
-  const int64_t room = params.max_candidates, places = params.max_instances;
-  const Layout layout = lay_out(shape, keypoint_count, params, scratch);
-  parallel_for(parallel, shape.images, 1, [&](int64_t n) {
-    const Hypotheses all{candidate + n * room, keypoints + n * room * keypoint_count,
-                         keypoint_score + n * room * keypoint_count, keypoint_count};
+void select(const Seeds& seeds, const Hypotheses& hypotheses, const InstanceScore& score, const Problem& problem,
+            const Instances& found, void* scratch, const Parallel& parallel) {
+  const SelectParams& params = problem.params;
+  const int64_t room = problem.params.max_candidates, places = params.max_instances;
+  const int keypoint_count = problem.keypoints();
+  const Layout layout = lay_out(problem, scratch);
+  parallel_for(parallel, problem.shape.images, 1, [&](int64_t n) {
+    const Candidates all(seeds, hypotheses, score, problem, n);
     const Columns columns{layout.columns + n * (2 * keypoint_count + 5) * layout.room, layout.room, keypoint_count};
     Accepted* const accepted = layout.accepted + n * room;
-    int32_t kept = group(all, n, count[n], score, params, parallel.simd, layout.queue + n * room, columns, accepted);
+    int32_t kept = group(all, seeds.count[n], params, parallel.simd, layout.queue + n * room, columns, accepted);
     kept = suppress(all, kept, params, parallel.simd, columns, accepted);
 
-    out_count[n] = std::min<int32_t>(kept, int32_t(places));
-    truncated[n] = truncated[n] || kept > places;
+    found.count[n] = std::min<int32_t>(kept, int32_t(places));
+    found.truncated[n] = found.truncated[n] || kept > places;
     for (int64_t j = 0; j < places; ++j) {
-      Point* own = out_keypoints + (n * places + j) * keypoint_count;
-      if (j < out_count[n]) {
-        std::copy_n(all.own(accepted[j].candidate), keypoint_count, own);
+      Point* const keypoints = found.keypoints + (n * places + j) * keypoint_count;
+      if (j < found.count[n]) {
+        std::copy_n(all.keypoints_of(accepted[j].candidate), keypoint_count, keypoints);
       } else {
-        std::fill_n(own, keypoint_count, Point{0.0f, 0.0f});
+        std::fill_n(keypoints, keypoint_count, Point{0.0f, 0.0f});
       }
-      out_score[n * places + j] = j < out_count[n] ? accepted[j].score : 0.0f;
+      found.score[n * places + j] = j < found.count[n] ? accepted[j].score : 0.0f;
     }
   });
 }

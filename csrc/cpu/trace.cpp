@@ -3,25 +3,27 @@
 
 #include <algorithm>
 
+#include "deeperlab/problem.h"
 #include "simd/parallel.h"
 
 namespace deeperlab::cpu {
 
-void trace(const Candidate* candidate, const Point* position, const int32_t* count, const View& middle_range,
-           const View& short_range, const Graph& graph, const Shape& shape, const Params& params, Point* keypoints,
-           const Parallel& parallel) {
+void trace(const Heads& heads, const Problem& problem, const Seeds& seeds, Point* keypoints, const Parallel& parallel) {
+  const Graph& graph = problem.graph;
   Paths paths;
   breadth_first_paths(graph, paths);
-  const int64_t room = params.max_candidates;
-  with_float_type(middle_range.type, [&](auto element) {
+  const int64_t room = problem.params.max_candidates;
+  with_float_type(heads.middle_range.type, [&](auto element) {
     using T = decltype(element);
-    parallel_for(parallel, shape.images * room, 64, [&](int64_t i) {
+    parallel_for(parallel, problem.shape.images * room, 64, [&](int64_t i) {
       const int64_t n = i / room;
-      Point* own = keypoints + i * graph.keypoints;
-      if (i % room < count[n]) {
-        trace_seed<T>(candidate[i], position[i], middle_range, short_range, n, graph, paths, shape, params, own);
+      Point* const traced = keypoints + i * graph.keypoints;
+      if (i % room < seeds.count[n]) {
+        const int kind = seeds.candidate[i].kind;
+        traced[kind] = seeds.position[i];
+        trace_seed<T>(heads, n, kind, graph, paths, problem.shape, problem.params, traced);
       } else {
-        std::fill(own, own + graph.keypoints, Point{0.0f, 0.0f});
+        std::fill(traced, traced + graph.keypoints, Point{0.0f, 0.0f});
       }
     });
   });

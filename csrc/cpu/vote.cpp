@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
 #include "simd/lanes.h"
-#include "nodes.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -168,7 +168,7 @@ void vote_long_fast(const Point* target, const uint8_t* casts, int32_t count, co
 }
 
 // Both kinds share a map where they weigh the same.
-bool one_map(const Params& params) { return params.short_weight == params.long_weight; }
+bool one_map(const VoteParams& params) { return params.short_weight == params.long_weight; }
 
 struct Layout {
   uint8_t* voter;        // [N, h, w] 1 where an entry of `nodes` casts long votes
@@ -176,11 +176,12 @@ struct Layout {
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, int keypoints, const Params& params, void* block) {
+Layout lay_out(const Problem& problem, void* block) {
+  const Shape& shape = problem.shape;
   Scratch scratch(block);
   uint8_t* voter = scratch.take<uint8_t>(int64_t(shape.images) * shape.h * shape.w);
-  const int64_t maps = one_map(params) ? 0 : int64_t(shape.images) * keypoints;
-  uint64_t* long_votes = scratch.take<uint64_t>(maps * vote_grid(shape, params).size());
+  const int64_t maps = one_map(problem.params) ? 0 : int64_t(shape.images) * problem.keypoints();
+  uint64_t* long_votes = scratch.take<uint64_t>(maps * vote_grid(shape, problem.params).size());
   return {voter, long_votes, scratch.bytes()};
 }
 
@@ -191,15 +192,17 @@ bool fits_lanes(const Shape& shape, const VoteGrid& grid) {
 
 }  // namespace
 
-int64_t vote_scratch_bytes(const Shape& shape, int keypoints, const Params& params) {
-  return lay_out(shape, keypoints, params, nullptr).bytes;
-}
+int64_t vote_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
 
-void vote(const View& heatmap, const View& short_range, const Point* target, const Nodes& nodes,
-          const int32_t* node_label, const Things& things, const Shape& shape, int keypoints, const Params& params,
-          int64_t* votes, void* scratch, const Parallel& parallel) {
+void vote(const Heads& heads, const Problem& problem, const Targets& targets, const int32_t* node_label, int64_t* votes,
+          void* scratch, const Parallel& parallel) {
+  const View &heatmap = heads.heatmap, &short_range = heads.short_range;
+  const Shape& shape = problem.shape;
+  const VoteParams& params = problem.params;
+  const Nodes& nodes = targets.nodes;
+  const int keypoints = problem.keypoints();
   const VoteGrid grid = vote_grid(shape, params);
-  const Layout layout = lay_out(shape, keypoints, params, scratch);
+  const Layout layout = lay_out(problem, scratch);
   const int64_t planes = int64_t(shape.images) * keypoints, rows = shape.h, w = shape.w;
   const bool fast = parallel.simd != Simd::plain && fits_lanes(shape, grid);
 
@@ -209,7 +212,7 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
     bool votes_too = params.all_voters;
     for (int32_t i = 0; i < nodes.count[n * rows + y]; ++i) {
       const int32_t own = node_label[first + nodes.column[first + i]];
-      votes_too = own == known ? votes_too : params.all_voters || things.has(own);
+      votes_too = own == known ? votes_too : casts_long_votes(own, *problem.things, params);
       known = own;
       layout.voter[first + i] = votes_too;
     }
@@ -220,7 +223,9 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
       const int64_t n = plane / keypoints, k = plane % keypoints, cells = grid.size();
       const Plane<T> heat = heatmap.plane<T>(n, k);
       const Plane<T> dx = short_range.plane<T>(n, 2 * k), dy = short_range.plane<T>(n, 2 * k + 1);
-      const auto targets = [&](int64_t y) { return target + nodes.packed(shape, keypoints, n, int(k), int(y)); };
+      const auto row_targets = [&](int64_t y) {
+        return targets.at + nodes.packed(shape, keypoints, n, int(k), int(y));
+      };
       const uint8_t* voter = layout.voter + n * rows * w;
       const int32_t* voters = nodes.count + n * rows;
       int64_t* const map = votes + plane * cells;
@@ -228,7 +233,7 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
       if (!fast) {
         for (int64_t y = 0; y < rows; ++y) {
           vote_short(heat, dx, dy, int(y), 0, shape, grid, AddToCells{map, grid, params.short_weight});
-          vote_long(targets(y), voter + y * w, voters[y], shape, grid, AddToCells{map, grid, params.long_weight});
+          vote_long(row_targets(y), voter + y * w, voters[y], shape, grid, AddToCells{map, grid, params.long_weight});
         }
         return;
       }
@@ -243,7 +248,7 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
         with_density(heat.column == 1 && dx.column == 1, [&](auto dense) {
           for (int64_t y = 0; y < rows; ++y) {
             vote_short_fast<L, dense.value>(heat, dx, dy, int(y), shape, grid, short_voter);
-            vote_long_fast(targets(y), voter + y * w, voters[y], shape, grid, long_voter);
+            vote_long_fast(row_targets(y), voter + y * w, voters[y], shape, grid, long_voter);
           }
         });
         short_voter.add_gathered();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "deeperlab/argmax.h"
 
+#include "deeperlab/problem.h"
 #include "launch.cuh"
 
 namespace deeperlab::cuda {
@@ -87,7 +88,7 @@ __device__ bool stands_alone(const int32_t* nodes, int w, Cell cell, const Thing
 // each lane decides a pixel.
 template <class T>
 __global__ void label_pixels(View logits, Shape shape, const Things* things, const int32_t* node_label, int32_t* label,
-                             uint8_t* spoken_for) {
+                             uint8_t* speaks) {
   const int across = (shape.w + warp - 1) / warp, s = shape.stride, lane = lane_index();
   const int64_t task = thread_index() / warp;
   if (task >= int64_t(shape.images) * shape.h * across) {
@@ -97,7 +98,7 @@ __global__ void label_pixels(View logits, Shape shape, const Things* things, con
   const int y = int(task / across % shape.h), first = int(task % across) * warp;
   const int32_t* nodes = node_label + n * shape.h * shape.w;
   int32_t* map = label + n * shape.height * shape.width;
-  uint8_t* marks = spoken_for + n * shape.h * shape.w;
+  uint8_t* marks = speaks + n * shape.h * shape.w;
 
   const int own_x = first + lane < shape.w ? first + lane : shape.w - 1;
   const bool below = y < shape.h - 1, right = own_x < shape.w - 1;
@@ -168,24 +169,25 @@ __global__ void take_labels_of_nodes(Shape shape, const int32_t* label, int32_t*
 
 }  // namespace
 
-void argmax(const View& semantic, const Shape& shape, const Things* things, int32_t* node_label, int32_t* label,
-            uint8_t* spoken_for, Stream stream) {
+void argmax(const View& semantic, const Problem& problem, const NodeMaps& maps, int32_t* label, uint8_t* speaks,
+            Stream stream) {
+  const Shape& shape = problem.shape;
   const int64_t nodes = int64_t(shape.images) * shape.h * shape.w;
   const int64_t pixels = int64_t(shape.images) * shape.height * shape.width;
   if (is_floating(semantic.type)) {
-    fill_with_zeros(spoken_for, nodes, stream);
+    fill_with_zeros(speaks, nodes, stream);
     with_float_type(semantic.type, [&](auto element) {
       using T = decltype(element);
       const int64_t warps = int64_t(shape.images) * shape.h * blocks_for(shape.w, warp);
-      launch(label_nodes<T>, blocks_for(nodes, block), stream, semantic, shape, node_label);
-      launch(label_pixels<T>, blocks_for(warps, warps_of_block), stream, semantic, shape, things, node_label, label,
-             spoken_for);
+      launch(label_nodes<T>, blocks_for(nodes, block), stream, semantic, shape, maps.label);
+      launch(label_pixels<T>, blocks_for(warps, warps_of_block), stream, semantic, shape, problem.things, maps.label,
+             label, speaks);
     });
   } else {
     with_integer_type(semantic.type, [&](auto element) {
       launch(copy_labels<decltype(element)>, blocks_for(pixels, block), stream, semantic, shape, label);
     });
-    launch(take_labels_of_nodes, blocks_for(nodes, block), stream, shape, label, node_label);
+    launch(take_labels_of_nodes, blocks_for(nodes, block), stream, shape, label, maps.label);
   }
 }
 

@@ -2,8 +2,8 @@
 #include "deeperlab/fuse.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "deeperlab/nodes.h"
 #include "deeperlab/scratch.h"
 #include "launch.cuh"
 
@@ -13,42 +13,39 @@ namespace {
 // What lies between the stages. Labels are refined in place into the semantic map.
 struct Layout {
   Things* things;
-  int32_t* far;                         // 1: some target lies too far away for a distance
-  int32_t *node_label, *node_instance;  // [N, h, w]
-  uint8_t* spoken_for;                  // [N, h, w] 1: speaks for a thing pixel though it is none
-  float* node_distance;                 // [N, h, w]
-  Point* target;                        // [N, P, h, w]
-  int64_t* votes;                       // [N, P, rows, columns], or in the place of the instance map
-  Candidate* candidate;                 // [N, K]
-  Point *position, *keypoints;          // [N, K], [N, K, P]
-  float *keypoint_score, *score;        // [N, K, P], [N, K]
-  int32_t* count;                       // [N]
-  char* stage;                          // scratch of the stage that runs
+  NodeMaps nodes;
+  Point* target;    // [N, P, h, w] px
+  uint8_t* speaks;  // [N, h, w] 1: speaks for a thing pixel though it is none
+  int32_t* far;     // 1: some target lies too far away for a distance
+  int64_t* votes;   // [N, P, rows, columns]; null: in the place of the instance map
+  Seeds seeds;
+  Hypotheses hypotheses;
+  void* stage;  // scratch of the stage that runs
   int64_t bytes;
 };
 
-Layout lay_out(const Shape& shape, const Graph& graph, const Params& params, void* block) {
+Layout lay_out(const Problem& problem, void* block) {
   Scratch scratch(block);
-  const int64_t nodes = int64_t(shape.images) * shape.h * shape.w;
-  const int64_t seeds = int64_t(shape.images) * params.max_candidates;
-  const int p = graph.keypoints;
+  const Shape& shape = problem.shape;
+  const int64_t nodes = shape.images * shape.nodes(), p = problem.keypoints();
+  const int64_t seeds = int64_t(shape.images) * problem.params.max_candidates;
   Layout at{};
   at.things = scratch.take<Things>(1);
-  at.far = scratch.take<int32_t>(1);
-  at.node_label = scratch.take<int32_t>(nodes);
-  at.node_instance = scratch.take<int32_t>(nodes);
-  at.spoken_for = scratch.take<uint8_t>(nodes);
-  at.node_distance = scratch.take<float>(nodes);
+  at.nodes.label = scratch.take<int32_t>(nodes);
+  at.nodes.instance = scratch.take<int32_t>(nodes);
+  at.nodes.distance = scratch.take<float>(nodes);
   at.target = scratch.take<Point>(nodes * p);
-  at.votes = votes_fit_instance(shape, p, params) ? nullptr : scratch.take<int64_t>(votes_size(shape, p, params));
-  at.candidate = scratch.take<Candidate>(seeds);
-  at.position = scratch.take<Point>(seeds);
-  at.keypoints = scratch.take<Point>(seeds * p);
-  at.keypoint_score = scratch.take<float>(seeds * p);
-  at.score = scratch.take<float>(seeds);
-  at.count = scratch.take<int32_t>(shape.images);
-  at.stage = scratch.take<char>(std::max({peaks_scratch_bytes(shape, p, params), select_scratch_bytes(shape, params),
-                                          merge_scratch_bytes(shape, params)}));
+  at.speaks = scratch.take<uint8_t>(nodes);
+  at.far = scratch.take<int32_t>(1);
+  at.votes = votes_fit_instance(problem) ? nullptr : scratch.take<int64_t>(votes_size(problem));
+  at.seeds.candidate = scratch.take<Candidate>(seeds);
+  at.seeds.position = scratch.take<Point>(seeds);
+  at.seeds.count = scratch.take<int32_t>(shape.images);
+  at.hypotheses.keypoints = scratch.take<Point>(seeds * p);
+  at.hypotheses.keypoint_score = scratch.take<float>(seeds * p);
+  at.hypotheses.score = scratch.take<float>(seeds);
+  at.stage = scratch.take<char>(
+      std::max({peaks_scratch_bytes(problem), select_scratch_bytes(problem), merge_scratch_bytes(problem)}));
   at.bytes = scratch.bytes();
   return at;
 }
@@ -74,36 +71,27 @@ const char* explain(cudaError_t error) {
 
 }  // namespace
 
-int64_t fuse_scratch_bytes(const Shape& shape, const Graph& graph, const Params& params) {
-  return lay_out(shape, graph, params, nullptr).bytes;
-}
+int64_t fuse_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
 
-const char* fuse(const Heads& heads, const Graph& graph, const Things& things, const Shape& shape, const Params& params,
-                 const Panoptic& out, void* scratch, Stream stream) {
-  const int p = graph.keypoints;
-  Layout at = lay_out(shape, graph, params, scratch);
-  if (votes_fit_instance(shape, p, params)) {
-    at.votes = reinterpret_cast<int64_t*>(out.instance);
-  }
-  // As in cpu::fuse: where a thing node may stay without an instance, because it lies too far from all, others may have
-  // to speak for it.
-  const bool all_nodes = !is_floating(heads.semantic.type) || params.all_voters || params.max_distance2 < HUGE_VALF;
+const char* fuse(const Heads& heads, const Problem& call, const Panoptic& out, void* scratch, Stream stream) {
+  Layout at = lay_out(call, scratch);
+  at.nodes.rule_pixels = is_floating(heads.semantic.type);
+  int64_t* const votes = at.votes != nullptr ? at.votes : reinterpret_cast<int64_t*>(out.instance);
+  const Asked asked{at.target, at.speaks, at.far, !may_leave_out_nodes(heads.semantic, call.params)};
+  Problem problem = call;
+  problem.things = at.things;
 
   cudaGetLastError();  // of somebody else
-  launch(keep_things, 1, stream, things, at.things);
-  argmax(heads.semantic, shape, at.things, at.node_label, out.semantic, at.spoken_for, stream);
-  vote(heads.heatmap, heads.short_range, heads.long_range, shape, p, params, at.things, at.node_label, at.target,
-       at.far, at.votes, stream);
-  peaks(at.votes, shape, p, params, at.candidate, at.position, at.count, out.truncated, at.stage, stream);
-  trace(at.candidate, at.position, at.count, heads.middle_range, heads.short_range, graph, shape, params, at.keypoints,
-        stream);
-  rescore(at.keypoints, at.count, at.votes, heads.heatmap, shape, p, params, at.keypoint_score, at.score, stream);
-  select(at.candidate, at.count, at.keypoints, at.keypoint_score, at.score, shape, p, params, out.keypoints, out.score,
-         out.count, out.truncated, at.stage, stream);
-  assign(at.target, heads.long_range, heads.short_range, at.node_label, at.spoken_for, at.far, all_nodes, out.keypoints,
-         out.count, at.things, shape, p, params, at.node_instance, at.node_distance, stream);
-  merge(at.node_label, at.node_instance, at.node_distance, out.keypoints, out.count, at.things, shape, p, params,
-        out.semantic, out.instance, out.category, out.area, out.class_area, at.stage, stream);
+  launch(keep_things, 1, stream, *call.things, at.things);
+  argmax(heads.semantic, problem, at.nodes, out.semantic, at.speaks, stream);
+  refine(heads, problem, at.nodes.label, at.target, at.far, stream);
+  vote(heads, problem, at.target, at.nodes.label, votes, stream);
+  peaks(votes, problem, at.seeds, out.found.truncated, at.stage, stream);
+  trace(heads, problem, at.seeds, at.hypotheses.keypoints, stream);
+  rescore(heads.heatmap, problem, votes, at.seeds.count, at.hypotheses, stream);
+  select(at.seeds, at.hypotheses, problem, out.found, at.stage, stream);
+  assign(heads, problem, asked, out.found, at.nodes, stream);
+  merge(at.nodes, problem, out, at.stage, stream);
   return explain(cudaGetLastError());
 }
 

@@ -5,7 +5,7 @@
 
 #include <cuda_runtime.h>
 
-#include "deeperlab/params.h"
+#include "deeperlab/values.h"
 
 namespace deeperlab::cuda {
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "deeperlab/rescore.h"
 
+#include "deeperlab/problem.h"
 #include "launch.cuh"
 
 namespace deeperlab::cuda {
@@ -19,39 +20,39 @@ __device__ float expected_oks_of_warp(const int64_t* votes, const VoteGrid& grid
 
 // One candidate a warp.
 template <class T>
-__global__ void rescore_candidates(int64_t images, const Point* keypoints, const int32_t* count, const int64_t* votes,
-                                   View heatmap, Shape shape, int keypoint_count, Params params, float* keypoint_score,
-                                   float* score) {
+__global__ void rescore_candidates(int64_t images, View heatmap, Problem problem, const int64_t* votes,
+                                   const int32_t* count, Hypotheses hypotheses) {
   const ListShare share = list_share(images);
+  const Params& params = problem.params;
+  const int keypoints = problem.keypoints();
   const int64_t n = share.image, room = params.max_candidates;
-  const VoteGrid grid = vote_grid(shape, params);
+  const VoteGrid grid = vote_grid(problem.shape, params);
   for (int64_t i = n * room + share.first; i < n * room + count[n]; i += share.step) {
-    const Point* own = keypoints + i * keypoint_count;
-    const float area = box_of(own, keypoint_count).area();
+    const Point* points = hypotheses.keypoints + i * keypoints;
+    const float area = box_of(points, keypoints).area();
     float sum = 0.0f;
-    for (int k = 0; k < keypoint_count; ++k) {
-      const OksKernel kernel = oks_kernel(grid, own[k], area, params.kappa[k], params);
-      const float expected = expected_oks_of_warp(votes + (n * keypoint_count + k) * grid.size(), grid, own[k], kernel);
-      const float value = probability(heatmap.plane<T>(n, k), shape, own[k]) * expected;
-      sum += value;
+    for (int k = 0; k < keypoints; ++k) {
+      const OksKernel kernel = oks_kernel(grid, points[k], area, k, params.radius, params);
+      const float expected = expected_oks_of_warp(votes + (n * keypoints + k) * grid.size(), grid, points[k], kernel);
+      const float score = probability(heatmap.plane<T>(n, k), problem.shape, points[k]) * expected;
+      sum += score;
       if (lane_index() == 0) {
-        keypoint_score[i * keypoint_count + k] = value;
+        hypotheses.keypoint_score[i * keypoints + k] = score;
       }
     }
     if (lane_index() == 0) {
-      score[i] = sum / float(keypoint_count);
+      hypotheses.score[i] = sum / float(keypoints);
     }
   }
 }
 
 }  // namespace
 
-void rescore(const Point* keypoints, const int32_t* count, const int64_t* votes, const View& heatmap,
-             const Shape& shape, int keypoint_count, const Params& params, float* keypoint_score, float* score,
-             Stream stream) {
+void rescore(const View& heatmap, const Problem& problem, const int64_t* votes, const int32_t* count,
+             const Hypotheses& hypotheses, Stream stream) {
   with_float_type(heatmap.type, [&](auto element) {
-    launch_lists(rescore_candidates<decltype(element)>, shape.images, stream, keypoints, count, votes, heatmap, shape,
-                 keypoint_count, params, keypoint_score, score);
+    launch_lists(rescore_candidates<decltype(element)>, problem.shape.images, stream, heatmap, problem, votes, count,
+                 hypotheses);
   });
 }
 

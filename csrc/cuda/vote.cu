@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// refine and vote in one: a target is refined, kept for assign, and voted for.
 #include "deeperlab/vote.h"
 
-#include "deeperlab/refine.h"
+#include "deeperlab/problem.h"
 #include "table.cuh"
 
 namespace deeperlab::cuda {
@@ -49,21 +48,23 @@ __device__ void visit_tile(int top, int left, const Shape& shape, const Visit& v
   }
 }
 
+// A tile of nodes a block, for one keypoint.
 template <class T>
-__global__ void refine_and_vote(View heatmap, View short_range, View long_range, Shape shape, int keypoints,
-                                Params params, const Things* things, const int32_t* node_label, Point* target,
-                                int32_t* far, unsigned long long* votes) {
+__global__ void vote_tile(Heads heads, Problem problem, const Point* target, const int32_t* node_label,
+                          unsigned long long* votes) {
   __shared__ Cells table;
+  const Shape& shape = problem.shape;
+  const VoteParams& params = problem.params;
   const VoteGrid grid = vote_grid(shape, params);
   const int across = (shape.w + tile - 1) / tile, down = (shape.h + tile - 1) / tile;
-  const int64_t plane = int64_t(blockIdx.x) / (across * down), n = plane / keypoints;
-  const int index = int(int64_t(blockIdx.x) % (across * down)), k = int(plane % keypoints);
+  const int64_t plane = int64_t(blockIdx.x) / (across * down), n = plane / problem.keypoints();
+  const int index = int(int64_t(blockIdx.x) % (across * down)), k = int(plane % problem.keypoints());
   const int top = index / across * tile, left = index % across * tile;
-  const Plane<T> heat = heatmap.plane<T>(n, k);
-  const Plane<T> dx = short_range.plane<T>(n, 2 * k), dy = short_range.plane<T>(n, 2 * k + 1);
-  const int32_t* label = node_label + n * shape.h * shape.w;
-  Point* own_target = target + plane * shape.h * shape.w;
-  const Votes own{votes + plane * grid.size(), table, grid};
+  const Plane<T> heat = heads.heatmap.plane<T>(n, k);
+  const Plane<T> dx = heads.short_range.plane<T>(n, 2 * k), dy = heads.short_range.plane<T>(n, 2 * k + 1);
+  const int32_t* label = node_label + n * shape.nodes();
+  const Point* targets = target + plane * shape.nodes();
+  const Votes tile_votes{votes + plane * grid.size(), table, grid};
 
   table.clear();
   __syncthreads();
@@ -71,42 +72,34 @@ __global__ void refine_and_vote(View heatmap, View short_range, View long_range,
     const Point node{float(int64_t(shape.stride) * x), float(int64_t(shape.stride) * y)};
     const Point at = node + Point{dx(y, x), dy(y, x)};
     if (in_image(at, shape)) {
-      own.cast(splat(at, sigmoid(heat(y, x)), grid), params.short_weight);
+      tile_votes.cast(splat(at, sigmoid(heat(y, x)), grid), params.short_weight);
     }
   });
   if (params.short_weight != params.long_weight) {
-    own.hand_over(params.short_weight);
+    tile_votes.hand_over(params.short_weight);
     table.clear();
     __syncthreads();
   }
   visit_tile(top, left, shape, [&](int y, int x) {
     const int64_t node = int64_t(y) * shape.w + x;
-    if (params.all_voters || things->has(label[node])) {
-      const Point at = refine_node<T>(long_range, short_range, n, k, y, x, shape, params);
-      own_target[node] = at;
-      if (!is_near(at)) {
-        *far = 1;
-      }
-      if (in_image(at, shape)) {
-        own.cast(splat(at, 1.0f, grid), params.long_weight);
-      }
+    if (casts_long_votes(label[node], *problem.things, params) && in_image(targets[node], shape)) {
+      tile_votes.cast(splat(targets[node], 1.0f, grid), params.long_weight);
     }
   });
-  own.hand_over(params.long_weight);
+  tile_votes.hand_over(params.long_weight);
 }
 
 }  // namespace
 
-void vote(const View& heatmap, const View& short_range, const View& long_range, const Shape& shape, int keypoints,
-          const Params& params, const Things* things, const int32_t* node_label, Point* target, int32_t* far,
-          int64_t* votes, Stream stream) {
+void vote(const Heads& heads, const Problem& problem, const Point* target, const int32_t* node_label, int64_t* votes,
+          Stream stream) {
+  const Shape& shape = problem.shape;
   const int64_t tiles = blocks_for(shape.w, tile) * blocks_for(shape.h, tile);
-  const int64_t planes = int64_t(shape.images) * keypoints;
-  fill_with_zeros(votes, planes * vote_grid(shape, params).size(), stream);
-  fill_with_zeros(far, 1, stream);
-  with_float_type(heatmap.type, [&](auto element) {
-    launch(refine_and_vote<decltype(element)>, planes * tiles, stream, heatmap, short_range, long_range, shape,
-           keypoints, params, things, node_label, target, far, reinterpret_cast<unsigned long long*>(votes));
+  const int64_t planes = int64_t(shape.images) * problem.keypoints();
+  fill_with_zeros(votes, planes * vote_grid(shape, problem.params).size(), stream);
+  with_float_type(heads.heatmap.type, [&](auto element) {
+    launch(vote_tile<decltype(element)>, planes * tiles, stream, heads, problem, target, node_label,
+           reinterpret_cast<unsigned long long*>(votes));
   });
 }
 

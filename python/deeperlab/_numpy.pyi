@@ -1,19 +1,161 @@
+# Made by `make stubs` from the table of parameters in src/common.
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-def fuse(*args: Any) -> tuple[Array, ...]: ...
 def simd() -> str: ...
-def argmax(*args: Any, **options: Any) -> tuple[Array, Array]: ...
-def refine(*args: Any, **options: Any) -> Array: ...
-def vote(*args: Any, **options: Any) -> Array: ...
-def peaks(*args: Any, **options: Any) -> tuple[Array, Array, Array, Array]: ...
-def trace(*args: Any, **options: Any) -> Array: ...
-def rescore(*args: Any, **options: Any) -> tuple[Array, Array]: ...
-def select(*args: Any, **options: Any) -> tuple[Array, Array, Array, Array]: ...
-def assign(*args: Any, **options: Any) -> tuple[Array, Array, Array]: ...
-def merge(*args: Any, **options: Any) -> tuple[Array, Array, Array, Array]: ...
+def parameters() -> dict[str, tuple[str, float, float, float, tuple[str, ...]]]: ...
+def operators() -> dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...], int]]: ...
 def overlap(*maps: Array) -> tuple[Array, ...]: ...
-def draw(*args: Any, **options: Any) -> Array: ...
+def draw(image: Array, category: Array, instance: Array, shades: Array, **how: Any) -> Array: ...
+def fuse(
+    semantic: Array,
+    heatmap: Array,
+    short_range: Array,
+    middle_range: Array,
+    long_range: Array,
+    *,
+    things: Sequence[int],
+    num_classes: int,
+    edges: Sequence[int],
+    stride: int,
+    size: Sequence[int],
+    long_steps: int,
+    long_short_steps: int,
+    long_voters: str,
+    vote_cell: int,
+    short_weight: float,
+    long_weight: float,
+    radius: float,
+    peak_threshold: float,
+    max_candidates: int,
+    middle_steps: int,
+    kappa: Sequence[float],
+    oks_cell: bool,
+    instance_threshold: float,
+    nms_radius: float,
+    nms_radius_min: float,
+    nms_relative: float,
+    box_iou: float,
+    max_instances: int,
+    max_distance: float | None,
+    majority: str,
+    fit_area: float,
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array, Array]: ...
+def argmax(
+    semantic: Array,
+    *,
+    num_classes: int,
+    stride: int,
+    nodes: Sequence[int],
+    size: Sequence[int],
+    num_threads: int = 1,
+) -> tuple[Array, Array]: ...
+def refine(
+    long_range: Array,
+    short_range: Array,
+    *,
+    stride: int,
+    long_steps: int,
+    long_short_steps: int,
+    num_threads: int = 1,
+) -> Array: ...
+def vote(
+    heatmap: Array,
+    short_range: Array,
+    target: Array,
+    node_label: Array,
+    *,
+    things: Sequence[int],
+    stride: int,
+    size: Sequence[int],
+    long_voters: str,
+    vote_cell: int,
+    short_weight: float,
+    long_weight: float,
+    num_threads: int = 1,
+) -> Array: ...
+def peaks(
+    votes: Array,
+    *,
+    stride: int,
+    nodes: Sequence[int],
+    vote_cell: int,
+    radius: float,
+    peak_threshold: float,
+    max_candidates: int,
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array, Array]: ...
+def trace(
+    position: Array,
+    candidate: Array,
+    count: Array,
+    middle_range: Array,
+    short_range: Array,
+    *,
+    edges: Sequence[int],
+    stride: int,
+    size: Sequence[int],
+    middle_steps: int,
+    num_threads: int = 1,
+) -> Array: ...
+def rescore(
+    keypoints: Array,
+    count: Array,
+    votes: Array,
+    heatmap: Array,
+    *,
+    stride: int,
+    vote_cell: int,
+    radius: float,
+    kappa: Sequence[float],
+    oks_cell: bool,
+    num_threads: int = 1,
+) -> tuple[Array, Array]: ...
+def select(
+    candidate: Array,
+    count: Array,
+    keypoints: Array,
+    keypoint_score: Array,
+    score: Array,
+    *,
+    instance_threshold: float,
+    nms_radius: float,
+    nms_radius_min: float,
+    nms_relative: float,
+    box_iou: float,
+    max_instances: int,
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array, Array]: ...
+def assign(
+    target: Array,
+    node_label: Array,
+    label: Array,
+    keypoints: Array,
+    count: Array,
+    *,
+    things: Sequence[int],
+    stride: int,
+    max_distance: float | None,
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array]: ...
+def merge(
+    label: Array,
+    instance: Array,
+    node_label: Array,
+    node_instance: Array,
+    node_distance: Array,
+    keypoints: Array,
+    count: Array,
+    *,
+    things: Sequence[int],
+    num_classes: int,
+    radius: float,
+    majority: str,
+    fit_area: float,
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array, Array]: ...

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ def fuse(
     params: FuseParams | None = None,
     num_threads: int | None = None,
 ) -> Panoptic:
-    """Turns raw heads into a panoptic map (the whole of section 3.4 of the paper).
+    """Turn raw heads into a panoptic map (the whole of section 3.4 of the paper).
 
     The result is the same to the last bit for tensors and arrays, on the CPU and on CUDA devices, for any number of
     threads and for any position in a batch. It is not differentiable.
@@ -53,25 +52,25 @@ def fuse(
         raise TypeError(f"params: expected deeperlab.FuseParams, got {type(params).__name__}")
     thing_ids = class_ids(things, heads.classes)
     height, width = image_size(heads, size)
-    tensors = (heads.semantic, heads.heatmap, heads.short_range, heads.middle_range, heads.long_range)
+    tensors = tuple(getattr(heads, name) for name in NAMES)
     if not heads.batched:
         tensors = tuple(head[None] for head in tensors)
-    arguments = (
-        list(thing_ids),
-        heads.classes,
-        [end for edge in heads.graph.edges for end in edge],
-        heads.stride,
-        height,
-        width,
-        *op_arguments(params, len(heads.graph.keypoints)),
-    )
+    options: dict[str, Any] = {
+        "things": list(thing_ids),
+        "num_classes": heads.classes,
+        "edges": [end for edge in heads.graph.edges for end in edge],
+        "stride": heads.stride,
+        "size": (height, width),
+        **params.options(len(heads.graph.keypoints)),
+    }
+    result: tuple[Any, ...]
     if isinstance(heads.heatmap, np.ndarray):
         from ._numpy import fuse as fuse_arrays
 
         threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
         if not isinstance(threads, int):
             raise TypeError(f"num_threads: expected an int, got {threads!r}")
-        result = fuse_arrays(*tensors, *arguments, threads)
+        result = fuse_arrays(*tensors, **options, num_threads=threads)
     else:
         if num_threads is not None:
             raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
@@ -83,10 +82,10 @@ def fuse(
         if device.type not in kernels:
             hint = "" if HAS_CUDA else ", or build deeperlab with nvcc on PATH"
             raise ValueError(f"heatmap: expected device {' or '.join(kernels[:-1])}, got {device}; use .cpu(){hint}")
-        result = fuse_tensors(*(head.detach() for head in tensors), *arguments)
+        result = fuse_tensors(*(head.detach() for head in tensors), **options)
     if not heads.batched:
         result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy
-    return Panoptic(*result, things=thing_ids)  # type: ignore[misc, arg-type]
+    return Panoptic(*result, things=thing_ids)
 
 
 def as_heads(heads: Heads | Mapping[str, Any] | Sequence[Any]) -> Heads:
@@ -156,30 +155,3 @@ def _two_integers(size: Any) -> tuple[int, int]:
         raise TypeError(f"size: expected two integers, got {size!r}")
     height, width = (int(side) if isinstance(side, np.integer) else side for side in size)
     return height, width
-
-
-def op_arguments(params: FuseParams, keypoints: int) -> tuple[Any, ...]:
-    """The parameters in the order of the fuse op."""
-    return (
-        params.long_steps,
-        params.long_short_steps,
-        params.long_voters == "all",
-        params.vote_cell,
-        float(params.short_weight),
-        float(params.long_weight),
-        float(params.radius),
-        float(params.peak_threshold),
-        params.max_candidates,
-        params.middle_steps,
-        list(params.kappas(keypoints)),
-        params.oks_cell,
-        float(params.instance_threshold),
-        float(params.nms_radius),
-        float(params.nms_radius_min),
-        float(params.nms_relative),
-        float(params.box_iou),
-        params.max_instances,
-        math.inf if params.max_distance is None else float(params.max_distance),
-        params.majority == "all",
-        float(params.fit_area),
-    )

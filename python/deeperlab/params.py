@@ -86,32 +86,29 @@ class FuseParams:
                 object.__setattr__(self, name, value.tolist())
         if isinstance(self.kappa, list):
             object.__setattr__(self, "kappa", tuple(self.kappa))
-        for name, low, high in _INTEGERS:
-            _check_integer(name, getattr(self, name), low, high)
-        for name, least, most in _REALS:
-            _check_real(name, getattr(self, name), least, most)
-        for name in ("short_weight", "long_weight"):
+        from .stages.schema import PARAMETERS  # what the engine takes is the engine's to say
+
+        for name, parameter in PARAMETERS.items():
             value = getattr(self, name)
-            if value * 256 != int(value * 256):
-                raise ValueError(f"{name}: expected a multiple of 1/256, got {value}")
+            for one in value if parameter.type == "float[]" and isinstance(value, tuple) else (value,):
+                parameter.check(one)
+        if self.kappa == ():
+            raise ValueError("kappa: expected a number, or one for each keypoint, got ()")
         if self.nms_radius_min > self.nms_radius:
             raise ValueError(
                 f"nms_radius_min: expected at most nms_radius = {self.nms_radius}, got {self.nms_radius_min}"
             )
-        if self.max_distance is not None:
-            _check_real("max_distance", self.max_distance, 0.0, 1e6)
-        if self.kappa == ():
-            raise ValueError("kappa: expected a number, or one for each keypoint, got ()")
-        for value in self.kappa if isinstance(self.kappa, tuple) else (self.kappa,):
-            _check_real("kappa", value, 1e-4, 1e4)
-        if not isinstance(self.oks_cell, bool):
-            raise TypeError(f"oks_cell: expected a bool, got {self.oks_cell!r}")
-        for name, allowed in (("long_voters", ("thing", "all")), ("majority", ("fit", "all"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+
+    def options(self, keypoints: int) -> dict[str, Any]:
+        """Return the parameters as the operators take them, for a graph of P keypoints.
+
+        Raises:
+            ValueError: as `kappas`.
+        """
+        return {**vars(self), "kappa": list(self.kappas(keypoints))}
 
     def kappas(self, keypoints: int) -> tuple[float, ...]:
-        """One κ for each of P keypoints.
+        """Return one κ for each of P keypoints.
 
         Raises:
             ValueError: there are some, but not as many.
@@ -132,39 +129,3 @@ class FuseParams:
             nms_radius_min=10.0,
             majority="all",
         )
-
-
-_INTEGERS = (
-    ("long_steps", 0, 64),
-    ("long_short_steps", 0, 64),
-    ("middle_steps", 0, 64),
-    ("vote_cell", 1, 1024),
-    ("max_candidates", 1, 65536),
-    ("max_instances", 1, 65535),
-)
-_REALS = (
-    ("short_weight", 0.0, 8.0),  # the sum of both keeps the fused map within int64, see peaks.h
-    ("long_weight", 0.0, 8.0),
-    ("radius", 1.0, 4096.0),
-    ("peak_threshold", 0.0, 1e6),
-    ("instance_threshold", 0.0, 1.0),
-    ("nms_radius", 0.0, 1e6),
-    ("nms_radius_min", 0.0, 1e6),
-    ("nms_relative", 0.0, 1e3),
-    ("box_iou", 0.0, 1.0),
-    ("fit_area", 0.0, 1e6),
-)
-
-
-def _check_integer(name: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, got {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name}: expected {low} to {high}, got {value}")
-
-
-def _check_real(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    if not low <= value <= high:  # False for NaN
-        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value}")

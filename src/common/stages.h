@@ -1,309 +1,328 @@
 // SPDX-License-Identifier: Apache-2.0
-// One function for each stage, for any face: for tests, for benchmarks, and for those who replace a stage of their own.
-// What a stage gets from outside is checked as if it came from an enemy: integers that index memory, one by one.
+// One function for each stage, for both bindings: for tests, for benchmarks, and for those who replace a stage of their
+// own. What a stage gets from outside is checked as if it came from an enemy: integers that index memory, one by one.
 #pragma once
 
-#include <algorithm>
-#include <limits>
-#include <tuple>
-
-#include "face.h"
+#include "call.h"
+#include "deeperlab/nodes.h"
 
 namespace deeperlab::binding {
 
+// A stage by itself works on every node.
+template <class Traits>
+struct EveryNode {
+  ArrayOf<Traits> scratch;
+  Nodes nodes;
+
+  EveryNode(const Call<Traits>& call, const Shape& shape)
+      : scratch(call.template make<uint8_t>({cpu::nodes_scratch_bytes(shape)})),
+        nodes(cpu::lay_out_nodes(shape, out<void, Traits>(scratch))) {
+    cpu::list_all_nodes(shape, nodes, call.traits.parallel());
+  }
+};
+
 // The image that a score map of rows × columns vote cells was made for, up to the last cell's rest.
-template <class Face, class A = ArrayOf<Face>>
-Shape shape_of_votes(const A& votes, const char* nodes, int64_t h, int64_t w, int64_t stride, const Params& params) {
-  const Ints sizes = sizes_of<Face>(votes);
+template <class Traits>
+Shape shape_of_votes(const Call<Traits>& call, const char* nodes_name, const Ints& nodes, int vote_cell) {
+  const Ints sizes = sizes_of<Traits>(call.array("votes"));
   require(sizes.size() == 4 && sizes[2] >= 2 && sizes[3] >= 2,
           "votes: expected shape [N, P, rows >= 2, columns >= 2], got ", text(sizes.data(), sizes.size()));
-  const int64_t cell = std::max<int64_t>(stride, params.vote_cell);
-  const int64_t rows = Face::extent(votes, 2), columns = Face::extent(votes, 3);
-  require(rows <= max_side && columns <= max_side, "votes: expected at most 2^20 rows and columns, got ", rows, " x ",
-          columns);
-  return make_shape(Face::extent(votes, 0), 1, h, w, stride, (rows - 2) * cell + 1, (columns - 2) * cell + 1,
-                    {nodes, "votes"});
+  require(sizes[2] <= max_side && sizes[3] <= max_side, "votes: expected at most 2^20 rows and columns, got ", sizes[2],
+          " x ", sizes[3]);
+  const int64_t stride = call.integer("stride"), cell = std::max<int64_t>(stride, vote_cell);
+  const Ints size{(sizes[2] - 2) * cell + 1, (sizes[3] - 2) * cell + 1};
+  return make_shape(sizes[0], 1, nodes_name, nodes, stride, "votes", size);
 }
 
-inline void require_pair(const char* name, const Ints& pair) {
-  require(pair.size() == 2, name, ": expected two integers, got ", pair.size());
-}
-
-template <class Face, class A = ArrayOf<Face>>
-std::tuple<A, A> argmax(const Face& face, const A& semantic, int64_t num_classes, int64_t stride, const Ints& nodes,
-                        const Ints& size) {
-  require_pair("nodes", nodes);
-  require_pair("size", size);
-  const int64_t rank = Face::rank(semantic);
-  require(rank == 3 || rank == 4, "semantic: expected [N, C, h, w] logits or [N, H, W] labels, got ", rank,
-          " dimensions");
-  const int64_t n = Face::extent(semantic, 0);
-  const Shape shape = make_shape(n, num_classes, nodes[0], nodes[1], stride, size[0], size[1], {"nodes", "size"});
-  const View view = semantic_view<Face>(semantic, semantic, shape);
-  std::tuple result{Face::template make<int32_t>({n, shape.h, shape.w}),
-                    Face::template make<int32_t>({n, shape.height, shape.width})};
-  const A scratch = Face::template make<uint8_t>({cpu::argmax_scratch_bytes(shape)});
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::argmax(view, shape, out<int32_t, Face>(std::get<0>(result)), out<int32_t, Face>(std::get<1>(result)),
-              out<char, Face>(scratch), face.parallel());
-  return result;
-}
-
-template <class Face, class A = ArrayOf<Face>>
-A refine(const Face& face, const A& long_range, const A& short_range, int64_t stride, int64_t long_steps,
-         int64_t long_short_steps) {
-  require_rank<Face>(long_range, "long_range", 4, "[N, 2P, h, w]");
-  const int64_t n = Face::extent(long_range, 0), p = Face::extent(long_range, 1) / 2, h = Face::extent(long_range, 2),
-                w = Face::extent(long_range, 3);
-  require_keypoints("long_range", p);
-  const Shape shape = make_shape(n, 1, h, w, stride, 1, 1, {"long_range", "size"});
-  Params params{};
-  params.long_steps = checked("long_steps", long_steps, 0, 64);
-  params.long_short_steps = checked("long_short_steps", long_short_steps, 0, 64);
-  const View long_view = head<Face>(long_range, "long_range", long_range, {n, 2 * p, h, w});
-  const View short_view = head<Face>(short_range, "short_range", long_range, {n, 2 * p, h, w});
-  A target = Face::template make<float>({n, p, h, w, 2});
-  const EveryNode<Face> every(face, shape);
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::refine(long_view, short_view, shape, int(p), params, every.nodes, out<Point, Face>(target), face.parallel());
-  return target;
-}
-
-template <class Face, class A = ArrayOf<Face>>
-A vote(const Face& face, const A& heatmap, const A& short_range, const A& target, const A& node_label,
-       const Ints& things, int64_t stride, const Ints& size, int64_t vote_cell, double short_weight, double long_weight,
-       bool all_voters) {
-  require_pair("size", size);
-  require_rank<Face>(heatmap, "heatmap", 4, "[N, P, h, w]");
-  const int64_t n = Face::extent(heatmap, 0), p = Face::extent(heatmap, 1), h = Face::extent(heatmap, 2),
-                w = Face::extent(heatmap, 3);
-  require_keypoints("heatmap", p);
-  const Shape shape = make_shape(n, max_classes, h, w, stride, size[0], size[1]);
-  Params params{};
-  params.vote_cell = checked("vote_cell", vote_cell, 1, 1024);
-  params.short_weight = weight256("short_weight", short_weight);
-  params.long_weight = weight256("long_weight", long_weight);
-  params.all_voters = all_voters;
-  const View heatmap_view = head<Face>(heatmap, "heatmap", heatmap, {n, p, h, w});
-  const View short_view = head<Face>(short_range, "short_range", heatmap, {n, 2 * p, h, w});
-  const Point* targets = contiguous<Face, Point>(target, "target", Type::float32, {n, p, h, w, 2});
-  const int32_t* labels = indices<Face>(node_label, "node_label", {n, h, w}, -1, max_classes - 1);
-  const VoteGrid grid = vote_grid(shape, params);
-  A votes = Face::template make<int64_t>({n, p, grid.rows, grid.columns});
-  const A scratch = Face::template make<uint8_t>({cpu::vote_scratch_bytes(shape, int(p), params)});
-  const EveryNode<Face> every(face, shape);
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::vote(heatmap_view, short_view, targets, every.nodes, labels, make_things(things, max_classes), shape, int(p),
-            params, out<int64_t, Face>(votes), out<char, Face>(scratch), face.parallel());
+// All votes for a keypoint add up to at most 66 * 2^36: 2^24 nodes, 2^6 + 2 each, two weights of 2^11. Their moments,
+// times positions up to 2^20 + 2^16 px, stay within 64 bits up to this bound and not much beyond.
+template <class Traits>
+const int64_t* checked_votes(const Call<Traits>& call, const Problem& problem) {
+  const auto& array = call.array("votes");
+  const int64_t n = problem.shape.images, p = problem.keypoints();
+  const int64_t rows = Traits::extent(array, 2), columns = Traits::extent(array, 3), cells = rows * columns;
+  const int64_t* votes = call.template contiguous<int64_t>("votes", Type::int64, {n, p, rows, columns});
+  for (int64_t plane = 0; plane < n * p; ++plane) {
+    int64_t rest = int64_t(9) << 39;
+    for (int64_t i = plane * cells; i < (plane + 1) * cells; ++i) {
+      require(votes[i] >= 0 && votes[i] <= rest, "votes: expected a sum of 0 to 9 * 2^39 for a keypoint, got ",
+              votes[i]);
+      rest -= votes[i];
+    }
+  }
   return votes;
 }
 
-template <class Face, class A = ArrayOf<Face>>
-std::tuple<A, A, A, A> peaks(const Face& face, const A& votes, int64_t stride, const Ints& nodes, int64_t vote_cell,
-                             double radius, double threshold, int64_t max_candidates) {
-  require_pair("nodes", nodes);
-  Params params{};
-  params.vote_cell = checked("vote_cell", vote_cell, 1, 1024);
-  params.radius = checked("radius", radius, 1.0, 4096.0);
-  params.peak_threshold = checked("threshold", threshold, 0.0, 1e6);
-  params.max_candidates = checked("max_candidates", max_candidates, 1, 65536);
-  const Shape shape = shape_of_votes<Face>(votes, "nodes", nodes[0], nodes[1], stride, params);
-  const int64_t n = Face::extent(votes, 0), p = Face::extent(votes, 1), room = max_candidates;
-  require_keypoints("votes", p);
-  const int64_t* map =
-      contiguous<Face, int64_t>(votes, "votes", Type::int64, {n, p, Face::extent(votes, 2), Face::extent(votes, 3)});
-  require_votes(map, n * p, Face::extent(votes, 2) * Face::extent(votes, 3));
-  std::tuple result{Face::template make<int32_t>({n, room, 3}), Face::template make<float>({n, room, 2}),
-                    Face::template make<int32_t>({n}), Face::template make<bool>({n})};
-  const A scratch = Face::template make<uint8_t>({cpu::peaks_scratch_bytes(shape, int(p), params)});
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::peaks(map, shape, int(p), params, out<Candidate, Face>(std::get<0>(result)),
-             out<Point, Face>(std::get<1>(result)), out<int32_t, Face>(std::get<2>(result)),
-             out<bool, Face>(std::get<3>(result)), out<char, Face>(scratch), face.parallel());
-  return result;
-}
-
-// Candidates of kinds 0 .. P − 1 (−1 past the count), as many as `count` says.
-template <class Face, class A = ArrayOf<Face>>
-const Candidate* candidates(const A& candidate, const A& count, int64_t p, Params& params) {
-  require_rank<Face>(candidate, "candidate", 3, "[N, K, 3]");
-  const int64_t n = Face::extent(candidate, 0), room = Face::extent(candidate, 1);
-  params.max_candidates = checked("candidate", room, 1, 65536);
-  const int32_t* counts = indices<Face>(count, "count", {n}, 0, room);
-  const int32_t* kinds = contiguous<Face, int32_t>(candidate, "candidate", Type::int32, {n, room, 3});
+// Candidates of kinds 0 .. P − 1 (−1 past the count), as many as `count` says; their number becomes K.
+template <class Traits>
+Seeds checked_seeds(const Call<Traits>& call, Problem& problem) {
+  const auto& array = call.array("candidate", 3, "[N, K, 3]");
+  const int64_t n = problem.shape.images, room = in_range("candidate", Traits::extent(array, 1), 1, 65536);
+  problem.params.max_candidates = int(room);
+  int32_t* counts = call.indices("count", {n}, 0, room);
+  int32_t* kinds = call.template contiguous<int32_t>("candidate", Type::int32, {n, room, 3});
   for (int64_t i = 0; i < n * room; ++i) {
-    require(i % room >= counts[i / room] || (kinds[3 * i] >= 0 && kinds[3 * i] < p),
-            "candidate: expected kinds in [0, ", p, "), got ", kinds[3 * i]);
+    require(i % room >= counts[i / room] || (kinds[3 * i] >= 0 && kinds[3 * i] < problem.keypoints()),
+            "candidate: expected kinds in [0, ", problem.keypoints(), "), got ", kinds[3 * i]);
   }
-  return reinterpret_cast<const Candidate*>(kinds);
+  return {reinterpret_cast<Candidate*>(kinds), nullptr, counts};
 }
 
-template <class Face, class A = ArrayOf<Face>>
-A trace(const Face& face, const A& position, const A& candidate, const A& count, const A& middle_range,
-        const A& short_range, const Ints& edges, int64_t stride, const Ints& size, int64_t middle_steps) {
-  require_pair("size", size);
-  require_rank<Face>(short_range, "short_range", 4, "[N, 2P, h, w]");
-  const int64_t n = Face::extent(short_range, 0), p = Face::extent(short_range, 1) / 2,
-                h = Face::extent(short_range, 2), w = Face::extent(short_range, 3);
-  const Graph graph = make_graph("short_range", p, edges);
-  const Shape shape = make_shape(n, 1, h, w, stride, size[0], size[1], {"short_range", "size"});
-  Params params{};
-  params.middle_steps = checked("middle_steps", middle_steps, 0, 64);
-  const Candidate* seeds = candidates<Face>(candidate, count, p, params);
-  const int64_t room = params.max_candidates;
-  const int32_t* counts = indices<Face>(count, "count", {n}, 0, room);
-  const Point* positions = contiguous<Face, Point>(position, "position", Type::float32, {n, room, 2});
-  const View middle_view = head<Face>(middle_range, "middle_range", short_range, {n, 2 * int64_t(graph.edges), h, w});
-  const View short_view = head<Face>(short_range, "short_range", short_range, {n, 2 * p, h, w});
-  A keypoints = Face::template make<float>({n, room, p, 2});
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::trace(seeds, positions, counts, middle_view, short_view, graph, shape, params, out<Point, Face>(keypoints),
-             face.parallel());
-  return keypoints;
+// An image holds no instance that was not found in it.
+inline void require_found(const char* name, const int32_t* instance, int64_t size, const Instances& found, int64_t n) {
+  for (int64_t i = 0; i < n * size; ++i) {
+    require(instance[i] <= found.count[i / size], name, ": expected at most ", found.count[i / size], " in image ",
+            i / size, ", got ", instance[i]);
+  }
 }
 
-template <class Face, class A = ArrayOf<Face>>
-std::tuple<A, A> rescore(const Face& face, const A& keypoints, const A& count, const A& votes, const A& heatmap,
-                         int64_t stride, int64_t vote_cell, double radius, const Reals& kappa, bool oks_cell) {
-  require_rank<Face>(heatmap, "heatmap", 4, "[N, P, h, w]");
-  require_rank<Face>(keypoints, "keypoints", 4, "[N, K, P, 2]");
-  const int64_t n = Face::extent(heatmap, 0), p = Face::extent(heatmap, 1), h = Face::extent(heatmap, 2),
-                w = Face::extent(heatmap, 3);
-  const int64_t room = Face::extent(keypoints, 1);
-  require_keypoints("heatmap", p);
-  Params params{};
-  params.vote_cell = checked("vote_cell", vote_cell, 1, 1024);
-  params.radius = checked("radius", radius, 1.0, 4096.0);
-  params.max_candidates = checked("keypoints", room, 1, 65536);
-  params.oks_cell = oks_cell;
-  set_kappa(kappa, p, params);
-  const Shape shape = shape_of_votes<Face>(votes, "heatmap", h, w, stride, params);
-  const int64_t* map =
-      contiguous<Face, int64_t>(votes, "votes", Type::int64, {n, p, Face::extent(votes, 2), Face::extent(votes, 3)});
-  require_votes(map, n * p, Face::extent(votes, 2) * Face::extent(votes, 3));
-  const Point* points = contiguous<Face, Point>(keypoints, "keypoints", Type::float32, {n, room, p, 2});
+template <class Traits>
+Results<Traits> argmax(const Call<Traits>& call) {
+  const auto& semantic = call.array("semantic");
+  const int64_t rank = Traits::rank(semantic);
+  require(rank == 3 || rank == 4, "semantic: expected [N, C, h, w] logits or [N, H, W] labels, got ", rank,
+          " dimensions");
+  const Shape shape = make_shape(Traits::extent(semantic, 0), call.integer("num_classes"), "nodes",
+                                 call.integers("nodes"), call.integer("stride"), "size", call.integers("size"));
+  const typename Call<Traits>::Problem problem(shape, 0, {});
+  const View view = semantic_view<Traits>(semantic, semantic, shape);
+  const auto node_label = call.template make<int32_t>({shape.images, shape.h, shape.w});
+  const auto label = call.template make<int32_t>({shape.images, shape.height, shape.width});
+  const auto scratch = call.template make<uint8_t>({cpu::argmax_scratch_bytes(problem)});
+  const NodeMaps nodes{out<int32_t, Traits>(node_label), nullptr, nullptr, true};
+  int32_t* const pixels = out<int32_t, Traits>(label);
+  void* const block = out<void, Traits>(scratch);
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::argmax(view, problem, nodes, pixels, block, call.traits.parallel());
+  return {node_label, label};
+}
+
+template <class Traits>
+Results<Traits> refine(const Call<Traits>& call) {
+  const auto& long_range = call.array("long_range", 4, "[N, 2P, h, w]");
+  const int64_t n = Traits::extent(long_range, 0), p = Traits::extent(long_range, 1) / 2;
+  const int64_t h = Traits::extent(long_range, 2), w = Traits::extent(long_range, 3);
+  const int keypoints = require_keypoints("long_range", p);
+  const Shape shape = make_shape(n, 1, "long_range", {h, w}, call.integer("stride"), "size", {1, 1});
+  const typename Call<Traits>::Problem problem(shape, keypoints, call.params(keypoints));
+  Heads heads{};
+  heads.long_range = call.head("long_range", "long_range", {n, 2 * p, h, w});
+  heads.short_range = call.head("short_range", "long_range", {n, 2 * p, h, w});
+  const auto target = call.template make<float>({n, p, h, w, 2});
+  const EveryNode<Traits> every(call, shape);
+  const Targets targets{every.nodes, out<Point, Traits>(target)};
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::refine(heads, problem, targets, call.traits.parallel());
+  return {target};
+}
+
+template <class Traits>
+Results<Traits> vote(const Call<Traits>& call) {
+  const auto& heatmap = call.array("heatmap", 4, "[N, P, h, w]");
+  const int64_t n = Traits::extent(heatmap, 0), p = Traits::extent(heatmap, 1);
+  const int64_t h = Traits::extent(heatmap, 2), w = Traits::extent(heatmap, 3);
+  const int keypoints = require_keypoints("heatmap", p);
+  const Shape shape =
+      make_shape(n, max_classes, "heatmap", {h, w}, call.integer("stride"), "size", call.integers("size"));
+  typename Call<Traits>::Problem problem(shape, keypoints, call.params(keypoints));
+  call.read_things(problem, max_classes);
+  Heads heads{};
+  heads.heatmap = call.head("heatmap", "heatmap", {n, p, h, w});
+  heads.short_range = call.head("short_range", "heatmap", {n, 2 * p, h, w});
+  Point* const points = call.template contiguous<Point>("target", Type::float32, {n, p, h, w, 2});
+  const int32_t* labels = call.indices("node_label", {n, h, w}, -1, max_classes - 1);
+  const VoteGrid grid = vote_grid(shape, problem.params);
+  const auto votes = call.template make<int64_t>({n, p, grid.rows, grid.columns});
+  const auto scratch = call.template make<uint8_t>({cpu::vote_scratch_bytes(problem)});
+  const EveryNode<Traits> every(call, shape);
+  int64_t* const map = out<int64_t, Traits>(votes);
+  void* const block = out<void, Traits>(scratch);
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::vote(heads, problem, {every.nodes, points}, labels, map, block, call.traits.parallel());
+  return {votes};
+}
+
+template <class Traits>
+Results<Traits> peaks(const Call<Traits>& call) {
+  const Params params = call.params(0);  // none of them depends on the keypoints
+  const Shape shape = shape_of_votes(call, "nodes", call.integers("nodes"), params.vote_cell);
+  const int keypoints = require_keypoints("votes", Traits::extent(call.array("votes"), 1));
+  const typename Call<Traits>::Problem problem(shape, keypoints, params);
+  const int64_t n = shape.images, room = problem.params.max_candidates;
+  const int64_t* votes = checked_votes(call, problem);
+  const auto candidate = call.template make<int32_t>({n, room, 3});
+  const auto position = call.template make<float>({n, room, 2});
+  const auto count = call.template make<int32_t>({n});
+  const auto truncated = call.template make<bool>({n});
+  const auto scratch = call.template make<uint8_t>({cpu::peaks_scratch_bytes(problem)});
+  const Seeds seeds{out<Candidate, Traits>(candidate), out<Point, Traits>(position), out<int32_t, Traits>(count)};
+  bool* const more = out<bool, Traits>(truncated);
+  void* const block = out<void, Traits>(scratch);
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::peaks(votes, problem, seeds, more, block, call.traits.parallel());
+  return {candidate, position, count, truncated};
+}
+
+template <class Traits>
+Results<Traits> trace(const Call<Traits>& call) {
+  const auto& short_range = call.array("short_range", 4, "[N, 2P, h, w]");
+  const int64_t n = Traits::extent(short_range, 0), p = Traits::extent(short_range, 1) / 2;
+  const int64_t h = Traits::extent(short_range, 2), w = Traits::extent(short_range, 3);
+  const int keypoint_count = require_keypoints("short_range", p);
+  const Shape shape = make_shape(n, 1, "short_range", {h, w}, call.integer("stride"), "size", call.integers("size"));
+  typename Call<Traits>::Problem problem(shape, keypoint_count, call.params(keypoint_count));
+  call.read_edges(problem);
+  Seeds seeds = checked_seeds(call, problem);
+  const int64_t room = problem.params.max_candidates;
+  seeds.position = call.template contiguous<Point>("position", Type::float32, {n, room, 2});
+  Heads heads{};
+  heads.middle_range = call.head("middle_range", "short_range", {n, 2 * int64_t(problem.graph.edges), h, w});
+  heads.short_range = call.head("short_range", "short_range", {n, 2 * p, h, w});
+  const auto keypoints = call.template make<float>({n, room, p, 2});
+  Point* const traced = out<Point, Traits>(keypoints);
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::trace(heads, problem, seeds, traced, call.traits.parallel());
+  return {keypoints};
+}
+
+template <class Traits>
+Results<Traits> rescore(const Call<Traits>& call) {
+  const auto& array = call.array("heatmap", 4, "[N, P, h, w]");
+  const auto& keypoints = call.array("keypoints", 4, "[N, K, P, 2]");
+  const int64_t n = Traits::extent(array, 0), p = Traits::extent(array, 1);
+  const int64_t h = Traits::extent(array, 2), w = Traits::extent(array, 3);
+  const int keypoint_count = require_keypoints("heatmap", p);
+  const Params params = call.params(keypoint_count);
+  const Shape shape = shape_of_votes(call, "heatmap", {h, w}, params.vote_cell);
+  require(shape.images == n, "votes: expected those of ", n, " images, got ", shape.images);
+  typename Call<Traits>::Problem problem(shape, keypoint_count, params);
+  const int64_t room = in_range("keypoints", Traits::extent(keypoints, 1), 1, 65536);
+  problem.params.max_candidates = int(room);
+  const int64_t* votes = checked_votes(call, problem);
+  Point* const points = call.template contiguous<Point>("keypoints", Type::float32, {n, room, p, 2});
   // Keypoints index the score map, so they must lie in the image as trace leaves them.
-  const float right = float((Face::extent(votes, 3) - 1) * vote_grid(shape, params).cell);
-  const float bottom = float((Face::extent(votes, 2) - 1) * vote_grid(shape, params).cell);
+  const VoteGrid grid = vote_grid(problem.shape, problem.params);
+  const float right = float((grid.columns - 1) * grid.cell), bottom = float((grid.rows - 1) * grid.cell);
   for (int64_t i = 0; i < n * room * p; ++i) {
     require(points[i].x >= 0.0f && points[i].x <= right && points[i].y >= 0.0f && points[i].y <= bottom,
             "keypoints: expected positions in the image, got (", points[i].x, ", ", points[i].y, ")");
   }
-  const int32_t* counts = indices<Face>(count, "count", {n}, 0, room);
-  const View heatmap_view = head<Face>(heatmap, "heatmap", heatmap, {n, p, h, w});
-  std::tuple result{Face::template make<float>({n, room, p}), Face::template make<float>({n, room})};
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::rescore(points, counts, map, heatmap_view, shape, int(p), params, out<float, Face>(std::get<0>(result)),
-               out<float, Face>(std::get<1>(result)), face.parallel());
-  return result;
+  const int32_t* counts = call.indices("count", {n}, 0, room);
+  const View heatmap = call.head("heatmap", "heatmap", {n, p, h, w});
+  const auto keypoint_score = call.template make<float>({n, room, p});
+  const auto score = call.template make<float>({n, room});
+  const Hypotheses hypotheses{points, out<float, Traits>(keypoint_score), out<float, Traits>(score)};
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::rescore(heatmap, problem, votes, counts, hypotheses, call.traits.parallel());
+  return {keypoint_score, score};
 }
 
-template <class Face, class A = ArrayOf<Face>>
-std::tuple<A, A, A, A> select(const Face& face, const A& candidate, const A& count, const A& keypoints,
-                              const A& keypoint_score, const A& score, double instance_threshold, double nms_radius,
-                              double nms_radius_min, double nms_relative, double box_iou, int64_t max_instances) {
-  require_rank<Face>(keypoints, "keypoints", 4, "[N, K, P, 2]");
-  const int64_t n = Face::extent(keypoints, 0), p = Face::extent(keypoints, 2), m = max_instances;
-  require_keypoints("keypoints", p);
-  const Shape shape = make_shape(n, 1, 1, 1, 1, 1, 1, {"keypoints", "size"});
-  Params params{};
-  set_grouping(instance_threshold, nms_radius, nms_radius_min, nms_relative, box_iou, params);
-  params.max_instances = places("max_instances", max_instances, shape);
-  const Candidate* seeds = candidates<Face>(candidate, count, p, params);
-  const int64_t room = params.max_candidates;
-  const int32_t* counts = indices<Face>(count, "count", {n}, 0, room);
-  const Point* points = contiguous<Face, Point>(keypoints, "keypoints", Type::float32, {n, room, p, 2});
-  const float* own_scores = contiguous<Face, float>(keypoint_score, "keypoint_score", Type::float32, {n, room, p});
-  const float* scores = contiguous<Face, float>(score, "score", Type::float32, {n, room});
+template <class Traits>
+Results<Traits> select(const Call<Traits>& call) {
+  const auto& array = call.array("keypoints", 4, "[N, K, P, 2]");
+  const int64_t n = Traits::extent(array, 0), p = Traits::extent(array, 2);
+  const Shape shape = make_shape(n, 1, "keypoints", {1, 1}, 1, "size", {1, 1});
+  const int keypoint_count = require_keypoints("keypoints", p);
+  typename Call<Traits>::Problem problem(shape, keypoint_count, call.params(keypoint_count));
+  const int64_t m = problem.params.max_instances;
+  const Seeds seeds = checked_seeds(call, problem);
+  const int64_t room = problem.params.max_candidates;
+  const Hypotheses hypotheses{
+      call.template contiguous<Point>("keypoints", Type::float32, {n, room, p, 2}),
+      call.template contiguous<float>("keypoint_score", Type::float32, {n, room, p}),
+      call.template contiguous<float>("score", Type::float32, {n, room}),
+  };
   for (int64_t i = 0; i < n * room * p; ++i) {  // a NaN has no place in an order
-    require(own_scores[i] == own_scores[i], "keypoint_score: expected no NaN, got nan");
-    require(scores[i / p] == scores[i / p], "score: expected no NaN, got nan");
+    require(hypotheses.keypoint_score[i] == hypotheses.keypoint_score[i], "keypoint_score: expected no NaN, got nan");
+    require(hypotheses.score[i / p] == hypotheses.score[i / p], "score: expected no NaN, got nan");
   }
-  std::tuple result{Face::template make<float>({n, m, p, 2}), Face::template make<float>({n, m}),
-                    Face::template make<int32_t>({n}), Face::template make<bool>({n})};
-  bool* truncated = out<bool, Face>(std::get<3>(result));
-  std::fill(truncated, truncated + n, false);
-  const A scratch = Face::template make<uint8_t>({cpu::select_scratch_bytes(shape, int(p), params)});
-  [[maybe_unused]] const typename Face::Release release;
-  const auto closure = std::make_pair(scores, room);
-  const cpu::InstanceScore score_of{[](const void* given, int64_t image, int32_t i) {
-                                      const auto& [values, length] = *static_cast<const decltype(closure)*>(given);
-                                      return values[image * length + i];
-                                    },
-                                    &closure};
-  cpu::select(seeds, counts, points, own_scores, score_of, shape, int(p), params, out<Point, Face>(std::get<0>(result)),
-              out<float, Face>(std::get<1>(result)), out<int32_t, Face>(std::get<2>(result)), truncated,
-              out<char, Face>(scratch), face.parallel());
-  return result;
+  const auto keypoints = call.template make<float>({n, m, p, 2});
+  const auto score = call.template make<float>({n, m});
+  const auto count = call.template make<int32_t>({n});
+  const auto truncated = call.template make<bool>({n});
+  const Instances found{out<Point, Traits>(keypoints), out<float, Traits>(score), out<int32_t, Traits>(count),
+                        out<bool, Traits>(truncated)};
+  std::fill(found.truncated, found.truncated + n, false);
+  const auto scratch = call.template make<uint8_t>({cpu::select_scratch_bytes(problem)});
+  void* const block = out<void, Traits>(scratch);
+  [[maybe_unused]] const typename Traits::Release release;
+  const cpu::GivenScores scores{hypotheses.score, room};
+  cpu::select(seeds, hypotheses, cpu::score_as_given(scores), problem, found, block, call.traits.parallel());
+  return {keypoints, score, count, truncated};
 }
 
-template <class Face, class A = ArrayOf<Face>>
-std::tuple<A, A, A> assign(const Face& face, const A& target, const A& node_label, const A& label, const A& keypoints,
-                           const A& count, const Ints& things, int64_t stride, double max_distance) {
-  require_rank<Face>(target, "target", 5, "[N, P, h, w, 2]");
-  require_rank<Face>(label, "label", 3, "[N, H, W]");
-  require_rank<Face>(keypoints, "keypoints", 4, "[N, M, P, 2]");
-  const int64_t n = Face::extent(target, 0), p = Face::extent(target, 1), h = Face::extent(target, 2),
-                w = Face::extent(target, 3);
-  const int64_t m = Face::extent(keypoints, 1), height = Face::extent(label, 1), width = Face::extent(label, 2);
-  require_keypoints("target", p);
-  const Shape shape = make_shape(n, max_classes, h, w, stride, height, width, {"target", "label"});
-  Params params{};
-  params.max_instances = checked("keypoints", m, 1, 65535);
-  params.max_distance2 = greatest_distance2(max_distance, p);
-  const Point* targets = contiguous<Face, Point>(target, "target", Type::float32, {n, p, h, w, 2});
-  const Point* points = contiguous<Face, Point>(keypoints, "keypoints", Type::float32, {n, m, p, 2});
-  const int32_t* node_labels = indices<Face>(node_label, "node_label", {n, h, w}, -1, max_classes - 1);
-  const int32_t* labels = indices<Face>(label, "label", {n, height, width}, -1, max_classes - 1);
-  const int32_t* counts = indices<Face>(count, "count", {n}, 0, m);
-  std::tuple result{Face::template make<int32_t>({n, h, w}), Face::template make<float>({n, h, w}),
-                    Face::template make<int32_t>({n, height, width})};
-  const A scratch = Face::template make<uint8_t>({cpu::assign_scratch_bytes(shape, int(p), params)});
-  const EveryNode<Face> every(face, shape);
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::assign(targets, every.nodes, node_labels, labels, false, points, counts, make_things(things, max_classes), shape,
-              int(p), params, out<int32_t, Face>(std::get<0>(result)), out<float, Face>(std::get<1>(result)),
-              out<int32_t, Face>(std::get<2>(result)), out<char, Face>(scratch), face.parallel());
-  return result;
+template <class Traits>
+Results<Traits> assign(const Call<Traits>& call) {
+  const auto& target = call.array("target", 5, "[N, P, h, w, 2]");
+  const auto& label = call.array("label", 3, "[N, H, W]");
+  const auto& keypoints = call.array("keypoints", 4, "[N, M, P, 2]");
+  const int64_t n = Traits::extent(target, 0), p = Traits::extent(target, 1);
+  const int64_t h = Traits::extent(target, 2), w = Traits::extent(target, 3);
+  const int64_t height = Traits::extent(label, 1), width = Traits::extent(label, 2);
+  const int keypoint_count = require_keypoints("target", p);
+  const Shape shape = make_shape(n, max_classes, "target", {h, w}, call.integer("stride"), "label", {height, width});
+  typename Call<Traits>::Problem problem(shape, keypoint_count, call.params(keypoint_count));
+  call.read_things(problem, max_classes);
+  const int64_t m = in_range("keypoints", Traits::extent(keypoints, 1), 1, 65535);
+  problem.params.max_instances = int(m);
+  Point* const points = call.template contiguous<Point>("target", Type::float32, {n, p, h, w, 2});
+  Instances found{};
+  found.keypoints = call.template contiguous<Point>("keypoints", Type::float32, {n, m, p, 2});
+  int32_t* const node_labels = call.indices("node_label", {n, h, w}, -1, max_classes - 1);
+  int32_t* const labels = call.indices("label", {n, height, width}, -1, max_classes - 1);
+  found.count = call.indices("count", {n}, 0, m);
+  const auto node_instance = call.template make<int32_t>({n, h, w});
+  const auto node_distance = call.template make<float>({n, h, w});
+  const auto instance = call.template make<int32_t>({n, height, width});
+  const auto scratch = call.template make<uint8_t>({cpu::assign_scratch_bytes(problem)});
+  const EveryNode<Traits> every(call, shape);
+  const NodeMaps nodes{node_labels, out<int32_t, Traits>(node_instance), out<float, Traits>(node_distance), false};
+  const PixelMaps pixels{labels, out<int32_t, Traits>(instance)};
+  void* const block = out<void, Traits>(scratch);
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::assign({every.nodes, points}, found, problem, nodes, pixels, block, call.traits.parallel());
+  return {node_instance, node_distance, instance};
 }
 
-template <class Face, class A = ArrayOf<Face>>
-std::tuple<A, A, A, A> merge(const Face& face, const A& label, const A& instance, const A& node_label,
-                             const A& node_instance, const A& node_distance, const A& keypoints, const A& count,
-                             const Ints& things, int64_t num_classes, double radius, double fit_area,
-                             bool majority_all) {
-  require_rank<Face>(label, "label", 3, "[N, H, W]");
-  require_rank<Face>(node_label, "node_label", 3, "[N, h, w]");
-  require_rank<Face>(keypoints, "keypoints", 4, "[N, M, P, 2]");
-  const int64_t n = Face::extent(label, 0), height = Face::extent(label, 1), width = Face::extent(label, 2);
-  const int64_t h = Face::extent(node_label, 1), w = Face::extent(node_label, 2), m = Face::extent(keypoints, 1),
-                p = Face::extent(keypoints, 2);
-  require_keypoints("keypoints", p);
-  const Shape shape = make_shape(n, num_classes, h, w, max_stride, height, width, {"node_label", "label"});
-  Params params{};
-  params.radius = checked("radius", radius, 1.0, 4096.0);
-  params.fit_area = float(checked("fit_area", fit_area, 0.0, 1e6));
-  params.majority_all = majority_all;
-  params.max_instances = places("keypoints", m, shape);
-  const int32_t* labels = indices<Face>(label, "label", {n, height, width}, -1, num_classes - 1);
-  const int32_t* counts = indices<Face>(count, "count", {n}, 0, m);
-  const int32_t* instances = indices<Face>(instance, "instance", {n, height, width}, 0, m);
-  const int32_t* node_labels = indices<Face>(node_label, "node_label", {n, h, w}, -1, num_classes - 1);
-  const int32_t* node_instances = indices<Face>(node_instance, "node_instance", {n, h, w}, 0, m);
-  require_found("instance", instances, height * width, counts, n);
-  require_found("node_instance", node_instances, h * w, counts, n);
-  const float* distances = contiguous<Face, float>(node_distance, "node_distance", Type::float32, {n, h, w});
-  const Point* points = contiguous<Face, Point>(keypoints, "keypoints", Type::float32, {n, m, p, 2});
-  std::tuple result{Face::template make<int32_t>({n, height, width}), Face::template make<int32_t>({n, m}),
-                    Face::template make<int32_t>({n, m}), Face::template make<int32_t>({n, num_classes})};
-  const A scratch = Face::template make<uint8_t>({cpu::merge_scratch_bytes(shape, params)});
-  const EveryNode<Face> every(face, shape);
-  [[maybe_unused]] const typename Face::Release release;
-  cpu::merge(labels, instances, node_labels, node_instances, distances, every.nodes, false, points, counts,
-             make_things(things, num_classes), shape, int(p), params, out<int32_t, Face>(std::get<0>(result)),
-             out<int32_t, Face>(std::get<1>(result)), out<int32_t, Face>(std::get<2>(result)),
-             out<int32_t, Face>(std::get<3>(result)), out<char, Face>(scratch), face.parallel());
-  return result;
+template <class Traits>
+Results<Traits> merge(const Call<Traits>& call) {
+  const auto& label = call.array("label", 3, "[N, H, W]");
+  const auto& node_label = call.array("node_label", 3, "[N, h, w]");
+  const auto& keypoints = call.array("keypoints", 4, "[N, M, P, 2]");
+  const int64_t n = Traits::extent(label, 0), height = Traits::extent(label, 1), width = Traits::extent(label, 2);
+  const int64_t h = Traits::extent(node_label, 1), w = Traits::extent(node_label, 2);
+  const int64_t m = Traits::extent(keypoints, 1), p = Traits::extent(keypoints, 2);
+  const int keypoint_count = require_keypoints("keypoints", p);
+  const int64_t classes = call.integer("num_classes");
+  const Shape shape = make_shape(n, classes, "node_label", {h, w}, max_stride, "label", {height, width});
+  typename Call<Traits>::Problem problem(shape, keypoint_count, call.params(keypoint_count));
+  call.read_things(problem, classes);
+  call.require_places("keypoints", m, shape);
+  problem.params.max_instances = int(m);
+  int32_t* const labels = call.indices("label", {n, height, width}, -1, classes - 1);
+  Instances found{};
+  found.count = call.indices("count", {n}, 0, m);
+  int32_t* const instances = call.indices("instance", {n, height, width}, 0, m);
+  int32_t* const node_labels = call.indices("node_label", {n, h, w}, -1, classes - 1);
+  int32_t* const node_instances = call.indices("node_instance", {n, h, w}, 0, m);
+  require_found("instance", instances, height * width, found, n);
+  require_found("node_instance", node_instances, h * w, found, n);
+  float* const distances = call.template contiguous<float>("node_distance", Type::float32, {n, h, w});
+  found.keypoints = call.template contiguous<Point>("keypoints", Type::float32, {n, m, p, 2});
+  const auto semantic = call.template make<int32_t>({n, height, width});
+  const auto category = call.template make<int32_t>({n, m});
+  const auto area = call.template make<int32_t>({n, m});
+  const auto class_area = call.template make<int32_t>({n, classes});
+  const auto scratch = call.template make<uint8_t>({cpu::merge_scratch_bytes(problem)});
+  const EveryNode<Traits> every(call, shape);
+  const NodeMaps nodes{node_labels, node_instances, distances, false};
+  const Panoptic panoptic{
+      out<int32_t, Traits>(semantic),  instances, found, out<int32_t, Traits>(category), out<int32_t, Traits>(area),
+      out<int32_t, Traits>(class_area)};
+  void* const block = out<void, Traits>(scratch);
+  [[maybe_unused]] const typename Traits::Release release;
+  cpu::merge({labels, instances}, nodes, every.nodes, problem, panoptic, block, call.traits.parallel());
+  return {semantic, category, area, class_area};
 }
 
 }  // namespace deeperlab::binding

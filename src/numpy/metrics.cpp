@@ -4,7 +4,7 @@
 
 #include <random>
 
-#include "arrays.h"
+#include "array_traits.h"
 #include "module.h"
 
 namespace deeperlab::binding {
@@ -57,15 +57,15 @@ py::tuple overlap(const py::args& arguments) {
   constexpr int64_t most = int64_t(1) << 30;
   const int64_t limit = std::max<int64_t>(1, std::min(height * width, most));
   for (int64_t capacity = std::min<int64_t>(4096, limit);; capacity = std::min(8 * capacity, limit)) {
-    py::array ids = ArrayFace::make<int64_t>({capacity, count}), pixels = ArrayFace::make<int64_t>({capacity});
-    py::array scratch = ArrayFace::make<uint8_t>({cpu::overlap_scratch_bytes(width, capacity)});
+    py::array ids = ArrayTraits::make<int64_t>({capacity, count}), pixels = ArrayTraits::make<int64_t>({capacity});
+    py::array scratch = ArrayTraits::make<uint8_t>({cpu::overlap_scratch_bytes(width, capacity)});
     auto* const id = static_cast<int64_t*>(ids.mutable_data());
     auto* const pixel = static_cast<int64_t*>(pixels.mutable_data());
     void* const block = scratch.mutable_data();
     int64_t found;
     {
       const py::gil_scoped_release released;
-      found = cpu::overlap(views, int(count), height, width, capacity, odd, id, pixel, block, level);
+      found = cpu::overlap({views, int(count), height, width}, odd, {id, pixel, capacity}, block, level);
     }
     require(found >= 0 || capacity < limit, "maps: expected at most 2^30 combinations of ids");
     if (found < 0) {

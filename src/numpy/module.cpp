@@ -1,52 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-// deeperlab._numpy: the fusion and each of its stages for NumPy arrays, without torch. Arguments as in ops.cpp.
-#include "arrays.h"
-#include "common/fuse.h"
+// deeperlab._numpy: the fusion and each of its stages for NumPy arrays, without torch.
 #include "module.h"
+
+#include "array_traits.h"
+#include "common/fuse.h"
 #include "common/stages.h"
 
 namespace deeperlab::binding {
 namespace {
 
-template <auto Function, class... Names>
-void define(py::module_& m, const char* name, Names... names) {
-  m.def(name, &Threaded<Function>::call, names..., py::arg("num_threads") = 1);
+// The table of parameters, for checks in Python: name -> type, low, high, step, choices.
+py::dict describe_parameters() {
+  py::dict table;
+  for (const Parameter& p : parameters()) {
+    table[p.name] = py::make_tuple(p.type, p.low, p.high, p.step, py::tuple(py::cast(p.choices)));
+  }
+  return table;
 }
 
-void register_stages(py::module_& m) {
-  using py::arg;
-  const py::kw_only options;
-  define<&argmax<ArrayFace>>(m, "argmax", arg("semantic"), options, arg("num_classes"), arg("stride"), arg("nodes"),
-                             arg("size"));
-  define<&refine<ArrayFace>>(m, "refine", arg("long_range"), arg("short_range"), options, arg("stride"),
-                             arg("long_steps"), arg("long_short_steps"));
-  define<&vote<ArrayFace>>(m, "vote", arg("heatmap"), arg("short_range"), arg("target"), arg("node_label"), options,
-                           arg("things"), arg("stride"), arg("size"), arg("vote_cell"), arg("short_weight"),
-                           arg("long_weight"), arg("all_voters"));
-  define<&peaks<ArrayFace>>(m, "peaks", arg("votes"), options, arg("stride"), arg("nodes"), arg("vote_cell"),
-                            arg("radius"), arg("threshold"), arg("max_candidates"));
-  define<&trace<ArrayFace>>(m, "trace", arg("position"), arg("candidate"), arg("count"), arg("middle_range"),
-                            arg("short_range"), options, arg("edges"), arg("stride"), arg("size"), arg("middle_steps"));
-  define<&rescore<ArrayFace>>(m, "rescore", arg("keypoints"), arg("count"), arg("votes"), arg("heatmap"), options,
-                              arg("stride"), arg("vote_cell"), arg("radius"), arg("kappa"), arg("oks_cell"));
-  define<&binding::select<ArrayFace>>(m, "select", arg("candidate"), arg("count"), arg("keypoints"),
-                                      arg("keypoint_score"), arg("score"), options, arg("instance_threshold"),
-                                      arg("nms_radius"), arg("nms_radius_min"), arg("nms_relative"), arg("box_iou"),
-                                      arg("max_instances"));
-  define<&assign<ArrayFace>>(m, "assign", arg("target"), arg("node_label"), arg("label"), arg("keypoints"),
-                             arg("count"), options, arg("things"), arg("stride"), arg("max_distance"));
-  define<&merge<ArrayFace>>(m, "merge", arg("label"), arg("instance"), arg("node_label"), arg("node_instance"),
-                            arg("node_distance"), arg("keypoints"), arg("count"), options, arg("things"),
-                            arg("num_classes"), arg("radius"), arg("fit_area"), arg("majority_all"));
+// Operator -> its arrays; its options, as (name, type); the number of its results.
+py::dict describe_operators() {
+  py::dict all;
+  for (const Operator& op : operators()) {
+    py::list options;
+    for (const Option& option : op.options) {
+      options.append(py::make_tuple(option.name, option.type));
+    }
+    all[op.name.c_str()] = py::make_tuple(py::tuple(py::cast(op.arrays)), py::tuple(options), op.results);
+  }
+  return all;
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_numpy, m) {
-  m.doc() = "The fusion for NumPy arrays; deeperlab.fuse is its public face.";
-  m.def("fuse", &Threaded<&fuse<ArrayFace>>::call, "All arguments as torch.ops.deeperlab.fuse, then num_threads.");
+  m.doc() = "The fusion for NumPy arrays; deeperlab.fuse is its public side.";
   m.def("simd", [] { return simd_names[int(simd())]; }, "The form of the stages that this process runs.");
-  register_stages(m);
+  m.def("parameters", &describe_parameters, "Parameter -> (type, low, high, step, choices), in order.");
+  m.def("operators", &describe_operators, "Operator -> (arrays, options as (name, type), number of results).");
+  define(m, "fuse", &fuse<ArrayTraits>);
+  define(m, "argmax", &argmax<ArrayTraits>);
+  define(m, "refine", &refine<ArrayTraits>);
+  define(m, "vote", &vote<ArrayTraits>);
+  define(m, "peaks", &peaks<ArrayTraits>);
+  define(m, "trace", &trace<ArrayTraits>);
+  define(m, "rescore", &rescore<ArrayTraits>);
+  define(m, "select", &binding::select<ArrayTraits>);
+  define(m, "assign", &assign<ArrayTraits>);
+  define(m, "merge", &merge<ArrayTraits>);
   register_metrics(m);
   register_draw(m);
 }

@@ -2,7 +2,7 @@
 // argmax: the class of every node and of every pixel (section 3.3, the semantic head).
 #pragma once
 
-#include "deeperlab/params.h"
+#include "deeperlab/values.h"
 #include "deeperlab/view.h"
 
 namespace deeperlab {
@@ -41,21 +41,21 @@ DEEPERLAB_HD inline int32_t valid_label(int64_t label, int classes) {
 
 namespace cpu {
 
-int64_t argmax_scratch_bytes(const Shape& shape);
+int64_t argmax_scratch_bytes(const Problem& problem);
 
 // semantic: logits [N, C, h, w], or integer labels [N, H, W] whose node label is the label at the node's pixel,
-// clamped to the image. Gives node_label [N, h, w] and label [N, H, W].
-void argmax(const View& semantic, const Shape& shape, int32_t* node_label, int32_t* label, void* scratch,
+// clamped to the image. Gives nodes.label [N, h, w] and label [N, H, W].
+void argmax(const View& semantic, const Problem& problem, const NodeMaps& nodes, int32_t* label, void* scratch,
             const Parallel& parallel);
 
 }  // namespace cpu
 
 namespace cuda {
 
-// The same. spoken_for [N, h, w]: 1 where a node that may be no thing is a corner of a thing pixel that has no thing
-// among its corners (logits only).
-void argmax(const View& semantic, const Shape& shape, const Things* things, int32_t* node_label, int32_t* label,
-            uint8_t* spoken_for, Stream stream);
+// The same. speaks [N, h, w]: 1 where a node that may be no thing is a corner of a thing pixel that has no thing among
+// its corners (logits only).
+void argmax(const View& semantic, const Problem& problem, const NodeMaps& nodes, int32_t* label, uint8_t* speaks,
+            Stream stream);
 
 }  // namespace cuda
 }  // namespace deeperlab

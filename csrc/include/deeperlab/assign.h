@@ -3,9 +3,13 @@
 #pragma once
 
 #include "deeperlab/instance.h"
-#include "deeperlab/params.h"
+#include "deeperlab/values.h"
 
 namespace deeperlab {
+
+struct AssignParams {
+  float max_distance2;  // greatest sum of P squared distances, px²; +inf: no cut-off
+};
 
 // Adds what one keypoint contributes to the distance between a node's predicted keypoints and an instance's (px²).
 DEEPERLAB_HD inline float add_distance(float distance, Point predicted, Point keypoint) {
@@ -42,19 +46,18 @@ struct Corner {
 // with the largest summed bilinear weight wins, in integers; ties go to the one with the nearer eligible corner,
 // then to the smaller number. 0: none is eligible, the pixel is an orphan. Interpolating the embedding instead would
 // mix in meaningless offsets at every border.
-DEEPERLAB_HD inline int32_t assign_pixel(const int32_t* node_label, const int32_t* node_instance,
-                                         const float* node_distance, const Things& things, int32_t label, Cell cell,
+DEEPERLAB_HD inline int32_t assign_pixel(const NodeMaps& nodes, const Things& things, int32_t label, Cell cell,
                                          int stride, int w) {
   Corner corners[4];
   int count = 0, best_rank = -1;
   for (int dy = 0; dy <= (cell.past_y > 0); ++dy) {
     for (int dx = 0; dx <= (cell.past_x > 0); ++dx) {
       const int64_t node = int64_t(cell.y + dy) * w + cell.x + dx;
-      if (node_instance[node] > 0) {
+      if (nodes.instance[node] > 0) {
         const int64_t weight =
             int64_t(dy ? cell.past_y : stride - cell.past_y) * (dx ? cell.past_x : stride - cell.past_x);
-        const int rank = node_label[node] == label ? 2 : things.has(node_label[node]) ? 1 : 0;
-        corners[count++] = {node_instance[node], node_distance[node], weight, rank};
+        const int rank = nodes.label[node] == label ? 2 : things.has(nodes.label[node]) ? 1 : 0;
+        corners[count++] = {nodes.instance[node], nodes.distance[node], weight, rank};
         best_rank = rank > best_rank ? rank : best_rank;
       }
     }
@@ -81,27 +84,28 @@ DEEPERLAB_HD inline int32_t assign_pixel(const int32_t* node_label, const int32_
 
 namespace cpu {
 
-int64_t assign_scratch_bytes(const Shape& shape, int keypoint_count, const Params& params);
+int64_t assign_scratch_bytes(const Problem& problem);
 
-// target [N, P, h, w] (px, of the entries of `nodes`), node_label [N, h, w], label [N, H, W], keypoints [N, M, P] (px),
-// count [N] -> node_instance (1-based, 0: none), node_distance (px², +inf: none) [N, h, w], instance [N, H, W].
-// A node takes the instance of least distance, keypoints in index order; the first minimum wins, NaN never.
-// label_of_nodes: where the corners of a cell have one label, its pixels have it too (argmax of logits).
-void assign(const Point* target, const Nodes& nodes, const int32_t* node_label, const int32_t* label,
-            bool label_of_nodes, const Point* keypoints, const int32_t* count, const Things& things, const Shape& shape,
-            int keypoint_count, const Params& params, int32_t* node_instance, float* node_distance, int32_t* instance,
-            void* scratch, const Parallel& parallel);
+// targets, nodes.label, pixels.label, found -> nodes.instance, nodes.distance, pixels.instance. A node takes the
+// instance of least distance, keypoints in index order; the first minimum wins, NaN never.
+void assign(const Targets& targets, const Instances& found, const Problem& problem, const NodeMaps& nodes,
+            const PixelMaps& pixels, void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
 
 namespace cuda {
 
-// For nodes; pixels follow in merge. target [N, P, h, w] of thing nodes (all_voters: of all). What is neither a thing
-// nor spoken_for (argmax.h) is asked only if all_nodes, or if *far (vote.h); the others have no instance.
-void assign(const Point* target, const View& long_range, const View& short_range, const int32_t* node_label,
-            const uint8_t* spoken_for, const int32_t* far, bool all_nodes, const Point* keypoints, const int32_t* count,
-            const Things* things, const Shape& shape, int keypoint_count, const Params& params, int32_t* node_instance,
-            float* node_distance, Stream stream);
+// Which nodes have a target, and which are asked for an instance; the others have none.
+struct Asked {
+  const Point* target;    // [N, P, h, w] of thing nodes (of all, if all cast long votes)
+  const uint8_t* speaks;  // [N, h, w] 1: asked though it may be no thing, argmax.h
+  const int32_t* far;     // 1: all are asked, refine.h
+  bool all;               // all are asked
+};
+
+// For nodes; pixels follow in merge.
+void assign(const Heads& heads, const Problem& problem, const Asked& asked, const Instances& found,
+            const NodeMaps& nodes, Stream stream);
 
 }  // namespace cuda
 }  // namespace deeperlab

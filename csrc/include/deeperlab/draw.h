@@ -55,15 +55,25 @@ DEEPERLAB_HD inline uint8_t blend(uint8_t base, int weight, uint16_t share) {
 DEEPERLAB_HD inline bool ends_before(Key key, Key right_or_below) { return key != right_or_below; }
 DEEPERLAB_HD inline bool begins_after(Key left_or_above) { return !left_or_above.thing(); }
 
+// What is drawn.
+struct SegmentMaps {
+  const int32_t *category, *instance;  // [height, width]
+  int height, width;
+
+  DEEPERLAB_HD Key at(int y, int x) const {
+    return {category[int64_t(y) * width + x], instance[int64_t(y) * width + x]};
+  }
+};
+
 namespace cpu {
 
 struct Parallel;
 
 int64_t draw_scratch_bytes(int height, int width);
 
-// image, out: RGB [height, width]; category, instance: [height, width]. `out` may not overlap the others.
-void draw(const uint8_t* image, const int32_t* category, const int32_t* instance, int height, int width,
-          const Paint& paint, uint8_t* out, void* scratch, const Parallel& parallel);
+// image, out: RGB [height, width]. `out` may not overlap the others.
+void draw(const uint8_t* image, const SegmentMaps& maps, const Paint& paint, uint8_t* out, void* scratch,
+          const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

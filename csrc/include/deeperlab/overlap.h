@@ -16,6 +16,19 @@ struct IdMap {
   int64_t row, column;
 };
 
+struct IdMaps {
+  const IdMap* map;  // 1 to max_maps of one size
+  int number;
+  int64_t height, width;
+};
+
+// The distinct combinations of ids.
+struct Combinations {
+  int64_t* ids;      // [capacity, maps] in the order of their first pixels (rows from the top, each from the left)
+  int64_t* pixels;   // [capacity]
+  int64_t capacity;  // 2^30 at most; the number of pixels always suffices
+};
+
 // The slot of a combination of ids in a table of 2^(64 − shift). `odd` is chosen per process, so that no file can be
 // made whose ids all collide; its powers, one per map, are multiplied side by side, and all bits reach the highest.
 template <int maps>
@@ -34,12 +47,9 @@ enum class Simd : uint8_t;
 
 int64_t overlap_scratch_bytes(int64_t width, int64_t capacity);
 
-// maps: 1 to max_maps of one size -> ids [capacity, maps], the distinct combinations in the order of their first pixels
-// (rows from the top, each from the left), and pixels [capacity]; returns how many there are, or -1 if more than
-// `capacity` (2^30 at most; the number of pixels always suffices). Ids are widened to 64 bits, uint64 keeps its bits.
-// `odd` is any odd number; no result depends on it.
-int64_t overlap(const IdMap* maps, int number, int64_t height, int64_t width, int64_t capacity, uint64_t odd,
-                int64_t* ids, int64_t* pixels, void* scratch, Simd simd);
+// Counts the pixels of every combination; returns how many there are, or -1 if more than there is room for. Ids are
+// widened to 64 bits, uint64 keeps its bits. `odd` is any odd number; no result depends on it.
+int64_t overlap(const IdMaps& maps, uint64_t odd, const Combinations& found, void* scratch, Simd simd);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -7,9 +7,15 @@
 
 namespace deeperlab {
 
+struct PeaksParams {
+  double radius;          // px, of a keypoint's disk
+  double peak_threshold;  // share of an ideal disk's votes
+  int max_candidates;     // K
+};
+
 // Least score of a peak, in units of the score map (vote.h): a share of what one ideal disk of voters adds up to, never
 // 0.
-inline int64_t peak_limit(const Shape& shape, const Params& params, const VoteGrid& grid) {
+inline int64_t peak_limit(const Shape& shape, const PeaksParams& params, const VoteGrid& grid) {
   const double radius = params.radius / shape.stride;  // nodes
   const double limit = params.peak_threshold * 256.0 * double(int64_t(1) << grid.fraction_bits) *
                        3.14159265358979323846 * radius * radius;
@@ -53,21 +59,20 @@ DEEPERLAB_HD inline Point centroid(const int64_t* votes, int y, int x, const Vot
 
 namespace cpu {
 
-int64_t peaks_scratch_bytes(const Shape& shape, int keypoints, const Params& params);
+int64_t peaks_scratch_bytes(const Problem& problem);
 
-// votes [N, P, rows, columns] -> candidate, position (px) [N, max_candidates], best score first, ties by
-// (kind, y, x); rows past count[n] are (-1, -1, -1) and (0, 0). truncated[n]: there were more.
-void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params& params, Candidate* candidate,
-           Point* position, int32_t* count, bool* truncated, void* scratch, const Parallel& parallel);
+// votes [N, P, rows, columns] -> seeds, best score first, ties by (kind, y, x). truncated[n]: there were more.
+void peaks(const int64_t* votes, const Problem& problem, const Seeds& seeds, bool* truncated, void* scratch,
+           const Parallel& parallel);
 
 }  // namespace cpu
 
 namespace cuda {
 
-int64_t peaks_scratch_bytes(const Shape& shape, int keypoints, const Params& params);
+int64_t peaks_scratch_bytes(const Problem& problem);
 
-void peaks(const int64_t* votes, const Shape& shape, int keypoints, const Params& params, Candidate* candidate,
-           Point* position, int32_t* count, bool* truncated, void* scratch, Stream stream);
+void peaks(const int64_t* votes, const Problem& problem, const Seeds& seeds, bool* truncated, void* scratch,
+           Stream stream);
 
 }  // namespace cuda
 }  // namespace deeperlab

@@ -2,10 +2,14 @@
 // refine: recursive refinement of the long-range offsets (section 3.4, "recursive offset refinement").
 #pragma once
 
-#include "deeperlab/params.h"
+#include "deeperlab/values.h"
 #include "deeperlab/view.h"
 
 namespace deeperlab {
+
+struct RefineParams {
+  int long_steps, long_short_steps;
+};
 
 // `target` moved `steps` times by the offset that a head predicts where it lies (px): path following on the
 // original field, so no order of evaluation can change it.
@@ -19,13 +23,13 @@ DEEPERLAB_HD inline Point follow(const View& head, int64_t n, int k, const Shape
 
 // Where node (y, x) sees keypoint k of its instance, in px; not clamped, may be NaN or Inf.
 template <class T>
-DEEPERLAB_HD inline Point refine_node(const View& long_range, const View& short_range, int64_t n, int k, int y, int x,
-                                      const Shape& shape, const Params& params) {
+DEEPERLAB_HD inline Point refine_node(const Heads& heads, int64_t n, int k, int y, int x, const Shape& shape,
+                                      const RefineParams& params) {
   const Point node{float(x * int64_t(shape.stride)), float(y * int64_t(shape.stride))};
-  const Point offset{long_range.plane<T>(n, 2 * k)(y, x), long_range.plane<T>(n, 2 * k + 1)(y, x)};
+  const Point offset{heads.long_range.plane<T>(n, 2 * k)(y, x), heads.long_range.plane<T>(n, 2 * k + 1)(y, x)};
   Point target = node + offset;
-  target = follow<T>(long_range, n, k, shape, params.long_steps, target);
-  return follow<T>(short_range, n, k, shape, params.long_short_steps, target);
+  target = follow<T>(heads.long_range, n, k, shape, params.long_steps, target);
+  return follow<T>(heads.short_range, n, k, shape, params.long_short_steps, target);
 }
 
 // Whether a target lies within 10^9 px, so that no squared distance to an image is infinite or NaN. False for NaN.
@@ -35,10 +39,17 @@ DEEPERLAB_HD inline bool is_near(Point target) {
 
 namespace cpu {
 
-// long_range, short_range [N, 2P, h, w] -> target [N, P, h, w] (px) of the entries of `nodes`, packed. Returns whether
-// all are near.
-bool refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
-            const Nodes& nodes, Point* target, const Parallel& parallel);
+// heads.long_range, heads.short_range -> targets.at (px) of targets.nodes. Returns whether all are near.
+bool refine(const Heads& heads, const Problem& problem, const Targets& targets, const Parallel& parallel);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// The same of the nodes that cast long votes, not packed: target [N, P, h, w] (px). far: 1 if one of them is not near,
+// else 0.
+void refine(const Heads& heads, const Problem& problem, const int32_t* node_label, Point* target, int32_t* far,
+            Stream stream);
+
+}  // namespace cuda
 }  // namespace deeperlab

@@ -7,6 +7,11 @@
 
 namespace deeperlab {
 
+struct RescoreParams {
+  float kappa[max_keypoints];
+  bool oks_cell;
+};
+
 // The OKS kernel around one keypoint: exp(−d² / falloff), falloff = 2 λ² κ² + c², λ² = max(box area, c²), over the
 // cells with d² <= radius² (px²). c², the width of a vote cell, keeps instances of few cells from scoring 0.
 struct OksKernel {
@@ -14,12 +19,12 @@ struct OksKernel {
   int first_row, last_row, first_column, last_column;  // the disk lies within
 };
 
-DEEPERLAB_HD inline OksKernel oks_kernel(const VoteGrid& grid, Point at, float area, float kappa,
-                                         const Params& params) {
+DEEPERLAB_HD inline OksKernel oks_kernel(const VoteGrid& grid, Point at, float area, int k, double disk_radius,
+                                         const RescoreParams& params) {
   const float cell2 = float(grid.cell) * float(grid.cell);
   const float lambda2 = area > cell2 ? area : cell2;
-  const float falloff = (2.0f * lambda2) * (kappa * kappa);
-  const float radius = float(params.radius);
+  const float falloff = (2.0f * lambda2) * (params.kappa[k] * params.kappa[k]);
+  const float radius = float(disk_radius);
   // One cell of slack on each side: the disk itself is decided by distance alone.
   const int reach = int(radius) / grid.cell + 2;
   const int cy = int(at.y) / grid.cell, cx = int(at.x) / grid.cell;
@@ -70,38 +75,59 @@ DEEPERLAB_HD inline float probability(const Plane<T>& logit, const Shape& shape,
 
 namespace cpu {
 
-// keypoints [N, max_candidates, P] (px), count [N], votes [N, P, rows, columns], heatmap [N, P, h, w]
-// -> keypoint_score [N, max_candidates, P] and its mean, score [N, max_candidates]; rows past count[n] are 0.
-void rescore(const Point* keypoints, const int32_t* count, const int64_t* votes, const View& heatmap,
-             const Shape& shape, int keypoint_count, const Params& params, float* keypoint_score, float* score,
-             const Parallel& parallel);
+// hypotheses.keypoints, count [N], votes [N, P, rows, columns], heatmap [N, P, h, w] -> hypotheses.keypoint_score and
+// its mean, hypotheses.score; rows past count[n] are 0.
+void rescore(const View& heatmap, const Problem& problem, const int64_t* votes, const int32_t* count,
+             const Hypotheses& hypotheses, const Parallel& parallel);
 
-// The scores of one candidate, when they are asked for: nine of ten are rejected without.
+// Scores of single hypotheses, for a queue that rejects nine of ten without asking for their scores.
 struct Rescorer {
-  const Point* keypoints;
-  const int64_t* votes;
   const View& heatmap;
-  const Shape& shape;
-  int keypoint_count;
-  const Params& params;
+  const Problem& problem;
+  const int64_t* votes;
+  const Point* keypoints;  // [N, K, P]
   Simd simd;
 
   float keypoint_score(int64_t n, int32_t i, int k) const;  // candidate i of image n
   float score(int64_t n, int32_t i) const;                  // the mean of all
 };
 
-// keypoint_score [N, max_candidates, P], of each candidate's own kind alone.
-void rescore_seeds(const Rescorer& rescorer, const Candidate* candidate, const int32_t* count, float* keypoint_score,
+// Gives the instance score of candidate i of image n.
+struct InstanceScore {
+  float (*get)(const void* closure, int64_t n, int32_t i);
+  const void* closure;
+};
+
+inline InstanceScore score_when_asked(const Rescorer& rescorer) {
+  return {[](const void* closure, int64_t n, int32_t i) { return static_cast<const Rescorer*>(closure)->score(n, i); },
+          &rescorer};
+}
+
+// Scores [N, K] that are computed already.
+struct GivenScores {
+  const float* score;
+  int64_t room;  // K
+};
+
+inline InstanceScore score_as_given(const GivenScores& given) {
+  return {[](const void* closure, int64_t n, int32_t i) {
+            const auto& scores = *static_cast<const GivenScores*>(closure);
+            return scores.score[n * scores.room + i];
+          },
+          &given};
+}
+
+// hypotheses.keypoint_score of each seed's own kind alone.
+void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypotheses& hypotheses,
                    const Parallel& parallel);
 
 }  // namespace cpu
 
 namespace cuda {
 
-// The same; rows past count[n] are left alone.
-void rescore(const Point* keypoints, const int32_t* count, const int64_t* votes, const View& heatmap,
-             const Shape& shape, int keypoint_count, const Params& params, float* keypoint_score, float* score,
-             Stream stream);
+// The same as cpu::rescore; rows past count[n] are left alone.
+void rescore(const View& heatmap, const Problem& problem, const int64_t* votes, const int32_t* count,
+             const Hypotheses& hypotheses, Stream stream);
 
 }  // namespace cuda
 }  // namespace deeperlab

@@ -3,13 +3,21 @@
 #pragma once
 
 #include "deeperlab/instance.h"
-#include "deeperlab/params.h"
+#include "deeperlab/values.h"
 
 namespace deeperlab {
 
+struct SelectParams {
+  float instance_threshold;
+  float nms_radius2, nms_radius_min2, nms_relative2;  // squares, computed in double
+  float box_iou;
+  int max_instances;  // M
+};
+
 // A hypothesis is taken for an accepted one when the keypoint it was seeded from lies this near to that instance's:
 // 10 px (PersonLab), less for small instances, of which several fit into 10 px. A function of the pair alone.
-DEEPERLAB_HD inline bool conflicts(Point seed, float area, Point accepted, float accepted_area, const Params& params) {
+DEEPERLAB_HD inline bool conflicts(Point seed, float area, Point accepted, float accepted_area,
+                                   const SelectParams& params) {
   const float smaller = area < accepted_area ? area : accepted_area;
   float limit = params.nms_relative2 * smaller;
   limit = limit > params.nms_radius_min2 ? limit : params.nms_radius_min2;
@@ -18,40 +26,34 @@ DEEPERLAB_HD inline bool conflicts(Point seed, float area, Point accepted, float
 }
 
 // Boxes overlap too much to be two instances: strictly, and never where the union is empty.
-DEEPERLAB_HD inline bool suppresses(const Box& kept, const Box& box, const Params& params) {
+DEEPERLAB_HD inline bool suppresses(const Box& kept, const Box& box, const SelectParams& params) {
   const float inter = intersection(kept, box);
   return inter > params.box_iou * (kept.area() + box.area() - inter);
 }
 
 namespace cpu {
 
-// Gives the instance score of a candidate of an image; called only for those that conflict with no accepted one.
-struct InstanceScore {
-  float (*get)(const void* closure, int64_t n, int32_t i);
-  const void* closure;
-};
+// Called only for candidates that conflict with no accepted one.
+struct InstanceScore;
 
-int64_t select_scratch_bytes(const Shape& shape, int keypoint_count, const Params& params);
+int64_t select_scratch_bytes(const Problem& problem);
 
-// candidate [N, K], count [N], keypoints [N, K, P] (px), keypoint_score [N, K, P] (K candidates; of each only that of
-// its own kind is looked at) -> out_keypoints [N, M, P], out_score [N, M], out_count [N]; the best instance first, rows
-// past the count 0. Queue order: the seed's own score, ties by candidate; NMS order: instance score, ties in order of
-// acceptance. truncated[n] is set where more than M instances were found, and left alone otherwise.
-void select(const Candidate* candidate, const int32_t* count, const Point* keypoints, const float* keypoint_score,
-            const InstanceScore& score, const Shape& shape, int keypoint_count, const Params& params,
-            Point* out_keypoints, float* out_score, int32_t* out_count, bool* truncated, void* scratch,
-            const Parallel& parallel);
+// seeds.candidate, seeds.count, hypotheses (of the keypoint scores only those of each seed's own kind, of the scores
+// none: `score` gives them) -> found, the best instance first. Queue order: the seed's own score, ties by candidate;
+// NMS order: instance score, ties in order of acceptance. found.truncated[n] is set where more than M instances were
+// found, and left alone otherwise.
+void select(const Seeds& seeds, const Hypotheses& hypotheses, const InstanceScore& score, const Problem& problem,
+            const Instances& found, void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
 
 namespace cuda {
 
-int64_t select_scratch_bytes(const Shape& shape, const Params& params);
+int64_t select_scratch_bytes(const Problem& problem);
 
-// The same, of scores [N, K] that are computed already.
-void select(const Candidate* candidate, const int32_t* count, const Point* keypoints, const float* keypoint_score,
-            const float* score, const Shape& shape, int keypoint_count, const Params& params, Point* out_keypoints,
-            float* out_score, int32_t* out_count, bool* truncated, void* scratch, Stream stream);
+// The same, of hypotheses.score that is computed already.
+void select(const Seeds& seeds, const Hypotheses& hypotheses, const Problem& problem, const Instances& found,
+            void* scratch, Stream stream);
 
 }  // namespace cuda
 }  // namespace deeperlab

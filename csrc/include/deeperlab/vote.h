@@ -3,10 +3,16 @@
 #pragma once
 
 #include "deeperlab/exp.h"
-#include "deeperlab/params.h"
+#include "deeperlab/values.h"
 #include "deeperlab/view.h"
 
 namespace deeperlab {
+
+struct VoteParams {
+  bool all_voters;                // long votes of all nodes, not of thing nodes only
+  int vote_cell;                  // px, least width
+  int short_weight, long_weight;  // in 1/256
+};
 
 // The score map: rows × columns square vote cells of `cell` px; cell (y, x) is centered on pixel (cell·y, cell·x).
 // A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell are 2^30 at most. Short and long votes are weighed in
@@ -18,7 +24,7 @@ struct VoteGrid {
 };
 
 // The last row and column catch votes between the last node and the end of an image that is not 4n + 1 px.
-DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const Params& params) {
+DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const VoteParams& params) {
   VoteGrid grid;
   grid.cell = shape.stride > params.vote_cell ? shape.stride : params.vote_cell;
   grid.rows = (shape.height - 1) / grid.cell + 2;
@@ -30,6 +36,10 @@ DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const Params& params)
   const int bits = 30 - log2_nodes;
   grid.fraction_bits = bits < 6 ? 6 : bits > 16 ? 16 : bits;
   return grid;
+}
+
+DEEPERLAB_HD inline bool casts_long_votes(int label, const Things& things, const VoteParams& params) {
+  return params.all_voters || things.has(label);
 }
 
 // A vote counts only if its target is finite and lies in the image, bounds included. False for NaN.
@@ -61,24 +71,21 @@ DEEPERLAB_HD inline Splat splat(Point target, float weight, const VoteGrid& grid
 
 namespace cpu {
 
-int64_t vote_scratch_bytes(const Shape& shape, int keypoints, const Params& params);
+int64_t vote_scratch_bytes(const Problem& problem);
 
-// heatmap [N, P, h, w], short_range [N, 2P, h, w], target [N, P, h, w] (px, of the entries of `nodes`), node_label
-// [N, h, w] -> votes [N, P, rows, columns]. Short votes weigh sigmoid(heatmap) and are cast by every node; long votes
-// weigh 1 and are cast by the thing nodes among `nodes`, or by all of them.
-void vote(const View& heatmap, const View& short_range, const Point* target, const Nodes& nodes,
-          const int32_t* node_label, const Things& things, const Shape& shape, int keypoints, const Params& params,
-          int64_t* votes, void* scratch, const Parallel& parallel);
+// heads.heatmap, heads.short_range, targets, node_label [N, h, w] -> votes [N, P, rows, columns]. Short votes weigh
+// sigmoid(heatmap) and are cast by every node; long votes weigh 1 and are cast by the thing nodes among targets.nodes,
+// or by all of them.
+void vote(const Heads& heads, const Problem& problem, const Targets& targets, const int32_t* node_label, int64_t* votes,
+          void* scratch, const Parallel& parallel);
 
 }  // namespace cpu
 
 namespace cuda {
 
-// refine and vote in one: target [N, P, h, w] of the nodes that cast long votes; far: 1 if one of them is not near
-// (refine.h), else 0.
-void vote(const View& heatmap, const View& short_range, const View& long_range, const Shape& shape, int keypoints,
-          const Params& params, const Things* things, const int32_t* node_label, Point* target, int32_t* far,
-          int64_t* votes, Stream stream);
+// The same, with target [N, P, h, w] (px) as cuda::refine gives it.
+void vote(const Heads& heads, const Problem& problem, const Point* target, const int32_t* node_label, int64_t* votes,
+          Stream stream);
 
 }  // namespace cuda
 }  // namespace deeperlab

@@ -16,11 +16,12 @@ import numpy as np
 
 from ..data.formats.coco import Annotation, Dataset, FormatError, ImageId
 from ..fuse import fuse
+from ..heads import Heads
 from ..metrics import Matching, PanopticQuality, QualityResult
 from ..params import FuseParams
-from ..stages.stagewise import true_keypoint_result
+from ..stages import numpy_ops, pipeline
 from ..targets.target_maps import encode_heads
-from .diagnose import Diagnosis, Lost, Truth
+from .diagnose import Diagnosis, Float, Lost, Maps, Truth
 
 NOTE = "Crowd and void pixels carry no label and are left out of the prediction."
 
@@ -108,7 +109,7 @@ class Oracle:
             raise FormatError(path, str(fault)) from fault
         except MemoryError as fault:
             raise FormatError(path, f"too large for the memory at stride {self.stride}") from fault
-        best = true_keypoint_result(heads, truth.keypoints, self._things, truth.size, self.params)
+        best = assigned_to(truth.keypoints, heads, self._things, truth.size, self.params)
 
         target = ids, annotation.segments
         pq, matching = self._score(self.pq, (found.semantic, found.instance), truth, target)
@@ -142,3 +143,24 @@ class Oracle:
         matching = alone.update(prediction, target)
         total.merge(alone)
         return alone.compute(), matching
+
+
+def assigned_to(
+    keypoints: Float, heads: Heads, things: Sequence[int], size: tuple[int, int], params: FuseParams
+) -> Maps:
+    """Return the maps that follow from given instances: keypoints float32 [N, P, 2] px in place of found ones.
+
+    The heads are arrays of one image, without batch dimension.
+    """
+    room = np.zeros((1, max(len(keypoints), 1), *keypoints.shape[1:]), np.float32)
+    room[0, : len(keypoints)] = keypoints
+    values = pipeline.run(
+        numpy_ops,
+        heads.map(lambda head: head[None]),
+        things,
+        size,
+        params,
+        stages=("argmax", "refine", "assign", "merge"),
+        given={"keypoints": room, "count": np.array([len(keypoints)], np.int32)},
+    )
+    return values["semantic"][0], values["instance"][0]

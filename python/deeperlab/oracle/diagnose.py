@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,14 @@ from ..data.formats.coco import Category, SegmentInfo
 from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
-from ..stages.stagewise import Float, Integer, Maps, Stages, stages
+from ..stages import numpy_ops, pipeline
 from ..targets.target_maps import keypoints
 
+Float = NDArray[np.float32]
+Integer = NDArray[np.int32]
 Bool = NDArray[np.bool_]
+Maps = tuple[Integer, Integer]
+"""semantic, instance [H, W]."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,34 @@ class Truth:
         return np.asarray(self.category < 0)
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """What the stages up to `select` make of one image's heads; K candidates, P keypoints.
+
+    Attributes:
+        kind: int32 [K], the keypoint kind of each peak; position: float32 [K, 2] px.
+        hypotheses: float32 [K, P, 2] px; score: float32 [K].
+        without_nms: float32 [A, P, 2] px, accepted before the box NMS.
+    """
+
+    kind: Integer
+    position: Float
+    hypotheses: Float
+    score: Float
+    without_nms: Float
+
+    @classmethod
+    def of(cls, heads: Heads, things: Sequence[int], size: tuple[int, int], params: FuseParams) -> Candidates:
+        """Run the stages on the heads of one image (arrays without batch dimension), without a box NMS."""
+        params = replace(params, box_iou=1.0, max_instances=min(params.max_candidates, 65535))  # none overlaps more
+        stages = pipeline.NAMES[: pipeline.NAMES.index("assign")]
+        values = pipeline.run(numpy_ops, heads.map(lambda head: head[None]), things, size, params, stages=stages)
+        candidates, accepted = int(values["candidates"][0]), int(values["count"][0])
+        found = (values[name][0, :candidates] for name in ("candidate", "position", "hypothesis", "candidate_score"))
+        candidate, position, hypotheses, score = found
+        return cls(candidate[:, 0], position, hypotheses, score, values["keypoints"][0, :accepted])
+
+
 class Diagnosis:
     """Explains the losses of one image.
 
@@ -118,9 +150,9 @@ class Diagnosis:
         self._arguments = heads, things, truth.size, params
 
     @cached_property
-    def stages(self) -> Stages:
+    def candidates(self) -> Candidates:
         """Computed once, on the first loss that needs them."""
-        return stages(*self._arguments)
+        return Candidates.of(*self._arguments)
 
     def explain(self, segment: SegmentInfo, lost_anyway: bool) -> Lost:
         """Why a thing segment is lost; `lost_anyway`: with the true keypoints too."""
@@ -138,7 +170,7 @@ class Diagnosis:
 
     def _before_assign(self, number: int) -> tuple[str, str] | None:
         """The stage up to `select` that has no trace of the instance any more."""
-        truth, s, p = self.truth.keypoints[number], self.stages, self.params
+        truth, s, p = self.truth.keypoints[number], self.candidates, self.params
         away = np.hypot(*(s.position - truth[s.kind]).T)
         if not (away <= self.near).any():
             nearest = f"the nearest is {away.min():.0f} px off" if len(away) else "there is none"

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nine stages of the fusion (section 3.4), each by itself: the readable `reference`, and torch's operators."""
+"""The nine stages of the fusion (section 3.4), each by itself.
+
+`pipeline` runs them one after another and hands back everything that lies between them, on any backend: `reference`
+(NumPy, to be read beside the paper), `numpy_ops` (the compiled stages for arrays) or `torch_ops` (for tensors).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import reference, torch_ops  # noqa: F401 - torch is loaded on first use
+    from . import numpy_ops, pipeline, reference, schema, torch_ops
 
-NAMES = ("argmax", "refine", "vote", "peaks", "trace", "rescore", "select", "assign", "merge")
-"""The stages in the order in which `fuse` runs them."""
+__all__ = ["numpy_ops", "pipeline", "reference", "schema", "torch_ops"]
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name
 
     def __getattr__(name: str) -> Any:
-        if name in ("reference", "torch_ops"):
+        if name in __all__:  # on first use: torch, and the compiled code
             import importlib
 
             return importlib.import_module(f".{name}", __name__)

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeperlab.graph import Graph
-from deeperlab.params import FuseParams
 
 Array = NDArray[Any]
 Size = tuple[int, int]
@@ -174,7 +173,7 @@ def _splat(votes: Array, point: Array, weight: Array, unit: int, cell: int, size
 
 
 def vote(heatmap: Array, short_range: Array, target: Array, node_label: Array, *, things: Sequence[int], stride: int,
-         size: Size, vote_cell: int, short_weight: float, long_weight: float, all_voters: bool) -> Array:  # fmt: skip
+         size: Size, vote_cell: int, short_weight: float, long_weight: float, long_voters: str) -> Array:  # fmt: skip
     """Hough voting (3.4): heatmap [N, P, h, w], short_range [N, 2P, h, w], target [N, P, h, w, 2] px, node_label
     [N, h, w] -> score maps int64 [N, P, vh, vw], one vote being 2^(Q + 8).
 
@@ -187,23 +186,23 @@ def vote(heatmap: Array, short_range: Array, target: Array, node_label: Array, *
     long = np.zeros_like(short)
     for n, k in np.ndindex(short.shape[:2]):
         _splat(short[n, k], _node_targets(short_range[n], k, stride), sigmoid(heatmap[n, k]), unit, cell, size)
-        voters = (_is_thing(node_label[n], things) | all_voters).astype(np.float32)  # a weight of 0 adds nothing
-        _splat(long[n, k], target[n, k], voters, unit, cell, size)
+        voters = _is_thing(node_label[n], things) | (long_voters == "all")  # a weight of 0 adds nothing
+        _splat(long[n, k], target[n, k], voters.astype(np.float32), unit, cell, size)
     short *= int(short_weight * 256)
     long *= int(long_weight * 256)
     return short + long
 
 
-def peaks(votes: Array, *, stride: int, nodes: Size, vote_cell: int, radius: float, threshold: float,
+def peaks(votes: Array, *, stride: int, nodes: Size, vote_cell: int, radius: float, peak_threshold: float,
           max_candidates: int) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Local maxima (3.4) of the score maps [N, P, vh, vw] -> candidates (k, y, x) int32 [N, K, 3], padding −1;
     positions float32 [N, K, 2] px; count int32 [N]; truncated bool [N].
 
-    A peak holds at least `threshold` of the votes of an ideal disk, π(R/s)² nodes, and beats its 3 × 3 neighbors, ties
-    to the lower raster index; its position is their centroid. Order: score descending, then (k, y, x).
+    A peak holds at least `peak_threshold` of the votes of an ideal disk, π(R/s)² nodes, and beats its 3 × 3 neighbors,
+    ties to the lower raster index; its position is their centroid. Order: score descending, then (k, y, x).
     """
     (images, _, vh, vw), cell = votes.shape, max(stride, vote_cell)
-    ideal = threshold * 256.0 * 2 ** _fraction_bits(*nodes) * math.pi * (radius / stride) * (radius / stride)
+    ideal = peak_threshold * 256.0 * 2 ** _fraction_bits(*nodes) * math.pi * (radius / stride) * (radius / stride)
     limit = min(max(1, math.ceil(ideal)), 2**62)
     candidate = np.full((images, max_candidates, 3), -1, np.int32)
     position = np.zeros((images, max_candidates, 2), np.float32)
@@ -227,17 +226,17 @@ def peaks(votes: Array, *, stride: int, nodes: Size, vote_cell: int, radius: flo
 
 
 def trace(position: Array, candidate: Array, count: Array, middle_range: Array, short_range: Array, *,
-          edges: Sequence[tuple[int, int]], stride: int, size: Size, middle_steps: int) -> Array:  # fmt: skip
+          edges: Sequence[int], stride: int, size: Size, middle_steps: int) -> Array:  # fmt: skip
     """The instance each candidate would seed (3.4): position [N, K, 2] px, candidate [N, K, 3], count [N], middle_range
     [N, 2E, h, w], short_range [N, 2P, h, w] -> keypoints float32 [N, K, P, 2] px.
 
-    Breadth-first from the seed: where an edge's source was found its middle-range offset leads on, corrected
-    `middle_steps` times by the target's short-range offset. All are clamped to the image once, at the end: a source
-    outside must still read its own offsets.
+    `edges` are source, target, source, target, …. Breadth-first from the seed: where an edge's source was found its
+    middle-range offset leads on, corrected `middle_steps` times by the target's short-range offset. All are clamped to
+    the image once, at the end: a source outside must still read its own offsets.
     """
     middle_range, short_range = middle_range.astype(np.float32), short_range.astype(np.float32)
     kinds = short_range.shape[1] // 2
-    graph = Graph(tuple(str(k) for k in range(kinds)), tuple(edges))
+    graph = Graph(tuple(str(k) for k in range(kinds)), tuple(zip(edges[::2], edges[1::2], strict=True)))
     keypoints = np.zeros((*candidate.shape[:2], kinds, 2), np.float32)
     for n, seed in np.ndindex(len(candidate), kinds):
         rows = np.nonzero(candidate[n, : count[n], 0] == seed)[0]
@@ -369,14 +368,14 @@ def assign(target: Array, node_label: Array, label: Array, keypoints: Array, cou
 
 
 def merge(label: Array, instance: Array, node_label: Array, node_instance: Array, node_distance: Array,
-          keypoints: Array, count: Array, *, things: Sequence[int], num_classes: int, radius: float, fit_area: float,
-          majority_all: bool) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+          keypoints: Array, count: Array, *, things: Sequence[int], num_classes: int, radius: float, majority: str,
+          fit_area: float) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Panoptic map (3.4): label, instance [N, H, W], node_label, node_instance, node_distance [N, h, w], keypoints
     [N, M, P, 2] px, count [N] -> class of pixels int32 [N, H, W]; class (−1: it won no pixel) and pixels of instances
     int32 [N, M]; pixels of no instance by class int32 [N, C].
 
     An instance has the class of most of its thing nodes that fit it, D <= P·max(R², fit_area·box area), or if none fits
-    (or with `majority_all`) of most of its pixels; ties to the lower class. All other pixels keep their label.
+    (or where `majority` is "all") of most of its pixels; ties to the lower class. All other pixels keep their label.
     """
     images, instances, kinds, _ = keypoints.shape
     category, area = np.full((images, instances), -1, np.int32), np.zeros((images, instances), np.int32)
@@ -391,45 +390,10 @@ def merge(label: Array, instance: Array, node_label: Array, node_instance: Array
         by_node, by_pixel = np.zeros((2, instances, num_classes), np.int64)
         np.add.at(by_node, (node_instance[n][fit] - 1, node_label[n][fit]), 1)
         np.add.at(by_pixel, (instance[n][voting] - 1, label[n][voting]), 1)
-        ballots = np.where(by_node.any(axis=1, keepdims=True) & (not majority_all), by_node, by_pixel)
+        ballots = np.where(by_node.any(axis=1, keepdims=True) & (majority != "all"), by_node, by_pixel)
         area[n] = np.bincount(instance[n][taken] - 1, minlength=instances)
         category[n] = np.where((area[n] > 0) & ballots.any(axis=1), ballots.argmax(axis=1), -1)
         semantic[n][taken] = category[n, instance[n][taken] - 1]
         rest = label[n][~taken & (label[n] >= 0)]
         class_area[n] = np.bincount(rest, minlength=num_classes)
     return semantic, category, area, class_area
-
-
-def fuse(semantic: Array, heatmap: Array, short_range: Array, middle_range: Array, long_range: Array, *,
-         things: Sequence[int], num_classes: int, edges: Sequence[tuple[int, int]], stride: int, size: Size,
-         params: FuseParams) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array, Array]:  # fmt: skip
-    """All stages in order: heads as in `Heads`, with the batch dimension -> semantic, instance int32 [N, H, W];
-    keypoints float32 [N, M, P, 2] px; score float32 [N, M]; category, area int32 [N, M]; class_area int32 [N, C];
-    count int32 [N]; truncated (by `peaks` or by `select`) bool [N].
-    """
-    p, (kinds, h, w) = params, heatmap.shape[1:]
-    node_label, label = argmax(semantic, num_classes=num_classes, stride=stride, nodes=(h, w), size=size)
-    target = refine(long_range, short_range, stride=stride, long_steps=p.long_steps,
-                    long_short_steps=p.long_short_steps)  # fmt: skip
-    votes = vote(heatmap, short_range, target, node_label, things=things, stride=stride, size=size,
-                 vote_cell=p.vote_cell, short_weight=p.short_weight, long_weight=p.long_weight,
-                 all_voters=p.long_voters == "all")  # fmt: skip
-    candidate, position, found, overflow = peaks(
-        votes, stride=stride, nodes=(h, w), vote_cell=p.vote_cell, radius=p.radius, threshold=p.peak_threshold,
-        max_candidates=p.max_candidates)  # fmt: skip
-    traced = trace(position, candidate, found, middle_range, short_range, edges=edges, stride=stride, size=size,
-                   middle_steps=p.middle_steps)  # fmt: skip
-    keypoint_score, instance_score = rescore(
-        traced, found, votes, heatmap, stride=stride, vote_cell=p.vote_cell, radius=p.radius, kappa=p.kappas(kinds),
-        oks_cell=p.oks_cell)  # fmt: skip
-    keypoints, score, count, truncated = select(
-        candidate, found, traced, keypoint_score, instance_score, instance_threshold=p.instance_threshold,
-        nms_radius=p.nms_radius, nms_radius_min=p.nms_radius_min, nms_relative=p.nms_relative, box_iou=p.box_iou,
-        max_instances=p.max_instances)  # fmt: skip
-    node_instance, node_distance, instance = assign(
-        target, node_label, label, keypoints, count, things=things, stride=stride, max_distance=p.max_distance
-    )
-    result, category, area, class_area = merge(
-        label, instance, node_label, node_instance, node_distance, keypoints, count, things=things,
-        num_classes=num_classes, radius=p.radius, fit_area=p.fit_area, majority_all=p.majority == "all")  # fmt: skip
-    return result, instance, keypoints, score, category, area, class_area, count, overflow | truncated

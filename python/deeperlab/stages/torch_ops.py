@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads the compiled torch operators and tells torch the shapes of their results.
 
-`torch.ops.deeperlab.fuse` and one op for each stage; their schemas are documented in src/ops.cpp.
+`torch.ops.deeperlab.fuse` and one operator for each stage; `schema` tells what they take.
 """
 
 from __future__ import annotations
@@ -91,19 +91,16 @@ def _fuse(
     short_range: Tensor,
     middle_range: Tensor,
     long_range: Tensor,
-    things: Size,
+    *,
     num_classes: int,
-    edges: Size,
-    stride: int,
-    height: int,
-    width: int,
-    *params: Any,
+    size: Size,
+    max_instances: int,
+    **_: Any,
 ) -> tuple[Tensor, ...]:
-    n, p = heatmap.shape[:2]
-    m = params[_MAX_INSTANCES]
+    (n, p), m = heatmap.shape[:2], max_instances
     return (
-        _int(heatmap, n, height, width),
-        _int(heatmap, n, height, width),
+        _int(heatmap, n, *size),
+        _int(heatmap, n, *size),
         _float(heatmap, n, m, p, 2),
         _float(heatmap, n, m),
         _int(heatmap, n, m),
@@ -114,81 +111,42 @@ def _fuse(
     )
 
 
-_SCHEMA = torch.ops.deeperlab.fuse.default._schema
-_MAX_INSTANCES = [a.name for a in _SCHEMA.arguments].index("max_instances") - 11
-
-
 @_register_fake("argmax")
-def _argmax(semantic: Tensor, *, num_classes: int, stride: int, nodes: Size, size: Size) -> tuple[Tensor, Tensor]:
+def _argmax(semantic: Tensor, *, nodes: Size, size: Size, **_: Any) -> tuple[Tensor, Tensor]:
     n = semantic.shape[0]
     return _int(semantic, n, *nodes), _int(semantic, n, *size)
 
 
 @_register_fake("refine")
-def _refine(long_range: Tensor, short_range: Tensor, *, stride: int, long_steps: int, long_short_steps: int) -> Tensor:
+def _refine(long_range: Tensor, short_range: Tensor, **_: Any) -> Tensor:
     n, channels, h, w = long_range.shape
     return _float(long_range, n, channels // 2, h, w, 2)
 
 
 @_register_fake("vote")
-def _vote(
-    heatmap: Tensor,
-    short_range: Tensor,
-    target: Tensor,
-    node_label: Tensor,
-    *,
-    things: Size,
-    stride: int,
-    size: Size,
-    vote_cell: int,
-    short_weight: float,
-    long_weight: float,
-    all_voters: bool,
-) -> Tensor:
+def _vote(heatmap: Tensor, *_: Tensor, stride: int, size: Size, vote_cell: int, **__: Any) -> Tensor:
     cell = max(stride, vote_cell)
     rows, columns = ((side - 1) // cell + 2 for side in size)
     return heatmap.new_empty((*heatmap.shape[:2], rows, columns), dtype=torch.int64)
 
 
 @_register_fake("peaks")
-def _peaks(
-    votes: Tensor, *, stride: int, nodes: Size, vote_cell: int, radius: float, threshold: float, max_candidates: int
-) -> tuple[Tensor, ...]:
+def _peaks(votes: Tensor, *, max_candidates: int, **_: Any) -> tuple[Tensor, ...]:
     n, k = votes.shape[0], max_candidates
     return _int(votes, n, k, 3), _float(votes, n, k, 2), _int(votes, n), _bool(votes, n)
 
 
 @_register_fake("trace")
 def _trace(
-    position: Tensor,
-    candidate: Tensor,
-    count: Tensor,
-    middle_range: Tensor,
-    short_range: Tensor,
-    *,
-    edges: Size,
-    stride: int,
-    size: Size,
-    middle_steps: int,
+    position: Tensor, candidate: Tensor, count: Tensor, middle_range: Tensor, short_range: Tensor, **_: Any
 ) -> Tensor:
     n, k = candidate.shape[:2]
     return _float(short_range, n, k, short_range.shape[1] // 2, 2)
 
 
 @_register_fake("rescore")
-def _rescore(
-    keypoints: Tensor,
-    count: Tensor,
-    votes: Tensor,
-    heatmap: Tensor,
-    *,
-    stride: int,
-    vote_cell: int,
-    radius: float,
-    kappa: Sequence[float],
-    oks_cell: bool,
-) -> tuple[Tensor, Tensor]:
-    n, k, p, _ = keypoints.shape
+def _rescore(keypoints: Tensor, count: Tensor, votes: Tensor, heatmap: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+    n, k, p, _xy = keypoints.shape
     return _float(heatmap, n, k, p), _float(heatmap, n, k)
 
 
@@ -200,30 +158,15 @@ def _select(
     keypoint_score: Tensor,
     score: Tensor,
     *,
-    instance_threshold: float,
-    nms_radius: float,
-    nms_radius_min: float,
-    nms_relative: float,
-    box_iou: float,
     max_instances: int,
+    **_: Any,
 ) -> tuple[Tensor, ...]:
-    n, _, p, _ = keypoints.shape
-    m = max_instances
+    (n, _k, p, _xy), m = keypoints.shape, max_instances
     return _float(score, n, m, p, 2), _float(score, n, m), _int(score, n), _bool(score, n)
 
 
 @_register_fake("assign")
-def _assign(
-    target: Tensor,
-    node_label: Tensor,
-    label: Tensor,
-    keypoints: Tensor,
-    count: Tensor,
-    *,
-    things: Size,
-    stride: int,
-    max_distance: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _assign(target: Tensor, node_label: Tensor, label: Tensor, *_: Tensor, **__: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _int(target, *node_label.shape), _float(target, *node_label.shape), _int(target, *label.shape)
 
 
@@ -237,11 +180,8 @@ def _merge(
     keypoints: Tensor,
     count: Tensor,
     *,
-    things: Size,
     num_classes: int,
-    radius: float,
-    fit_area: float,
-    majority_all: bool,
+    **_: Any,
 ) -> tuple[Tensor, ...]:
     n, m = keypoints.shape[:2]
     return _int(label, *label.shape), _int(label, n, m), _int(label, n, m), _int(label, n, num_classes)
@@ -257,5 +197,3 @@ rescore = torch.ops.deeperlab.rescore.default
 select = torch.ops.deeperlab.select.default
 assign = torch.ops.deeperlab.assign.default
 merge = torch.ops.deeperlab.merge.default
-
-STAGES = ("argmax", "refine", "vote", "peaks", "trace", "rescore", "select", "assign", "merge")

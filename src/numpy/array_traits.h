@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The face of _numpy: NumPy arrays. Outputs and scratch come from operator new, threads are our own.
+// NumPy arrays. Outputs and scratch come from operator new, threads are our own.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "common/face.h"
+#include "common/call.h"
 
 namespace deeperlab::binding {
 
@@ -42,7 +42,7 @@ inline void run_on_threads(const cpu::Parallel& self, int64_t n, int64_t grain, 
   }
 }
 
-struct ArrayFace {
+struct ArrayTraits {
   using Array = py::array;
   using Release = py::gil_scoped_release;
   static constexpr const char* floats = "float32 or float16; use .astype(numpy.float32)";
@@ -56,11 +56,11 @@ struct ArrayFace {
   // NumPy allows memory that is not aligned, and strides that are no multiple of the element.
   static void require_strides(const Array& array, const char* name) {
     const int64_t width = array.itemsize(), past = int64_t(reinterpret_cast<uintptr_t>(array.data()) % size_t(width));
-    bool whole = past == 0;
+    bool aligned = past == 0;
     for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
-      whole = whole && array.strides(axis) % width == 0;
+      aligned = aligned && array.strides(axis) % width == 0;
     }
-    require(whole, name, ": expected aligned memory and strides of whole elements, got strides ",
+    require(aligned, name, ": expected aligned memory and strides of whole elements, got strides ",
             text(std::vector<int64_t>(array.strides(), array.strides() + array.ndim()).data(), size_t(array.ndim())),
             " and ", past, " bytes past an element of ", width, "; pass a copy");
   }
@@ -110,7 +110,7 @@ struct ArrayFace {
   CpuEngine engine() const { return {parallel()}; }
 
  private:
-  // Large memory sits on a 2 MiB boundary and asks for huge pages; see tensors.h.
+  // Large memory sits on a 2 MiB boundary and asks for huge pages; see tensor_traits.h.
   struct Block {
     static constexpr int64_t huge = int64_t(2) << 20;
     std::align_val_t alignment;
@@ -129,16 +129,101 @@ struct ArrayFace {
   };
 };
 
-// A function of stages.h or fuse.h for Python: num_threads stands where the face was, at the end.
-template <auto Function>
-struct Threaded;
+[[noreturn]] inline void refuse_option(const Option& option, const py::handle& value) {
+  throw py::type_error(option.name + ": expected " + option.type + ", got " + std::string(py::repr(value)));
+}
 
-template <class R, class... Arguments, R (*Function)(const ArrayFace&, Arguments...)>
-struct Threaded<Function> {
-  static R call(Arguments... arguments, int num_threads) {
-    require_range("num_threads", num_threads, 1, 1024);
-    return Function(ArrayFace{num_threads}, arguments...);
+template <class T>
+T cast_option(const Option& option, const py::handle& value) {
+  try {
+    return value.cast<T>();
+  } catch (const py::cast_error&) {
+    refuse_option(option, value);
+  }
+}
+
+// What Python hands over, as a schema tells its type.
+inline Value read_option(const Option& option, const py::handle& value) {
+  const bool is_bool = py::isinstance<py::bool_>(value);
+  if (option.type == "bool" && is_bool) {
+    return value.cast<bool>();
+  }
+  if (option.type == "str" && py::isinstance<py::str>(value)) {
+    return value.cast<std::string>();
+  }
+  if (option.type == "int" && !is_bool) {
+    return cast_option<int64_t>(option, value);
+  }
+  if (option.type == "float?" && value.is_none()) {
+    return {};
+  }
+  if ((option.type == "float" || option.type == "float?") && !is_bool) {
+    return cast_option<double>(option, value);
+  }
+  if (option.type == "float[]") {
+    return cast_option<Reals>(option, value);
+  }
+  if (option.type == "int[]" || option.type == "SymInt[]") {
+    return cast_option<Ints>(option, value);
+  }
+  refuse_option(option, value);
+}
+
+// The arguments of a call: arrays by place or by name, options by name, and num_threads.
+struct Arguments {
+  std::vector<py::array> arrays;
+  std::vector<Value> options;
+  int num_threads = 1;
+
+  Arguments(const Operator& op, const py::args& args, const py::kwargs& given) {
+    if (args.size() > op.arrays.size()) {
+      throw py::type_error(op.name + ": expected at most " + std::to_string(op.arrays.size()) + " arrays, got " +
+                           std::to_string(args.size()) + " arguments without a name");
+    }
+    py::dict rest(given);
+    const auto pop = [&](const std::string& name) {
+      if (!rest.contains(name)) {
+        throw py::type_error(name + ": expected by " + op.name + ", got none");
+      }
+      py::object value = rest[name.c_str()];
+      PyDict_DelItemString(rest.ptr(), name.c_str());
+      return value;
+    };
+    for (size_t i = 0; i < op.arrays.size(); ++i) {
+      const py::object value = i < args.size() ? py::object(args[i]) : pop(op.arrays[i]);
+      if (!py::isinstance<py::array>(value)) {
+        throw py::type_error(op.arrays[i] + ": expected a NumPy array, got " +
+                             std::string(py::str(py::type::of(value))));
+      }
+      arrays.push_back(py::reinterpret_borrow<py::array>(value));
+    }
+    for (const Option& option : op.options) {
+      options.push_back(read_option(option, pop(option.name)));
+    }
+    if (rest.contains("num_threads")) {
+      const int64_t threads = std::get<int64_t>(read_option({"num_threads", "int", nullptr}, pop("num_threads")));
+      num_threads = int(in_range("num_threads", threads, 1, 1024));
+    }
+    for (const auto& [name, value] : rest) {
+      throw py::type_error(std::string(py::str(name)) + ": expected no such argument of " + op.name + ", got " +
+                           std::string(py::repr(value)));
+    }
   }
 };
+
+// A function of fuse.h or stages.h for Python.
+template <class Traits>
+void define(py::module_& m, const char* name, Results<Traits> (*function)(const Call<Traits>&)) {
+  const Operator& op = operator_named(name);
+  m.def(
+      name,
+      [&op, function](const py::args& args, const py::kwargs& given) -> py::object {
+        Arguments arguments(op, args, given);
+        const Traits traits{arguments.num_threads};
+        const auto results = function({op, traits, std::move(arguments.arrays), std::move(arguments.options)});
+        return results.size() == 1 ? py::object(results[0]) : py::object(py::cast(results).template cast<py::tuple>());
+      },
+      (op.schema() + ", and num_threads").c_str());
+}
 
 }  // namespace deeperlab::binding

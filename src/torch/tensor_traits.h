@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The face of _C: torch tensors on the CPU. Outputs and scratch come from torch's allocator.
+// Torch tensors on the CPU. Outputs and scratch come from torch's allocator.
 #pragma once
 
 #include <sys/mman.h>
@@ -9,11 +9,11 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
-#include "common/face.h"
+#include "common/call.h"
 
 namespace deeperlab::binding {
 
-struct TensorFace {
+struct TensorTraits {
   using Array = torch::stable::Tensor;
   using ScalarType = torch::headeronly::ScalarType;
   struct Release {};  // torch has released the GIL before it calls an operator
@@ -106,13 +106,50 @@ struct TensorFace {
   }
 };
 
-// A function of stages.h or fuse.h as an operator: the face is not among its arguments.
-template <auto Function>
-struct Operator;
+// What torch hands over, as a schema tells its type.
+inline Value read_option(const std::string& type, StableIValue value) {
+  using torch::stable::detail::to;
+  if (type == "int") {
+    return to<int64_t>(value);
+  }
+  if (type == "float") {
+    return to<double>(value);
+  }
+  if (type == "bool") {
+    return to<bool>(value);
+  }
+  if (type == "str") {
+    return to<std::string>(value);
+  }
+  if (type == "float[]") {
+    return to<Reals>(value);
+  }
+  if (type == "float?") {
+    const auto given = to<std::optional<double>>(value);
+    return given ? Value(*given) : Value();
+  }
+  return to<Ints>(value);
+}
 
-template <class R, class... Arguments, R (*Function)(const TensorFace&, Arguments...)>
-struct Operator<Function> {
-  static R call(Arguments... arguments) { return Function(TensorFace{}, arguments...); }
+// Arguments of a call, which own what torch has handed over.
+struct Arguments {
+  std::vector<TensorTraits::Array> arrays;
+  std::vector<Value> options;
+
+  Arguments(const Operator& op, const StableIValue* stack) {
+    for (size_t i = 0; i < op.arrays.size(); ++i) {
+      arrays.push_back(torch::stable::detail::to<TensorTraits::Array>(stack[i]));
+    }
+    for (size_t i = 0; i < op.options.size(); ++i) {
+      options.push_back(read_option(op.options[i].type, stack[op.arrays.size() + i]));
+    }
+  }
 };
+
+inline void write_results(const std::vector<TensorTraits::Array>& results, StableIValue* stack) {
+  for (size_t i = 0; i < results.size(); ++i) {
+    stack[i] = torch::stable::detail::from(results[i]);
+  }
+}
 
 }  // namespace deeperlab::binding

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // deeperlab._C: the operators of torch on CUDA tensors. No CUDA header here: the engine takes a stream as a pointer.
 #include "common/fuse.h"
-#include "tensors.h"
+#include "tensor_traits.h"
 
 #include <torch/csrc/stable/accelerator.h>
 
@@ -16,23 +16,20 @@ namespace {
 struct CudaEngine {
   int32_t device;
 
-  int64_t fuse_scratch_bytes(const Shape& shape, const Graph& graph, const Params& params) const {
-    return cuda::fuse_scratch_bytes(shape, graph, params);
-  }
+  int64_t scratch_bytes(const Problem& problem) const { return cuda::fuse_scratch_bytes(problem); }
 
-  void fuse(const Heads& heads, const Graph& graph, const Things& things, const Shape& shape, const Params& params,
-            const Panoptic& out, void* scratch) const {
+  void fuse(const Heads& heads, const Problem& problem, const Panoptic& out, void* scratch) const {
     void* stream = nullptr;
     require(aoti_torch_get_current_cuda_stream != nullptr && aoti_torch_get_current_cuda_stream(device, &stream) == 0,
             "heatmap: expected a torch with CUDA, got none; install torch for CUDA or pass tensors on the CPU");
-    const char* fault = cuda::fuse(heads, graph, things, shape, params, out, scratch, stream);
+    const char* fault = cuda::fuse(heads, problem, out, scratch, stream);
     require(fault == nullptr, "heatmap: the CUDA kernels do not run on device ", device, ": ",
             fault == nullptr ? "" : fault);
   }
 };
 
 // CUDA tensors, of one device. Outputs and scratch come from torch's allocator, on the current stream.
-struct CudaFace : TensorFace {
+struct CudaTraits : TensorTraits {
   int32_t device;
 
   template <class T>
@@ -45,24 +42,19 @@ struct CudaFace : TensorFace {
   CudaEngine engine() const { return {device}; }
 };
 
-template <auto Function>
-struct CudaOperator;
-
-// A function of a CUDA face, its first two arguments tensors: the second says where all of them are.
-template <class R, class... Rest,
-          R (*Function)(const CudaFace&, const TensorFace::Array&, const TensorFace::Array&, Rest...)>
-struct CudaOperator<Function> {
-  static R call(const TensorFace::Array& first, const TensorFace::Array& second, Rest... rest) {
-    const int32_t device = second.get_device_index();
-    const torch::stable::accelerator::DeviceGuard guard(device);
-    return Function(CudaFace{{}, device}, first, second, rest...);
-  }
-};
+// The second tensor, the heatmap, says where all of them are.
+void boxed_fuse(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("fuse");
+  Arguments arguments(op, stack);
+  const int32_t device = arguments.arrays[1].get_device_index();
+  const torch::stable::accelerator::DeviceGuard guard(device);
+  const CudaTraits traits{{}, device};
+  write_results(binding::fuse<CudaTraits>({op, traits, std::move(arguments.arrays), std::move(arguments.options)}),
+                stack);
+}
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
-  m.impl("fuse", TORCH_BOX(&CudaOperator<&binding::fuse<CudaFace>>::call));
-}
+STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) { m.impl("fuse", &boxed_fuse); }
 
 }  // namespace deeperlab::binding

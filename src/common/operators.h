@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operators: what each takes and gives. Their parameters follow from the table of parameters.h.
+#pragma once
+
+#include <algorithm>
+
+#include "parameters.h"
+
+namespace deeperlab::binding {
+
+// What an operator takes by keyword.
+struct Option {
+  std::string name, type;      // as in a schema of torch
+  const Parameter* parameter;  // null: of the problem, not of the table
+};
+
+struct Operator {
+  std::string name;
+  std::vector<std::string> arrays;  // in order
+  std::vector<Option> options;
+  int results;
+
+  // As torch writes it.
+  std::string schema() const {
+    std::ostringstream text;
+    text << name << '(';
+    for (const std::string& array : arrays) {
+      text << "Tensor " << array << ", ";
+    }
+    text << '*';
+    for (const Option& option : options) {
+      text << ", " << option.type << ' ' << option.name;
+    }
+    text << ") -> ";
+    for (int i = 0; i < results; ++i) {
+      text << (i > 0 ? ", " : results > 1 ? "(" : "") << "Tensor";
+    }
+    text << (results > 1 ? ")" : "");
+    return text.str();
+  }
+};
+
+inline const char* type_of_option(const std::string& name) {
+  return name == "things" || name == "edges" ? "int[]" : name == "nodes" || name == "size" ? "SymInt[]" : "int";
+}
+
+// N images, C classes, P keypoints, E edges, h × w nodes, H × W image, K = max_candidates, M = max_instances.
+// docs/definition.md says what each computes; python/deeperlab/stages/reference.py has shapes and units.
+inline const std::vector<Operator>& operators() {
+  static const std::vector<Operator> all = [] {
+    struct Signature {
+      const char* name;
+      std::vector<std::string> arrays, options;
+      int results;
+    };
+    const Signature signatures[] = {
+        // -> semantic, instance [N, H, W] int32; keypoints [N, M, P, 2] float32 (x, y in px); score [N, M] float32;
+        //    category, area [N, M], class_area [N, C], count [N] int32; truncated [N] bool
+        {"fuse",
+         {"semantic", "heatmap", "short_range", "middle_range", "long_range"},
+         {"things", "num_classes", "edges", "stride", "size"},
+         9},
+        // -> node_label [N, h, w], label [N, H, W] int32
+        {"argmax", {"semantic"}, {"num_classes", "stride", "nodes", "size"}, 2},
+        // -> target [N, P, h, w, 2] float32, (x, y) in px
+        {"refine", {"long_range", "short_range"}, {"stride"}, 1},
+        // -> votes [N, P, rows, columns] int64, in 1/256 of the fixed-point unit
+        {"vote", {"heatmap", "short_range", "target", "node_label"}, {"things", "stride", "size"}, 1},
+        // -> candidate [N, K, 3] int32 (kind, y, x), position [N, K, 2] float32 (px), count [N] int32, truncated [N]
+        {"peaks", {"votes"}, {"stride", "nodes"}, 4},
+        // -> keypoints [N, K, P, 2] float32 (px)
+        {"trace", {"position", "candidate", "count", "middle_range", "short_range"}, {"edges", "stride", "size"}, 1},
+        // -> keypoint_score [N, K, P], score [N, K] float32
+        {"rescore", {"keypoints", "count", "votes", "heatmap"}, {"stride"}, 2},
+        // -> keypoints [N, M, P, 2], score [N, M] float32, count [N] int32, truncated [N] bool
+        {"select", {"candidate", "count", "keypoints", "keypoint_score", "score"}, {}, 4},
+        // -> node_instance [N, h, w] int32, node_distance [N, h, w] float32 (px^2), instance [N, H, W] int32
+        {"assign", {"target", "node_label", "label", "keypoints", "count"}, {"things", "stride"}, 3},
+        // -> semantic [N, H, W], category, area [N, M], class_area [N, C] int32
+        {"merge",
+         {"label", "instance", "node_label", "node_instance", "node_distance", "keypoints", "count"},
+         {"things", "num_classes"},
+         4},
+    };
+    std::vector<Operator> made;
+    for (const Signature& signature : signatures) {
+      Operator made_one{signature.name, signature.arrays, {}, signature.results};
+      for (const std::string& option : signature.options) {
+        made_one.options.push_back({option, type_of_option(option), nullptr});
+      }
+      for (const Parameter& parameter : parameters()) {
+        const auto is_this = [&](const char* stage) { return stage == made_one.name; };
+        if (made_one.name == "fuse" || std::any_of(parameter.stages.begin(), parameter.stages.end(), is_this)) {
+          made_one.options.push_back({parameter.name, parameter.type, &parameter});
+        }
+      }
+      made.push_back(made_one);
+    }
+    return made;
+  }();
+  return all;
+}
+
+inline const Operator& operator_named(const std::string& name) {
+  return *std::find_if(operators().begin(), operators().end(),
+                       [&](const Operator& candidate) { return candidate.name == name; });
+}
+
+}  // namespace deeperlab::binding

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arrays of a call -> the engine's views, checked, for both bindings. ArrayTraits say how one of them sees memory:
+// Array; rank(a), extent(a, axis), require_strides(a, name), require_place(a, name, like): in the memory that `like` is
+// in; stride(a, axis) in elements, data(a), type(a, Type&), dtype(a) as text, refuse_type(message);
+// make<T>(sizes), an uninitialized contiguous array; Release, held while the engine runs; parallel() for the stages,
+// engine() for the whole.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "checks.h"
+#include "deeperlab/fuse.h"
+#include "simd/dispatch.h"
+
+namespace deeperlab::binding {
+
+using Sizes = std::initializer_list<int64_t>;
+
+constexpr const char* simd_names[] = {"plain", "baseline", "avx2", "avx512"};
+
+// The form of the stages that this process runs: the best for its machine, or the one that DEEPERLAB_SIMD names. Read
+// once, at the first call.
+inline cpu::Simd simd() {
+  static const cpu::Simd chosen = [] {
+    const char* wanted = std::getenv("DEEPERLAB_SIMD");
+    const cpu::Simd best = cpu::best_simd();
+    if (wanted == nullptr || *wanted == '\0') {
+      return best;
+    }
+    const auto name = std::find(std::begin(simd_names), std::end(simd_names), std::string(wanted));
+    require(name != std::end(simd_names), "DEEPERLAB_SIMD: expected plain, baseline, avx2 or avx512, got ", wanted);
+    const auto level = cpu::Simd(name - std::begin(simd_names));
+    require(level <= best, "DEEPERLAB_SIMD: expected at most ", simd_names[int(best)],
+            ", the best this machine has, got ", wanted);
+    return level;
+  }();
+  return chosen;
+}
+
+// The engine on the CPU, for arrays whose memory lies there.
+struct CpuEngine {
+  cpu::Parallel parallel;
+
+  int64_t scratch_bytes(const Problem& problem) const { return cpu::fuse_scratch_bytes(problem); }
+
+  void fuse(const Heads& heads, const Problem& problem, const Panoptic& out, void* scratch) const {
+    cpu::fuse(heads, problem, out, scratch, parallel);
+  }
+};
+
+template <class Traits>
+using ArrayOf = typename Traits::Array;
+
+template <class Traits>
+using Results = std::vector<ArrayOf<Traits>>;
+
+// Memory of an array that this call has made.
+template <class T, class Traits>
+T* out(const ArrayOf<Traits>& array) {
+  return static_cast<T*>(const_cast<void*>(static_cast<const void*>(Traits::data(array))));
+}
+
+template <class Traits>
+Ints sizes_of(const ArrayOf<Traits>& array) {
+  Ints sizes;
+  for (int64_t axis = 0; axis < Traits::rank(array); ++axis) {
+    sizes.push_back(Traits::extent(array, axis));
+  }
+  return sizes;
+}
+
+template <class Traits>
+void require_shape(const ArrayOf<Traits>& array, const char* name, Sizes expected) {
+  const Ints sizes = sizes_of<Traits>(array);
+  require(std::equal(expected.begin(), expected.end(), sizes.begin(), sizes.end()), name, ": expected shape ",
+          text(expected.begin(), expected.size()), ", got ", text(sizes.data(), sizes.size()));
+}
+
+// A head [N, channels, h, w] of any floating type and any strides. Every head of a call has the type of `like`.
+template <class Traits>
+View head_view(const ArrayOf<Traits>& array, const char* name, const ArrayOf<Traits>& like, Sizes expected) {
+  require_shape<Traits>(array, name, expected);
+  Type type;
+  if (!Traits::type(array, type) || !is_floating(type)) {
+    Traits::refuse_type(std::string(name) + ": expected " + Traits::floats + ", got " + Traits::dtype(array));
+  }
+  Traits::require_place(array, name, like);
+  require(Traits::dtype(array) == Traits::dtype(like), name, ": expected the dtype of the other heads, ",
+          Traits::dtype(like), ", got ", Traits::dtype(array));
+  Traits::require_strides(array, name);
+  return {Traits::data(array),     type, Traits::stride(array, 0), Traits::stride(array, 1), Traits::stride(array, 2),
+          Traits::stride(array, 3)};
+}
+
+// Logits [N, C, h, w], or integer labels [N, H, W].
+template <class Traits>
+View semantic_view(const ArrayOf<Traits>& array, const ArrayOf<Traits>& like, const Shape& shape) {
+  if (Traits::rank(array) == 4) {
+    return head_view<Traits>(array, "semantic", like, {shape.images, shape.classes, shape.h, shape.w});
+  }
+  require_shape<Traits>(array, "semantic", {shape.images, shape.height, shape.width});
+  Type type;
+  if (!Traits::type(array, type) || is_floating(type)) {
+    Traits::refuse_type("semantic: expected labels of type uint8, int16, int32 or int64, got " + Traits::dtype(array));
+  }
+  Traits::require_place(array, "semantic", like);
+  Traits::require_strides(array, "semantic");
+  return {Traits::data(array), type, Traits::stride(array, 0), 0, Traits::stride(array, 1), Traits::stride(array, 2)};
+}
+
+// What one stage hands to the next: contiguous, of one exact type. A Point counts as two floats, a Candidate as three
+// integers. The engine takes values that it only reads by the same structs as those that it writes, so the pointer is
+// not const.
+template <class Traits, class T>
+T* contiguous(const ArrayOf<Traits>& array, const char* name, Type expected, Sizes sizes) {
+  require_shape<Traits>(array, name, sizes);
+  Type type;
+  if (!Traits::type(array, type) || type != expected) {
+    constexpr const char* names[] = {"float32", "float16", "bfloat16", "uint8", "int16", "int32", "int64"};
+    Traits::refuse_type(std::string(name) + ": expected " + names[int(expected)] + ", got " + Traits::dtype(array));
+  }
+  Traits::require_strides(array, name);
+  Ints strides(sizes.size());
+  int64_t step = 1, count = 1;
+  bool dense = true;
+  for (int64_t axis = Traits::rank(array) - 1; axis >= 0; --axis) {
+    strides[size_t(axis)] = Traits::stride(array, axis);
+    dense = dense && (Traits::extent(array, axis) == 1 || Traits::stride(array, axis) == step);
+    step *= Traits::extent(array, axis);
+    count *= Traits::extent(array, axis);
+  }
+  require(dense || count == 0, name, ": expected contiguous memory, got strides ", text(strides.data(), strides.size()),
+          "; pass a copy");
+  return out<T, Traits>(array);
+}
+
+// The same for integers that index memory: every value must lie in [low, high].
+template <class Traits>
+int32_t* indices(const ArrayOf<Traits>& array, const char* name, Sizes sizes, int64_t low, int64_t high) {
+  int32_t* data = contiguous<Traits, int32_t>(array, name, Type::int32, sizes);
+  int64_t count = 1;
+  for (const int64_t size : sizes) {
+    count *= size;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    require(data[i] >= low && data[i] <= high, name, ": expected values in [", low, ", ", high, "], got ", data[i]);
+  }
+  return data;
+}
+
+}  // namespace deeperlab::binding

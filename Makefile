@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format bench bench-networks bench-quick bench-compare bench-save bench-plots asan wheel clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan wheel clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -31,6 +31,9 @@ format: $(INSTALLED) ## let ruff and clang-format write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	find csrc src benchmarks/yardsticks tests/emulator -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format -i
+
+stubs: $(INSTALLED) ## type stubs of the compiled module, from its table of parameters
+	$(BIN)/python src/numpy/stubs.py
 
 RESULTS := benchmarks/results
 TIMED := $(BIN)/python -m pytest benchmarks -p benchmarks.machine --benchmark-enable --benchmark-only \

@@ -238,7 +238,7 @@ def stage_inputs(rng: np.random.Generator, stage: str) -> tuple[list[np.ndarray]
     if stage == "peaks":
         cell = max(stride, 2)
         votes = rng.integers(0, 3, (n, p, (height - 1) // cell + 2, (width - 1) // cell + 2))
-        grid = {"stride": stride, "nodes": (h, w), "vote_cell": 2, "radius": 9.0, "threshold": 0.0}
+        grid = {"stride": stride, "nodes": (h, w), "vote_cell": 2, "radius": 9.0, "peak_threshold": 0.0}
         return [votes], {**grid, "max_candidates": k}
     if stage == "select":
         cells = [rng.permutation(np.argwhere(np.ones((p, 4, 4))))[:k] for _ in range(n)]  # distinct, as peaks are
@@ -262,7 +262,7 @@ def stage_inputs(rng: np.random.Generator, stage: str) -> tuple[list[np.ndarray]
     instance = rng.integers(0, limit, label.shape).astype(np.int32)  # on stuff and void too: a stage may be given it
     node_instance = rng.integers(0, limit, node_label.shape).astype(np.int32)
     distance = np.where(node_instance > 0, levels(rng, n, h, w) * 4, np.inf).astype(np.float32)
-    rules = {"radius": 1.0, "fit_area": 0.5, "majority_all": bool(rng.random() < 0.3)}
+    rules = {"radius": 1.0, "fit_area": 0.5, "majority": "all" if rng.random() < 0.3 else "fit"}
     options = {"things": things, "num_classes": classes, **rules}
     return [label, instance, node_label, node_instance, distance, keypoints, count], options
 
@@ -272,6 +272,4 @@ def stage_inputs(rng: np.random.Generator, stage: str) -> tuple[list[np.ndarray]
 def test_stages_equal_their_twins_on_ties(seed: int, stage: str, assert_same: Any) -> None:
     inputs, options = stage_inputs(np.random.default_rng(seed), stage)
     want = getattr(reference, stage)(*inputs, **options)
-    if options.get("max_distance", 0) is None:
-        options["max_distance"] = np.inf
     assert_same(getattr(ops, stage)(*map(torch.from_numpy, inputs), **options), want)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from deeperlab import FuseParams, Heads, fuse
 from deeperlab.data.formats import coco
 from deeperlab.oracle import Oracle
-from deeperlab.oracle.diagnose import Diagnosis, Lost, Truth
-from deeperlab.stages.stagewise import stages, true_keypoint_result
+from deeperlab.oracle.ceiling import assigned_to
+from deeperlab.oracle.diagnose import Candidates, Diagnosis, Lost, Truth
 from deeperlab.targets import encode_heads
 
 CATEGORIES = (coco.Category(1, "person", True), coco.Category(3, "car", True), coco.Category(92, "grass", False))
@@ -99,7 +99,7 @@ def test_stages_end_in_what_fuse_gives(tmp_path: Path) -> None:
     truth, heads = prepared(tmp_path, PAIR)
     params = FuseParams(box_iou=1.0)
     found = fuse(heads, THINGS, size=truth.size, params=params)
-    accepted = stages(heads, THINGS, truth.size, params).without_nms
+    accepted = Candidates.of(heads, THINGS, truth.size, params).without_nms
     kept = found.keypoints[: int(found.count)]
     assert {k.tobytes() for k in accepted} == {k.tobytes() for k in kept}
 
@@ -113,7 +113,7 @@ def prepared(folder: Path, boxes: Boxes, cars: tuple[int, ...] = ()) -> tuple[Tr
 
 def explained(truth: Truth, heads: Heads, params: FuseParams, number: int, lost_anyway: bool = False) -> Lost:
     found = fuse(heads, THINGS, size=truth.size, params=params)
-    best = true_keypoint_result(heads, truth.keypoints, THINGS, truth.size, params)
+    best = assigned_to(truth.keypoints, heads, THINGS, truth.size, params)
     return Diagnosis(heads, THINGS, params, truth, found, best).explain(truth.segments[number], lost_anyway)
 
 

@@ -85,7 +85,7 @@ def fuse(
         result = fuse_tensors(*(head.detach() for head in tensors), **options)
     if not heads.batched:
         result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy
-    return Panoptic(*result, things=thing_ids)
+    return Panoptic(*result, things=thing_ids)  # type: ignore[misc]
 
 
 def as_heads(heads: Heads | Mapping[str, Any] | Sequence[Any]) -> Heads:

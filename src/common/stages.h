@@ -23,13 +23,14 @@ struct EveryNode {
 
 // The image that a score map of rows × columns vote cells was made for, up to the last cell's rest.
 template <class Traits>
-Shape shape_of_votes(const Call<Traits>& call, const char* nodes_name, const Ints& nodes, int vote_cell) {
+Shape shape_of_votes(const Call<Traits>& call, const char* nodes_name, const Ints& nodes, const VoteParams& params) {
   const Ints sizes = sizes_of<Traits>(call.array("votes"));
   require(sizes.size() == 4 && sizes[2] >= 2 && sizes[3] >= 2,
           "votes: expected shape [N, P, rows >= 2, columns >= 2], got ", text(sizes.data(), sizes.size()));
   require(sizes[2] <= max_side && sizes[3] <= max_side, "votes: expected at most 2^20 rows and columns, got ", sizes[2],
           " x ", sizes[3]);
-  const int64_t stride = call.integer("stride"), cell = std::max<int64_t>(stride, vote_cell);
+  const int64_t stride = in_range("stride", call.integer("stride"), 1, max_stride);
+  const int64_t cell = cell_width(int(stride), params);
   const Ints size{(sizes[2] - 2) * cell + 1, (sizes[3] - 2) * cell + 1};
   return make_shape(sizes[0], 1, nodes_name, nodes, stride, "votes", size);
 }
@@ -145,7 +146,7 @@ Results<Traits> vote(const Call<Traits>& call) {
 template <class Traits>
 Results<Traits> peaks(const Call<Traits>& call) {
   const Params params = call.params(0);  // none of them depends on the keypoints
-  const Shape shape = shape_of_votes(call, "nodes", call.integers("nodes"), params.vote_cell);
+  const Shape shape = shape_of_votes(call, "nodes", call.integers("nodes"), params);
   const int keypoints = require_keypoints("votes", Traits::extent(call.array("votes"), 1));
   const typename Call<Traits>::Problem problem(shape, keypoints, params);
   const int64_t n = shape.images, room = problem.params.max_candidates;
@@ -193,7 +194,7 @@ Results<Traits> rescore(const Call<Traits>& call) {
   const int64_t h = Traits::extent(array, 2), w = Traits::extent(array, 3);
   const int keypoint_count = require_keypoints("heatmap", p);
   const Params params = call.params(keypoint_count);
-  const Shape shape = shape_of_votes(call, "heatmap", {h, w}, params.vote_cell);
+  const Shape shape = shape_of_votes(call, "heatmap", {h, w}, params);
   require(shape.images == n, "votes: expected those of ", n, " images, got ", shape.images);
   typename Call<Traits>::Problem problem(shape, keypoint_count, params);
   const int64_t room = in_range("keypoints", Traits::extent(keypoints, 1), 1, 65536);

@@ -23,10 +23,15 @@ struct VoteGrid {
   DEEPERLAB_HD int64_t size() const { return int64_t(rows) * columns; }
 };
 
+// px
+DEEPERLAB_HD inline int cell_width(int stride, const VoteParams& params) {
+  return stride > params.vote_cell ? stride : params.vote_cell;
+}
+
 // The last row and column catch votes between the last node and the end of an image that is not 4n + 1 px.
 DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const VoteParams& params) {
   VoteGrid grid;
-  grid.cell = shape.stride > params.vote_cell ? shape.stride : params.vote_cell;
+  grid.cell = cell_width(shape.stride, params);
   grid.rows = (shape.height - 1) / grid.cell + 2;
   grid.columns = (shape.width - 1) / grid.cell + 2;
   int log2_nodes = 0;

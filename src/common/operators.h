@@ -10,7 +10,8 @@ namespace deeperlab::binding {
 
 // What an operator takes by keyword.
 struct Option {
-  std::string name, type;      // as in a schema of torch
+  std::string name;
+  Kind kind;
   const Parameter* parameter;  // null: of the problem, not of the table
 };
 
@@ -29,7 +30,7 @@ struct Operator {
     }
     text << '*';
     for (const Option& option : options) {
-      text << ", " << option.type << ' ' << option.name;
+      text << ", " << kind_names[int(option.kind)] << ' ' << option.name;
     }
     text << ") -> ";
     for (int i = 0; i < results; ++i) {
@@ -40,8 +41,10 @@ struct Operator {
   }
 };
 
-inline const char* type_of_option(const std::string& name) {
-  return name == "things" || name == "edges" ? "int[]" : name == "nodes" || name == "size" ? "SymInt[]" : "int";
+inline Kind kind_of_option(const std::string& name) {
+  return name == "things" || name == "edges" ? Kind::integers
+         : name == "nodes" || name == "size" ? Kind::sizes
+                                             : Kind::integer;
 }
 
 // N images, C classes, P keypoints, E edges, h × w nodes, H × W image, K = max_candidates, M = max_instances.
@@ -86,12 +89,12 @@ inline const std::vector<Operator>& operators() {
     for (const Signature& signature : signatures) {
       Operator made_one{signature.name, signature.arrays, {}, signature.results};
       for (const std::string& option : signature.options) {
-        made_one.options.push_back({option, type_of_option(option), nullptr});
+        made_one.options.push_back({option, kind_of_option(option), nullptr});
       }
       for (const Parameter& parameter : parameters()) {
         const auto is_this = [&](const char* stage) { return stage == made_one.name; };
         if (made_one.name == "fuse" || std::any_of(parameter.stages.begin(), parameter.stages.end(), is_this)) {
-          made_one.options.push_back({parameter.name, parameter.type, &parameter});
+          made_one.options.push_back({parameter.name, parameter.kind, &parameter});
         }
       }
       made.push_back(made_one);

@@ -17,12 +17,17 @@ namespace deeperlab::binding {
 // The value of an option as Python gives it; monostate: None.
 using Value = std::variant<std::monostate, bool, int64_t, double, std::string, Ints, Reals>;
 
+enum class Kind { flag, integer, real, optional_real, word, integers, sizes, reals };
+
+// As a schema of torch writes it.
+constexpr const char* kind_names[] = {"bool", "int", "float", "float?", "str", "int[]", "SymInt[]", "float[]"};
+
 struct Parameter {
   const char* name;
   std::vector<const char*> stages;  // that compute with it
-  const char* type;                 // in a schema of torch
-  double low, high;                 // bounds of a number
-  double step;                      // numbers are multiples of it; 0: any
+  Kind kind;
+  double low, high;  // bounds of a number
+  double step;       // numbers are multiples of it; 0: any
   std::vector<const char*> choices;
   // Checks a value and puts it into its field, for a graph of `keypoints`.
   std::function<void(const Value& value, int keypoints, Params& params)> store;
@@ -31,21 +36,21 @@ struct Parameter {
 using Stages = std::vector<const char*>;
 
 inline Parameter integer(const char* name, Stages stages, int Params::* field, double low, double high) {
-  return {name, stages, "int", low, high, 1, {}, [=](const Value& value, int, Params& params) {
+  return {name, stages, Kind::integer, low, high, 1, {}, [=](const Value& value, int, Params& params) {
             params.*field = int(in_range(name, std::get<int64_t>(value), low, high));
           }};
 }
 
 template <class Real, class StageParams>
 Parameter real(const char* name, Stages stages, Real StageParams::* field, double low, double high) {
-  return {name, stages, "float", low, high, 0, {}, [=](const Value& value, int, Params& params) {
+  return {name, stages, Kind::real, low, high, 0, {}, [=](const Value& value, int, Params& params) {
             params.*field = Real(in_range(name, std::get<double>(value), low, high));
           }};
 }
 
 // Kept as a number of 256ths.
 inline Parameter weight(const char* name, Stages stages, int Params::* field, double low, double high) {
-  return {name, stages, "float", low, high, 0x1p-8, {}, [=](const Value& value, int, Params& params) {
+  return {name, stages, Kind::real, low, high, 0x1p-8, {}, [=](const Value& value, int, Params& params) {
             const double scaled = in_range(name, std::get<double>(value), low, high) * 256.0;
             require(scaled == std::floor(scaled), name, ": expected a multiple of 1/256, got ", scaled / 256.0);
             params.*field = int(scaled);
@@ -54,7 +59,7 @@ inline Parameter weight(const char* name, Stages stages, int Params::* field, do
 
 // Kept as its square.
 inline Parameter length(const char* name, Stages stages, float Params::* field, double high) {
-  return {name, stages, "float", 0, high, 0, {}, [=](const Value& value, int, Params& params) {
+  return {name, stages, Kind::real, 0, high, 0, {}, [=](const Value& value, int, Params& params) {
             const double checked = in_range(name, std::get<double>(value), 0, high);
             params.*field = float(checked * checked);
           }};
@@ -62,7 +67,7 @@ inline Parameter length(const char* name, Stages stages, float Params::* field, 
 
 // A root mean square over the keypoints, kept as the sum of their squares; None: no limit.
 inline Parameter limit(const char* name, Stages stages, float Params::* field, double high) {
-  return {name, stages, "float?", 0, high, 0, {}, [=](const Value& value, int keypoints, Params& params) {
+  return {name, stages, Kind::optional_real, 0, high, 0, {}, [=](const Value& value, int keypoints, Params& params) {
             params.*field = std::numeric_limits<float>::infinity();
             if (const double* given = std::get_if<double>(&value)) {
               const double checked = in_range(name, *given, 0, high);
@@ -72,15 +77,16 @@ inline Parameter limit(const char* name, Stages stages, float Params::* field, d
 }
 
 inline Parameter flag(const char* name, Stages stages, bool Params::* field) {
-  return {
-      name, stages, "bool", 0,
-      1,    0,      {},     [=](const Value& value, int, Params& params) {
+  return {name,       stages,
+          Kind::flag, 0,
+          1,          0,
+          {},         [=](const Value& value, int, Params& params) {
             params.*field = std::get<bool>(value); }};
 }
 
 // One of two words; `field` tells whether it is the second.
 inline Parameter choice(const char* name, Stages stages, bool Params::* field, const char* first, const char* second) {
-  return {name, stages, "str", 0, 0, 0, {first, second}, [=](const Value& value, int, Params& params) {
+  return {name, stages, Kind::word, 0, 0, 0, {first, second}, [=](const Value& value, int, Params& params) {
             const std::string& word = std::get<std::string>(value);
             require(word == first || word == second, name, ": expected '", first, "' or '", second, "', got '", word,
                     "'");
@@ -90,7 +96,7 @@ inline Parameter choice(const char* name, Stages stages, bool Params::* field, c
 
 inline Parameter per_keypoint(const char* name, Stages stages, float (Params::*field)[max_keypoints], double low,
                               double high) {
-  return {name, stages, "float[]", low, high, 0, {}, [=](const Value& value, int keypoints, Params& params) {
+  return {name, stages, Kind::reals, low, high, 0, {}, [=](const Value& value, int keypoints, Params& params) {
             const Reals& given = std::get<Reals>(value);
             require(int64_t(given.size()) == keypoints, name, ": expected ", keypoints,
                     " values, one per keypoint, got ", given.size());

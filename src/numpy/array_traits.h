@@ -130,7 +130,8 @@ struct ArrayTraits {
 };
 
 [[noreturn]] inline void refuse_option(const Option& option, const py::handle& value) {
-  throw py::type_error(option.name + ": expected " + option.type + ", got " + std::string(py::repr(value)));
+  throw py::type_error(option.name + ": expected " + kind_names[int(option.kind)] + ", got " +
+                       std::string(py::repr(value)));
 }
 
 template <class T>
@@ -142,31 +143,29 @@ T cast_option(const Option& option, const py::handle& value) {
   }
 }
 
-// What Python hands over, as a schema tells its type.
+// What Python hands over.
 inline Value read_option(const Option& option, const py::handle& value) {
-  const bool is_bool = py::isinstance<py::bool_>(value);
-  if (option.type == "bool" && is_bool) {
-    return value.cast<bool>();
+  const bool is_flag = py::isinstance<py::bool_>(value), is_word = py::isinstance<py::str>(value);
+  const bool wants_flag = option.kind == Kind::flag, wants_word = option.kind == Kind::word;
+  if (is_flag != wants_flag || is_word != wants_word) {  // a bool is an int to Python, and a str a sequence
+    refuse_option(option, value);
   }
-  if (option.type == "str" && py::isinstance<py::str>(value)) {
-    return value.cast<std::string>();
+  switch (option.kind) {
+    case Kind::flag:
+      return value.cast<bool>();
+    case Kind::integer:
+      return cast_option<int64_t>(option, value);
+    case Kind::real:
+      return cast_option<double>(option, value);
+    case Kind::optional_real:
+      return value.is_none() ? Value() : Value(cast_option<double>(option, value));
+    case Kind::word:
+      return value.cast<std::string>();
+    case Kind::reals:
+      return cast_option<Reals>(option, value);
+    default:
+      return cast_option<Ints>(option, value);
   }
-  if (option.type == "int" && !is_bool) {
-    return cast_option<int64_t>(option, value);
-  }
-  if (option.type == "float?" && value.is_none()) {
-    return {};
-  }
-  if ((option.type == "float" || option.type == "float?") && !is_bool) {
-    return cast_option<double>(option, value);
-  }
-  if (option.type == "float[]") {
-    return cast_option<Reals>(option, value);
-  }
-  if (option.type == "int[]" || option.type == "SymInt[]") {
-    return cast_option<Ints>(option, value);
-  }
-  refuse_option(option, value);
 }
 
 // The arguments of a call: arrays by place or by name, options by name, and num_threads.
@@ -180,17 +179,18 @@ struct Arguments {
       throw py::type_error(op.name + ": expected at most " + std::to_string(op.arrays.size()) + " arrays, got " +
                            std::to_string(args.size()) + " arguments without a name");
     }
-    py::dict rest(given);
-    const auto pop = [&](const std::string& name) {
-      if (!rest.contains(name)) {
+    size_t used = 0;  // of what is given by name
+    const auto take = [&](const std::string& name) {
+      PyObject* const value = PyDict_GetItemString(given.ptr(), name.c_str());
+      if (value == nullptr) {
         throw py::type_error(name + ": expected by " + op.name + ", got none");
       }
-      py::object value = rest[name.c_str()];
-      PyDict_DelItemString(rest.ptr(), name.c_str());
-      return value;
+      ++used;
+      return py::handle(value);
     };
     for (size_t i = 0; i < op.arrays.size(); ++i) {
-      const py::object value = i < args.size() ? py::object(args[i]) : pop(op.arrays[i]);
+      const py::object value =
+          i < args.size() ? py::object(args[i]) : py::reinterpret_borrow<py::object>(take(op.arrays[i]));
       if (!py::isinstance<py::array>(value)) {
         throw py::type_error(op.arrays[i] + ": expected a NumPy array, got " +
                              std::string(py::str(py::type::of(value))));
@@ -198,16 +198,28 @@ struct Arguments {
       arrays.push_back(py::reinterpret_borrow<py::array>(value));
     }
     for (const Option& option : op.options) {
-      options.push_back(read_option(option, pop(option.name)));
+      options.push_back(read_option(option, take(option.name)));
     }
-    if (rest.contains("num_threads")) {
-      const int64_t threads = std::get<int64_t>(read_option({"num_threads", "int", nullptr}, pop("num_threads")));
-      num_threads = int(in_range("num_threads", threads, 1, 1024));
+    if (given.contains("num_threads")) {
+      const Value threads = read_option({"num_threads", Kind::integer, nullptr}, take("num_threads"));
+      num_threads = int(in_range("num_threads", std::get<int64_t>(threads), 1, 1024));
     }
-    for (const auto& [name, value] : rest) {
-      throw py::type_error(std::string(py::str(name)) + ": expected no such argument of " + op.name + ", got " +
-                           std::string(py::repr(value)));
+    if (used != given.size()) {
+      refuse_unknown(op, given);
     }
+  }
+
+ private:
+  [[noreturn]] static void refuse_unknown(const Operator& op, const py::kwargs& given) {
+    for (const auto& [key, value] : given) {
+      const std::string name = py::str(key);
+      const auto is_this = [&](const Option& option) { return option.name == name; };
+      if (name != "num_threads" && std::none_of(op.options.begin(), op.options.end(), is_this)) {
+        throw py::type_error(name + ": expected once by " + op.name + ", or not at all, got " +
+                             std::string(py::repr(value)));
+      }
+    }
+    throw py::type_error(op.name + ": expected every argument once");
   }
 };
 

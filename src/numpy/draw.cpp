@@ -13,7 +13,7 @@ int number(const py::dict& how, const char* name, int64_t low, int64_t high) {
   if (!how.contains(name)) {
     throw py::type_error(std::string(name) + ": expected a number, got none");
   }
-  return int(in_range(name, std::get<int64_t>(read_option({name, "int", nullptr}, how[name])), low, high));
+  return int(in_range(name, std::get<int64_t>(read_option({name, Kind::integer, nullptr}, how[name])), low, high));
 }
 
 py::array draw(const py::array& image, const py::array& category, const py::array& instance, const py::array& shades,
@@ -27,7 +27,7 @@ py::array draw(const py::array& image, const py::array& category, const py::arra
   }
   const int num_threads = how.contains("num_threads") ? number(how, "num_threads", 1, 1024) : 1;
   const Ints line =
-      how.contains("line") ? std::get<Ints>(read_option({"line", "int[]", nullptr}, how["line"])) : Ints();
+      how.contains("line") ? std::get<Ints>(read_option({"line", Kind::integers, nullptr}, how["line"])) : Ints();
   require(category.ndim() == 2, "category: expected shape [H, W], got ", category.ndim(), " dimensions");
   require(shades.ndim() == 3, "shades: expected shape [C, S >= 2, 3], got ", shades.ndim(), " dimensions");
   require(line.size() == 3, "line: expected a color (r, g, b), got ", line.size(), " values");

@@ -13,7 +13,7 @@ namespace {
 py::dict describe_parameters() {
   py::dict table;
   for (const Parameter& p : parameters()) {
-    table[p.name] = py::make_tuple(p.type, p.low, p.high, p.step, py::tuple(py::cast(p.choices)));
+    table[p.name] = py::make_tuple(kind_names[int(p.kind)], p.low, p.high, p.step, py::tuple(py::cast(p.choices)));
   }
   return table;
 }
@@ -24,7 +24,7 @@ py::dict describe_operators() {
   for (const Operator& op : operators()) {
     py::list options;
     for (const Option& option : op.options) {
-      options.append(py::make_tuple(option.name, option.type));
+      options.append(py::make_tuple(option.name, kind_names[int(option.kind)]));
     }
     all[op.name.c_str()] = py::make_tuple(py::tuple(py::cast(op.arrays)), py::tuple(options), op.results);
   }

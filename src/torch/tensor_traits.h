@@ -106,29 +106,27 @@ struct TensorTraits {
   }
 };
 
-// What torch hands over, as a schema tells its type.
-inline Value read_option(const std::string& type, StableIValue value) {
+// What torch hands over.
+inline Value read_option(Kind kind, StableIValue value) {
   using torch::stable::detail::to;
-  if (type == "int") {
-    return to<int64_t>(value);
+  switch (kind) {
+    case Kind::flag:
+      return to<bool>(value);
+    case Kind::integer:
+      return to<int64_t>(value);
+    case Kind::real:
+      return to<double>(value);
+    case Kind::optional_real: {
+      const auto given = to<std::optional<double>>(value);
+      return given ? Value(*given) : Value();
+    }
+    case Kind::word:
+      return to<std::string>(value);
+    case Kind::reals:
+      return to<Reals>(value);
+    default:
+      return to<Ints>(value);
   }
-  if (type == "float") {
-    return to<double>(value);
-  }
-  if (type == "bool") {
-    return to<bool>(value);
-  }
-  if (type == "str") {
-    return to<std::string>(value);
-  }
-  if (type == "float[]") {
-    return to<Reals>(value);
-  }
-  if (type == "float?") {
-    const auto given = to<std::optional<double>>(value);
-    return given ? Value(*given) : Value();
-  }
-  return to<Ints>(value);
 }
 
 // Arguments of a call, which own what torch has handed over.
@@ -137,11 +135,13 @@ struct Arguments {
   std::vector<Value> options;
 
   Arguments(const Operator& op, const StableIValue* stack) {
+    arrays.reserve(op.arrays.size());
+    options.reserve(op.options.size());
     for (size_t i = 0; i < op.arrays.size(); ++i) {
       arrays.push_back(torch::stable::detail::to<TensorTraits::Array>(stack[i]));
     }
     for (size_t i = 0; i < op.options.size(); ++i) {
-      options.push_back(read_option(op.options[i].type, stack[op.arrays.size() + i]));
+      options.push_back(read_option(op.options[i].kind, stack[op.arrays.size() + i]));
     }
   }
 };

@@ -58,7 +58,15 @@ def test_the_engine_knows_neither_python_nor_torch(path: Path) -> None:
         assert not [name for name in names if re.match(r"torch|pybind11|Python\.h|numpy|ATen|c10", name)]
     if path.is_relative_to(ROOT / "csrc/include"):
         assert all(name.startswith("deeperlab/") or "/" not in name for name in names)
-        assert "parallel.h" not in names
+    if path.is_relative_to(ROOT / "csrc/simd"):
+        assert all(name.startswith(("deeperlab/", "simd/")) or "/" not in name for name in names)
+        stage_headers = {f"deeperlab/{stage}.h" for stage in (*NAMES, "fuse", "problem", "nodes")}
+        assert not stage_headers & set(names)
+    for one, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        if path.is_relative_to(ROOT / "csrc" / one):
+            assert not [name for name in names if name.startswith(f"{other}/")]
+    if path.is_relative_to(ROOT / "src"):
+        assert not [name for name in names if name.startswith(("cpu/", "cuda/"))]
     if path.parent == ROOT / "src/numpy":
         assert not [name for name in names if name.startswith("torch")]
     if path.parent == ROOT / "src/common":

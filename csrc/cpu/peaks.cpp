@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "deeperlab/scratch.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
 
 namespace deeperlab::cpu {
 namespace {

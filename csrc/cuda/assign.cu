@@ -39,7 +39,7 @@ __global__ void assign_nodes(const Point* target, View long_range, View short_ra
   const bool refined = thing || params.all_voters;
   const Point* found = keypoints + n * params.max_instances * keypoint_count;
   const int32_t total = count[n];
-  const float none = float_from_bits(0x7f800000u);
+  const float none = infinity;
 
   const auto predicted = [&](int k) {
     return refined ? target[(n * keypoint_count + k) * plane + node]

@@ -12,7 +12,7 @@ namespace deeperlab {
 template <class T>
 DEEPERLAB_HD inline Point follow(const View& head, int64_t n, int k, const Shape& shape, int steps, Point target) {
   for (int step = 0; step < steps; ++step) {
-    target = target + sample_offset<T>(head, n, k, shape.h, shape.w, float(shape.stride), target);
+    target = target + sample_offset<T>(head, n, k, shape.h, shape.w, shape.stride, target);
   }
   return target;
 }

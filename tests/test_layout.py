@@ -99,7 +99,7 @@ def test_files_keep_their_line_budgets(path: Path) -> None:
     if path.suffix == ".py":
         assert lines <= (450 if path.name == "reference.py" else 300)  # nine stages, to be read in one go
     elif path.suffix == ".h" and path.is_relative_to(ROOT / "csrc" / "include"):
-        assert lines <= 120
+        assert lines <= 200
     elif path.name == "stages.h":
         assert lines <= 310  # nine stages, all alike
     else:
@@ -112,6 +112,17 @@ def test_files_begin_with_their_license_and_end_with_a_line(path: Path) -> None:
     assert "SPDX-License-Identifier: Apache-2.0" in text.splitlines()[0]
     assert text.endswith("\n")
     assert not re.search(r"\b(TODO|FIXME)\b", text)
+
+
+def test_a_formula_has_one_body() -> None:
+    """csrc/simd knows no stage, and no function is another's copy by lanes."""
+    for path in C_FILES:
+        if path.parent == ROOT / "csrc/simd":
+            assert {name for name in includes(path) if "/" in name} <= {
+                "deeperlab/number.h", "deeperlab/types.h", *(f"simd/{other.name}" for other in path.parent.iterdir())
+            }  # fmt: skip
+        assert path.name != "lanes.h"
+        assert not re.search(r"\w_lanes\(", path.read_text()), path
 
 
 def test_one_macro_in_the_engine() -> None:

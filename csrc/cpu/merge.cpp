@@ -5,8 +5,6 @@
 
 #include "cells.h"
 #include "deeperlab/scratch.h"
-#include "simd/dispatch.h"
-#include "simd/number.h"
 #include "nodes.h"
 
 namespace deeperlab::cpu {

@@ -61,17 +61,27 @@ struct NearestInstances {
     return all(equal(sum, Float{}));
   }
 
-  // Keypoint k of instances j ….
-  PointOf<Float> keypoints(int k, int32_t j) const {
+  // Keypoint k of instance j, and of the instances from j on.
+  Point keypoint(int32_t j, int k) const {
+    const float* x = instances.coordinates + 2 * k * instances.room + j;
+    return {x[0], x[instances.room]};
+  }
+
+  PointOf<Float> keypoints(int32_t j, int k) const {
     const float* x = instances.coordinates + 2 * k * instances.room + j;
     return {load<Float>(x), load<Float>(x + instances.room)};
   }
 
-  // Least and greatest distance of instances j … from anything in the boxes of a strip, counting keypoints from k on.
+  // What the nodes from i on of a strip predict for keypoint k.
+  static PointOf<Float> predictions(const Strip& nodes, int i, int k) {
+    return {load<Float>(nodes.at[2 * k] + i), load<Float>(nodes.at[2 * k + 1] + i)};
+  }
+
+  // Least and greatest distance of instances j … from anything in the boxes of a strip, of keypoints k and on.
   Float least_distance(const Strip& nodes, int32_t j, int k) const {
     Float sum{};
     for (; k < keypoint_count; ++k) {
-      sum = add_least_distance(sum, nodes.box[k], keypoints(k, j));
+      sum = add_least_distance(sum, nodes.box[k], keypoints(j, k));
     }
     return sum;
   }
@@ -79,7 +89,7 @@ struct NearestInstances {
   Float greatest_distance(const Strip& nodes, int32_t j) const {
     Float sum{};
     for (int k = 0; k < keypoint_count; ++k) {
-      sum = add_greatest_distance(sum, nodes.box[k], keypoints(k, j));
+      sum = add_greatest_distance(sum, nodes.box[k], keypoints(j, k));
     }
     return sum;
   }
@@ -100,26 +110,20 @@ struct NearestInstances {
     }
   }
 
-  // Adds what keypoint k contributes to the distances of nodes i … from instance j.
-  Float add_keypoint(const Float& distance, const Strip& nodes, int i, int32_t j, int k) const {
-    const float* x = instances.coordinates + 2 * k * instances.room + j;
-    const PointOf<Float> predicted{load<Float>(nodes.at[2 * k] + i), load<Float>(nodes.at[2 * k + 1] + i)};
-    return add_distance(distance, predicted, Point{x[0], x[instances.room]});
-  }
-
   Float distance_of(const Strip& nodes, int i, int32_t j) const {
     Float sum{};
     for (int k = 0; k < keypoint_count; ++k) {
-      sum = add_keypoint(sum, nodes, i, j, k);
+      sum = add_distance(sum, predictions(nodes, i, k), keypoint(j, k));
     }
     return sum;
   }
 
   // enough: distances that others are known to have; what exceeds them by its last term alone is not looked at further.
   void offer(const Strip& nodes, int32_t j, const float* enough, int32_t* instance, float* distance) const {
+    const int k = keypoint_count - 1;
     for (int i = 0; i < strip; i += L::count) {
       const Float least = load<Float>(distance + i), limit = minimum(least, load<Float>(enough + i));
-      if (any(less_equal(add_keypoint(Float{}, nodes, i, j, keypoint_count - 1), limit))) {
+      if (any(less_equal(squared_distance(predictions(nodes, i, k), keypoint(j, k)), limit))) {
         const Float sum = distance_of(nodes, i, j);
         store(instance + i, select(less(sum, least), broadcast<Int>(j + 1), load<Int>(instance + i)));
         store(distance + i, select(less(sum, least), sum, least));

@@ -77,6 +77,12 @@ struct Sampler {
     return {at.y * row + left * column, below * row + left * column, at.fx, at.fy, at.x - left};
   }
 
+  // As sample_offset of view.h.
+  PointOf<Float> offset(const View& head, int64_t n, int k, const PointOf<Float>& position) const {
+    const At at = locate(position, int32_t(head.row), int32_t(head.column));
+    return {sample(head.plane<T>(n, 2 * k), at), sample(head.plane<T>(n, 2 * k + 1), at)};
+  }
+
   Float sample(const Plane<T>& plane, const At& at) const {
     Float a, b, c, d;
     if constexpr (std::is_same_v<T, float> && L::count > 4) {
@@ -103,12 +109,8 @@ void refine_row_fast(const View& long_range, const View& short_range, int64_t n,
   using Float = typename L::Float;
   using Int = typename L::Int;
   const Sampler<L, T> sampler{shape.h, shape.w, shape.stride};
-  const auto follow = [&](const View& head, int steps, PointOf<Float>& at) {
-    for (int step = 0; step < steps; ++step) {
-      const auto between = sampler.locate(at, int32_t(head.row), int32_t(head.column));
-      at.x = at.x + sampler.sample(head.plane<T>(n, 2 * k), between);
-      at.y = at.y + sampler.sample(head.plane<T>(n, 2 * k + 1), between);
-    }
+  const auto offset_of = [&](const View& head) {
+    return [&sampler, &head, n, k](const PointOf<Float>& at) { return sampler.offset(head, n, k, at); };
   };
   const Plane<T> dx = long_range.plane<T>(n, 2 * k), dy = long_range.plane<T>(n, 2 * k + 1);
   const auto refine = [&](const int32_t* columns, Point* to) {
@@ -124,8 +126,8 @@ void refine_row_fast(const View& long_range, const View& short_range, int64_t n,
       }
     }
     PointOf<Float> at{to_real(nodes * shape.stride) + px, float(y * int64_t(shape.stride)) + py};
-    follow(long_range, params.long_steps, at);
-    follow(short_range, params.long_short_steps, at);
+    at = follow(params.long_steps, at, offset_of(long_range));
+    at = follow(params.long_short_steps, at, offset_of(short_range));
     store(to, interleave_low(at.x, at.y));
     store(to + L::count / 2, interleave_high(at.x, at.y));
   };
@@ -143,7 +145,7 @@ void refine_row_fast(const View& long_range, const View& short_range, int64_t n,
 }
 
 // Offsets within a plane, and pixels, must fit into 32 bits, and pairs of nodes must exist.
-bool fits_lanes(const View& head, const Shape& shape) {
+bool has_fast_refine(const View& head, const Shape& shape) {
   const int64_t reach = std::abs(head.row) * (shape.h - 1) + std::abs(head.column) * (shape.w - 1);
   return shape.h >= 2 && shape.w >= 2 && reach < INT32_MAX && int64_t(shape.w) * shape.stride < INT32_MAX;
 }
@@ -152,7 +154,8 @@ bool fits_lanes(const View& head, const Shape& shape) {
 
 bool refine(const View& long_range, const View& short_range, const Shape& shape, int keypoints, const Params& params,
             const Nodes& nodes, Point* target, const Parallel& parallel) {
-  const bool fast = parallel.simd != Simd::plain && fits_lanes(long_range, shape) && fits_lanes(short_range, shape);
+  const bool fast =
+      parallel.simd != Simd::plain && has_fast_refine(long_range, shape) && has_fast_refine(short_range, shape);
   std::atomic<bool> all_near{true};
   with_float_type(long_range.type, [&](auto element) {
     using T = decltype(element);

@@ -179,7 +179,7 @@ Layout lay_out(const Shape& shape, int keypoints, const Params& params, void* bl
 }
 
 // Coordinates and their lanes stay below 2^24, exact in a float, and cells below 2^31.
-bool fits_lanes(const Shape& shape, const VoteGrid& grid) {
+bool has_fast_vote(const Shape& shape, const VoteGrid& grid) {
   return int64_t(shape.w) * shape.stride < (1 << 24) && grid.size() < INT32_MAX;
 }
 
@@ -195,7 +195,7 @@ void vote(const View& heatmap, const View& short_range, const Point* target, con
   const VoteGrid grid = vote_grid(shape, params);
   const Layout layout = lay_out(shape, keypoints, params, scratch);
   const int64_t planes = int64_t(shape.images) * keypoints, rows = shape.h, w = shape.w;
-  const bool fast = parallel.simd != Simd::plain && fits_lanes(shape, grid);
+  const bool fast = parallel.simd != Simd::plain && has_fast_vote(shape, grid);
 
   parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
     const int64_t first = (n * rows + y) * w;

@@ -25,12 +25,12 @@ lint: $(INSTALLED) ## ruff, mypy and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find csrc src benchmarks/yardsticks tests/emulator -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(INSTALLED) ## let ruff and clang-format write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc src benchmarks/yardsticks tests/emulator -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format -i
+	find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format -i
 
 stubs: $(INSTALLED) ## type stubs of the compiled module, from its table of parameters
 	$(BIN)/python src/numpy/stubs.py

@@ -114,6 +114,17 @@ def test_files_begin_with_their_license_and_end_with_a_line(path: Path) -> None:
     assert not re.search(r"\b(TODO|FIXME)\b", text)
 
 
+def test_a_formula_has_one_body() -> None:
+    """csrc/simd knows no stage, and no function is another's copy by lanes."""
+    for path in C_FILES:
+        if path.parent == ROOT / "csrc/simd":
+            assert {name for name in includes(path) if "/" in name} <= {
+                "deeperlab/number.h", "deeperlab/types.h", *(f"simd/{other.name}" for other in path.parent.iterdir())
+            }  # fmt: skip
+        assert path.name != "lanes.h"
+        assert not re.search(r"\w_lanes\(", path.read_text()), path
+
+
 def test_one_macro_in_the_engine() -> None:
     macros = {name for path in C_FILES for name in re.findall(r"^\s*#define (\w+)", path.read_text(), re.MULTILINE)}
     assert macros == {"DEEPERLAB_HD"}

@@ -15,7 +15,7 @@ namespace {
 
 template <class T>
 int32_t label_of_node(const View& logits, const Shape& shape, int64_t n, int y, int x) {
-  Best best = no_class();
+  Best best;
   for (int c = 0; c < shape.classes; ++c) {
     best.offer(logits.plane<T>(n, c)(y, x), c);
   }
@@ -32,7 +32,7 @@ void label_run(const View& logits, const Shape& shape, int64_t n, const int32_t*
   }
   for (int i = 0; i < length; ++i) {
     const Between at = between_corners(pixel_of_run(first, i), shape.stride);
-    Best best = no_class();
+    Best best;
     for (int c = 0; c < shape.classes; ++c) {
       best.offer(sample(logits.plane<T>(n, c), at), c);
     }
@@ -89,7 +89,7 @@ struct Labeler {
     Float best[wide], second[wide], third[wide];
     Int chosen[wide], runner[wide];
     for (int i = 0; i < wide; ++i) {
-      best[i] = second[i] = third[i] = all<Float>(-infinity);
+      best[i] = second[i] = third[i] = broadcast<Float>(-infinity);
       chosen[i] = runner[i] = Int{};
     }
     const int64_t column = logits.column;
@@ -99,11 +99,11 @@ struct Labeler {
         __builtin_prefetch(from + logits.row + i * L::count * column, 0, 3);
         const Float value = load_floats<Float, dense>(from + i * L::count * column, column);
         const auto first = less(best[i], value), ahead = less(second[i], value);
-        third[i] = max_lanes(min_lanes(value, second[i]), third[i]);
-        second[i] = max_lanes(min_lanes(value, best[i]), second[i]);
-        best[i] = choose(first, value, best[i]);
-        runner[i] = choose(first, chosen[i], choose(ahead, all<Int>(c), runner[i]));
-        chosen[i] = choose(first, all<Int>(c), chosen[i]);
+        third[i] = maximum(minimum(value, second[i]), third[i]);
+        second[i] = maximum(minimum(value, best[i]), second[i]);
+        best[i] = select(first, value, best[i]);
+        runner[i] = select(first, chosen[i], select(ahead, broadcast<Int>(c), runner[i]));
+        chosen[i] = select(first, broadcast<Int>(c), chosen[i]);
       }
     }
     for (int i = 0; i < wide; ++i) {
@@ -124,7 +124,7 @@ struct Labeler {
     }
   }
 
-  Corners corners(int c, int y, int x) const {
+  CornersOf<float> corners(int c, int y, int x) const {
     const T* top = row(c, y) + x * logits.column;
     const T* bottom = top + logits.row;
     return {to_float(top[0]), to_float(top[logits.column]), to_float(bottom[0]), to_float(bottom[logits.column])};
@@ -149,8 +149,8 @@ struct Labeler {
     const Float most = most_of_others<L>(labels, rivals, rivals_below, x);
     visit_bits(mixed & ~bits_of(less(most, load<Float>(least))), [&](int i) {
       for (int candidate = 0; candidate < shape.classes; ++candidate) {
-        const Corners at = corners(candidate, y, int(x) + i);
-        if (!(at.a < least[i] && at.b < least[i] && at.c < least[i] && at.d < least[i])) {
+        const CornersOf<float> at = corners(candidate, y, int(x) + i);
+        if (may_reach(at, least[i])) {
           offer_cell<L>(pixels, at, candidate, cells[i]);
         }
       }
@@ -161,7 +161,7 @@ struct Labeler {
   // Offers a cell the classes of its corners; the least score reached.
   float begin(const int32_t (&known)[4], int y, int x, MixedCell& cell) const {
     int32_t classes[4];
-    Corners scores[4];
+    CornersOf<float> scores[4];
     int count = 0;
     for (int k = 0; k < 4; ++k) {
       if (std::find(known, known + k, known[k]) == known + k) {

@@ -5,8 +5,9 @@
 #include <algorithm>
 
 #include "deeperlab/argmax.h"
-#include "deeperlab/view.h"
-#include "simd/lanes.h"
+#include "deeperlab/assign.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 
@@ -51,18 +52,18 @@ inline bool has_fast_cells(const Shape& shape) { return shape.stride <= max_fast
 struct CellPixels {
   int count, padded;  // padded: to whole vectors
   float fx[max_cell_pixels], fy[max_cell_pixels];
-  int32_t weight[4][max_cell_pixels];  // of the corners: top left, top right, bottom left, bottom right; sum stride²
+  int32_t weight[4][max_cell_pixels];  // of the corners, as corner_weights
 
   explicit CellPixels(int stride) : count(stride * stride), padded(int(whole_vectors(count))) {
     for (int i = 0; i < padded; ++i) {  // what lies past `count` repeats the first pixel
       const int y = i < count ? i / stride : 0, x = i < count ? i % stride : 0;
       const Between at = between_corners({0, 0, y, x}, stride);
+      const CornerWeights weights = corner_weights(y, x, stride);
       fx[i] = at.fx;
       fy[i] = at.fy;
-      weight[0][i] = (stride - y) * (stride - x);
-      weight[1][i] = (stride - y) * x;
-      weight[2][i] = y * (stride - x);
-      weight[3][i] = y * x;
+      for (int corner = 0; corner < 4; ++corner) {
+        weight[corner][i] = int32_t(weights.of[corner]);
+      }
     }
   }
 };

@@ -6,7 +6,6 @@
 #include "cells.h"
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "simd/lanes.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -119,7 +118,7 @@ struct CellMerger {
       for (uint32_t rest = all_bits<Int> >> std::max(0, L::count - (count - i)); rest != 0;) {
         const int lane = __builtin_ctz(rest);
         const int32_t own = label[i + lane], j = instance[i + lane], last = band.final_label(own, j);
-        const uint32_t same = rest & bits_of(equal(labels, all<Int>(own)) & equal(instances, all<Int>(j)));
+        const uint32_t same = rest & bits_of(equal(labels, broadcast<Int>(own)) & equal(instances, broadcast<Int>(j)));
         band.count(own, j, __builtin_popcount(same));
         for (uint32_t todo = last != own ? same : 0; todo != 0; todo &= todo - 1) {
           const int pixel = i + __builtin_ctz(todo);

@@ -13,54 +13,37 @@ struct MixedCell {
   int32_t label[max_cell_pixels];
 };
 
-struct Corners {
-  float a, b, c, d;  // top left, top right, bottom left, bottom right
-};
-
-// The best of what lanes of pixels have been offered.
-template <class L>
-struct BestLanes {
-  typename L::Float score;
-  typename L::Int label;
-
-  // The score of a class, interpolated at pixels i … of a cell as `sample` of view.h does it.
-  void offer(const CellPixels& pixels, int i, const Corners& at, int32_t candidate) {
-    using Float = typename L::Float;
-    using Int = typename L::Int;
-    const Float fx = load<Float>(pixels.fx + i), fy = load<Float>(pixels.fy + i);
-    const Float gx = 1.0f - fx, gy = 1.0f - fy;
-    const auto on_column = equal(fx, Float{}), on_row = equal(fy, Float{});
-    const Float top = choose(on_column, all<Float>(at.a), at.a * gx + at.b * fx);
-    const Float bottom = choose(on_column, all<Float>(at.c), at.c * gx + at.d * fx);
-    const Float value = choose(on_row, top, top * gy + bottom * fy);
-    const Int own = all<Int>(candidate), earlier = choose(less(own, label), own, label);
-    label = choose(equal(value, score), earlier, choose(less(score, value), own, label));
-    score = choose(less(score, value), value, score);
-  }
-};
+// Offers a class to pixels i … of a cell; `scores` are those of its corners.
+template <class V>
+void offer_pixels(const CellPixels& pixels, int i, const CornersOf<float>& scores, int32_t candidate, BestOf<V>& best) {
+  const CornersOf<V> at{broadcast<V>(scores.top_left), broadcast<V>(scores.top_right), broadcast<V>(scores.bottom_left),
+                        broadcast<V>(scores.bottom_right)};
+  best.offer(interpolate(at, load<V>(pixels.fx + i), load<V>(pixels.fy + i)), candidate);
+}
 
 // Offers a cell its first classes; returns the least score that its pixels reach.
 template <class L>
-float begin_cell(const CellPixels& pixels, const Corners* scores, const int32_t* classes, int count, MixedCell& cell) {
+float begin_cell(const CellPixels& pixels, const CornersOf<float>* scores, const int32_t* classes, int count,
+                 MixedCell& cell) {
   using Float = typename L::Float;
-  Float least = all<Float>(infinity);
+  Float least = broadcast<Float>(infinity);
   for (int i = 0; i < pixels.padded; i += L::count) {
-    BestLanes<L> best{all<Float>(-infinity), {}};
+    BestOf<Float> best;
     for (int k = 0; k < count; ++k) {
-      best.offer(pixels, i, scores[k], classes[k]);
+      offer_pixels(pixels, i, scores[k], classes[k], best);
     }
     store(cell.score + i, best.score);
     store(cell.label + i, best.label);
-    least = min_lanes(best.score, least);
+    least = minimum(best.score, least);
   }
   return least_lane(least);
 }
 
 template <class L>
-void offer_cell(const CellPixels& pixels, const Corners& scores, int32_t candidate, MixedCell& cell) {
+void offer_cell(const CellPixels& pixels, const CornersOf<float>& scores, int32_t candidate, MixedCell& cell) {
   for (int i = 0; i < pixels.padded; i += L::count) {
-    BestLanes<L> best{load<typename L::Float>(cell.score + i), load<typename L::Int>(cell.label + i)};
-    best.offer(pixels, i, scores, candidate);
+    BestOf<typename L::Float> best{load<typename L::Float>(cell.score + i), load<typename L::Int>(cell.label + i)};
+    offer_pixels(pixels, i, scores, candidate, best);
     store(cell.score + i, best.score);
     store(cell.label + i, best.label);
   }
@@ -78,16 +61,16 @@ template <class L>
 typename L::Float most_of_others(const typename L::Int (&labels)[4], const Rivals& above, const Rivals& below,
                                  int64_t x) {
   using Float = typename L::Float;
-  Float most = all<Float>(-infinity);
+  Float most = broadcast<Float>(-infinity);
   for (int k = 0; k < 4; ++k) {
     const Rivals& at = k < 2 ? above : below;
     const auto runner = load<typename L::Int>(at.runner + x + k % 2);
     const Float third = load<Float>(at.third + x + k % 2);
     Float bound = load<Float>(at.second + x + k % 2);
     for (const auto& known : labels) {
-      bound = choose(equal(runner, known), third, bound);
+      bound = select(equal(runner, known), third, bound);
     }
-    most = max_lanes(bound, most);
+    most = maximum(bound, most);
   }
   return most;
 }

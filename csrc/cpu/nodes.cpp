@@ -5,7 +5,8 @@
 #include <numeric>
 
 #include "deeperlab/scratch.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 namespace {

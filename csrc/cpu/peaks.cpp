@@ -5,7 +5,7 @@
 
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
 
 namespace deeperlab::cpu {
 namespace {

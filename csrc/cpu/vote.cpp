@@ -5,7 +5,8 @@
 
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -97,6 +98,12 @@ struct Voter {
   Voter(const Shape& own_shape, const VoteGrid& own_grid, uint64_t* own_words)
       : shape(own_shape), grid(own_grid), words(own_words) {}
 
+  // The left and the right share of every vote, as one word.
+  static void store_pairs(uint64_t* to, const Int (&share)[2]) {
+    store(to, interleave_low(share[0], share[1]));
+    store(to + L::count / 2, interleave_high(share[0], share[1]));
+  }
+
   void add_gathered() {
     for (int i = 0; i < gathered; ++i) {
       uint64_t* const word = words + at[i];
@@ -106,27 +113,14 @@ struct Voter {
     gathered = 0;
   }
 
-  // As `splat` of vote.h; votes that do not count weigh nothing.
-  void cast(Float x, Float y, Float weight) {
-    const float width = float(shape.width - 1), height = float(shape.height - 1), cell = float(grid.cell);
-    const auto counts = less_equal(Float{}, x) & less_equal(x, all<Float>(width)) & less_equal(Float{}, y) &
-                        less_equal(y, all<Float>(height));
-    // Scaled first, by a power of two: what that would round otherwise is too little to count.
-    weight = choose(counts, weight * power_of_two(grid.fraction_bits), Float{});
-    x = choose(counts, x, Float{});
-    y = choose(counts, y, Float{});
-    const bool power = (grid.cell & (grid.cell - 1)) == 0;  // then the product has the bits of the division
-    const Float gx = power ? x * (1.0f / cell) : x / cell, gy = power ? y * (1.0f / cell) : y / cell;
-    const Int column = __builtin_convertvector(gx, Int), row = __builtin_convertvector(gy, Int);
-    const Float fx = gx - __builtin_convertvector(column, Float), fy = gy - __builtin_convertvector(row, Float);
-    const Float upper = weight * (1.0f - fy), lower = weight * fy;
-    const Int a = rounded_integers(upper * (1.0f - fx)), b = rounded_integers(upper * fx);
-    const Int c = rounded_integers(lower * (1.0f - fx)), d = rounded_integers(lower * fx);
-    store(at + gathered, row * grid.columns + column);
-    store(top + gathered, interleave_low(a, b));
-    store(top + gathered + L::count / 2, interleave_high(a, b));
-    store(bottom + gathered, interleave_low(c, d));
-    store(bottom + gathered + L::count / 2, interleave_high(c, d));
+  // Votes outside the image are cast at its corner and weigh nothing.
+  void cast(const PointOf<Float>& target, const Float& weight) {
+    const auto counts = in_image(target, shape);
+    const PointOf<Float> inside{select(counts, target.x, Float{}), select(counts, target.y, Float{})};
+    const SplatOf<Float> vote = splat(inside, select(counts, weight, Float{}), grid);
+    store(at + gathered, vote.y * grid.columns + vote.x);
+    store_pairs(top + gathered, vote.share[0]);
+    store_pairs(bottom + gathered, vote.share[1]);
     gathered += L::count;
     if (gathered == room) {
       add_gathered();
@@ -149,7 +143,7 @@ void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>
   for (; x + L::count <= shape.w; x += L::count) {
     const Float px = (float(int64_t(shape.stride) * x) + along) + row(dx, x);
     const Float py = float(int64_t(shape.stride) * y) + row(dy, x);
-    voter.cast(px, py, sigmoid_lanes(row(heatmap, x)));
+    voter.cast({px, py}, sigmoid(row(heatmap, x)));
   }
   vote_short(heatmap, dx, dy, y, x, shape, grid, AddToWords{voter.words, grid});
 }
@@ -162,7 +156,7 @@ void vote_long_fast(const Point* target, const uint8_t* casts, int32_t count, co
   for (; i + L::count <= count; i += L::count) {
     const Float first = load<Float>(target + i), second = load<Float>(target + i + L::count / 2);
     const Float weight = __builtin_convertvector(load<Vector<int8_t, L::count>>(casts + i), Float);
-    voter.cast(even_lanes(first, second), odd_lanes(first, second), weight);
+    voter.cast({concat_even(first, second), concat_odd(first, second)}, weight);
   }
   vote_long(target + i, casts + i, count - i, shape, grid, AddToWords{voter.words, grid});
 }
@@ -186,7 +180,7 @@ Layout lay_out(const Problem& problem, void* block) {
 }
 
 // Coordinates and their lanes stay below 2^24, exact in a float, and cells below 2^31.
-bool fits_lanes(const Shape& shape, const VoteGrid& grid) {
+bool has_fast_vote(const Shape& shape, const VoteGrid& grid) {
   return int64_t(shape.w) * shape.stride < (1 << 24) && grid.size() < INT32_MAX;
 }
 
@@ -204,7 +198,7 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
   const VoteGrid grid = vote_grid(shape, params);
   const Layout layout = lay_out(problem, scratch);
   const int64_t planes = int64_t(shape.images) * keypoints, rows = shape.h, w = shape.w;
-  const bool fast = parallel.simd != Simd::plain && fits_lanes(shape, grid);
+  const bool fast = parallel.simd != Simd::plain && has_fast_vote(shape, grid);
 
   parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
     const int64_t first = (n * rows + y) * w;

@@ -16,7 +16,7 @@ __global__ void label_nodes(View logits, Shape shape, int32_t* node_label) {
   }
   const int64_t n = i / plane, y = i % plane / shape.w, x = i % shape.w;
   const T* at = static_cast<const T*>(logits.data) + n * logits.image + y * logits.row + x * logits.column;
-  Best best = no_class();
+  Best best;
 #pragma unroll 8
   for (int c = 0; c < shape.classes; ++c) {
     best.offer(to_float(at[c * logits.channel]), c);
@@ -33,11 +33,8 @@ struct MixedCell {
   int y, x;                   // the upper left node
   bool has_right, has_below;  // nodes
 
-  struct Corners {
-    float a, b, c, d;  // where there is no neighbor, the node itself
-  };
-
-  __device__ Corners corners(int candidate) const {
+  // Where there is no neighbor, the node itself.
+  __device__ CornersOf<float> corners(int candidate) const {
     const Plane<T> plane = logits.plane<T>(n, candidate);
     const int right = x + has_right, below = y + has_below;
     return {plane(y, x), plane(y, right), plane(below, x), plane(below, right)};
@@ -46,14 +43,14 @@ struct MixedCell {
   // A score that some class reaches at every pixel: the greatest least corner, of the classes of the corners. A class
   // whose corners all lie below it can win nowhere; NaN and -inf raise nothing.
   __device__ float reached_everywhere(const int32_t* nodes) const {
-    float most = no_class().score;
+    float most = -infinity;
     for (int i = 0; i < 4; ++i) {
       const int cy = i < 2 ? y : y + has_below, cx = i % 2 == 0 ? x : x + has_right;
-      const Corners at = corners(nodes[int64_t(cy) * shape.w + cx]);
-      if (at.a == at.a && at.b == at.b && at.c == at.c && at.d == at.d) {
-        const float top = at.a < at.b ? at.a : at.b, bottom = at.c < at.d ? at.c : at.d;
-        const float least = top < bottom ? top : bottom;
-        most = least > most ? least : most;
+      const CornersOf<float> at = corners(nodes[int64_t(cy) * shape.w + cx]);
+      if (at.top_left == at.top_left && at.top_right == at.top_right && at.bottom_left == at.bottom_left &&
+          at.bottom_right == at.bottom_right) {
+        const float top = minimum(at.top_left, at.top_right), bottom = minimum(at.bottom_left, at.bottom_right);
+        most = maximum(minimum(top, bottom), most);
       }
     }
     return most;
@@ -66,8 +63,7 @@ struct MixedCell {
       const int own = first + lane_index();
       bool can_win = false;
       if (own < shape.classes) {
-        const Corners at = corners(own);
-        can_win = !(at.a < bound && at.b < bound && at.c < bound && at.d < bound);
+        can_win = may_reach(corners(own), bound);
       }
       for (unsigned left = __ballot_sync(all_lanes, can_win); left != 0; left &= left - 1) {
         visit(first + __ffs(int(left)) - 1);
@@ -129,7 +125,7 @@ __global__ void label_pixels(View logits, Shape shape, const Things* things, con
       const bool real = pixel < int64_t(s) * s && py < shape.height && px < shape.width;
       const Cell at = real ? cell_of_pixel(int(py), int(px), s, shape.h, shape.w) : Cell{y, x, 0, 0};
       const Between between = between_corners(at, s);
-      Best best = no_class();
+      Best best;
       cell.visit_candidates(
           bound, [&](int candidate) { best.offer(sample(logits.plane<T>(n, candidate), between), candidate); });
       if (real) {

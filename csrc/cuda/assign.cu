@@ -40,7 +40,7 @@ __global__ void assign_nodes(Heads heads, Problem problem, Asked asked, Instance
   const bool refined = casts_long_votes(label, *problem.things, params);
   const Point* keypoints = found.keypoints + n * params.max_instances * keypoint_count;
   const int32_t total = found.count[n];
-  const float none = float_from_bits(0x7f800000u);
+  const float none = infinity;
 
   const auto predicted = [&](int k) {
     return refined ? asked.target[(n * keypoint_count + k) * plane + node]

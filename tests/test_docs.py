@@ -3,7 +3,7 @@
 
 Every fenced block of every page is read. Python runs, in the order of the page and in one scope, as a reader would type
 it; the tests make the arrays and files that a page's reader is supposed to have. Commands are not run, since they take
-long or need files, but each is checked: the program, the script or target, the options. A block that no test knows fails.
+long or need files, but each is checked: the program, the script or target, the options. An unknown block fails.
 """
 
 from __future__ import annotations

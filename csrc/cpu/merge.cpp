@@ -43,9 +43,9 @@ void cast_ballots(const NodeMaps& maps, const Nodes& nodes, int64_t n, const Ins
   const Params& params = problem.params;
   const int keypoint_count = problem.keypoints();
   const Point* keypoints = found.keypoints + n * params.max_instances * keypoint_count;
-  for (int64_t y = n * shape.h; y < (n + 1) * shape.h; ++y) {
-    for (int64_t i = y * shape.w; i < y * shape.w + nodes.count[y]; ++i) {
-      const int64_t node = y * shape.w + nodes.column[i];
+  for (int64_t y = n * shape.grid_h; y < (n + 1) * shape.grid_h; ++y) {
+    for (int64_t i = y * shape.grid_w; i < y * shape.grid_w + nodes.count[y]; ++i) {
+      const int64_t node = y * shape.grid_w + nodes.column[i];
       const int32_t j = maps.instance[node], label = maps.label[node];
       if (j > 0 && problem.things->has(label)) {
         const Box box = box_of(keypoints + int64_t(j - 1) * keypoint_count, keypoint_count);
@@ -131,13 +131,13 @@ struct CellMerger {
 
   void merge_row(int y) const {
     const CellRow rows(shape, y);
-    const int w = shape.w, s = shape.stride;
+    const int w = shape.grid_w, s = shape.stride;
     const auto merge_pixels = [&](int begin, int end) {  // columns
       for (int i = rows.begin; i < rows.end; ++i) {
         band.merge_run(int64_t(i) * shape.width + begin, end - begin);
       }
     };
-    if (y == shape.h - 1 || rows.begin >= rows.end) {
+    if (y == shape.grid_h - 1 || rows.begin >= rows.end) {
       return merge_pixels(0, shape.width);
     }
     const int32_t* labels = nodes.label + int64_t(y) * w;
@@ -194,17 +194,17 @@ void visit_undecided(const Shape& shape, const int32_t* instance, const int32_t*
   if (node_instance == nullptr) {
     return visit_rows(0, shape.height, 0, shape.width);
   }
-  for (int y = 0; y < shape.h; ++y) {
+  for (int y = 0; y < shape.grid_h; ++y) {
     const CellRow rows(shape, y);
-    const int32_t* own = node_instance + int64_t(y) * shape.w;
-    const int32_t* below = y + 1 < shape.h ? own + shape.w : own;
+    const int32_t* own = node_instance + int64_t(y) * shape.grid_w;
+    const int32_t* below = y + 1 < shape.grid_h ? own + shape.grid_w : own;
     bool here = false;  // of this column of nodes
-    for (int x = shape.w - 1; x >= 0; --x) {
+    for (int x = shape.grid_w - 1; x >= 0; --x) {
       const bool next = here;
       here = undecided(own[x]) || undecided(below[x]);
       if (here || next) {
         const int left = std::min(x * shape.stride, shape.width);
-        visit_rows(rows.begin, rows.end, left, x == shape.w - 1 ? shape.width : left + rows.width_of(shape, x));
+        visit_rows(rows.begin, rows.end, left, x == shape.grid_w - 1 ? shape.width : left + rows.width_of(shape, x));
       }
     }
   }
@@ -248,7 +248,7 @@ void merge(const PixelMaps& pixels, const NodeMaps& maps, const Nodes& nodes, co
     if (fast) {
       with_simd(parallel.simd, [&](auto lanes) {
         const CellMerger<decltype(lanes)> merger{shape, band, maps.image(shape, n)};
-        for (int64_t y = shape.h * index / bands; y < shape.h * (index + 1) / bands; ++y) {
+        for (int64_t y = shape.grid_h * index / bands; y < shape.grid_h * (index + 1) / bands; ++y) {
           merger.merge_row(int(y));
         }
       });

@@ -77,13 +77,13 @@ def test_arrows_never_go_up(path: Path) -> None:
         assert not knows(
             path, "torch", "deeperlab._numpy", "deeperlab._C", "deeperlab.stages.torch_ops", "deeperlab.fuse"
         )
-    if name in ("graph", "heads", "params"):
+    if path.parent == PACKAGE and name in ("graph", "heads", "params"):
         known = ("deeperlab._layout", "deeperlab.graph")
         assert all(module.startswith(known) for module in knows(path, "deeperlab"))
     network = path.is_relative_to(PACKAGE / "models")
     if network:
         ours = {module for module in knows(path, "deeperlab") if not module.startswith("deeperlab.models")}
-        files = name in ("weights", "checkpoint", "hub")
+        files = name in ("weights", "hub")
         known = ("deeperlab.graph", "deeperlab.heads", *(("deeperlab.data",) if files else ()))
         assert all(module.startswith(known) for module in ours - {"deeperlab"})
     if name != "torch_ops" and not network:  # torch only inside functions

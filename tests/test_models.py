@@ -27,7 +27,7 @@ from deeperlab.models import layers
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
 from deeperlab.models.backbones.xception import Xception
 from deeperlab.models.contexts import ASPP
-from deeperlab.models.deeperlab import Logits
+from deeperlab.models.heads import Logits
 
 Module = TypeVar("Module", bound=nn.Module)
 FIGURES = {  # parameters; multiply-adds in 10^9 at 1441² and 721²; receptive field of the backbone

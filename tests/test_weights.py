@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from deeperlab.data.files import FormatError
 from deeperlab.models import DeeperLab, create, load_backbone, load_weights
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
-from deeperlab.models.checkpoint import read
-from deeperlab.models.weights import WeightsError
+from deeperlab.models.weights import WeightsError, read
 
 Module = TypeVar("Module", bound=nn.Module)
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from deeperlab.data.fields import Field
 from deeperlab.data.files import FormatError, replace
 
-from .checkpoint import read, safetensors_torch, said_to_be_trained
-from .weights import fit, some
+from .weights import fit, read, safetensors_torch, said_to_be_trained, some
 
 try:
     from huggingface_hub import ModelHubMixin

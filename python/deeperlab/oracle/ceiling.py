@@ -19,7 +19,7 @@ from ..fuse import fuse
 from ..metrics import Matching, PanopticQuality, QualityResult
 from ..params import FuseParams
 from ..stages.stagewise import true_keypoint_result
-from ..targets.target_maps import encode_heads
+from ..targets import encode_heads
 from .diagnose import Diagnosis, Lost, Truth
 
 NOTE = "Crowd and void pixels carry no label and are left out of the prediction."

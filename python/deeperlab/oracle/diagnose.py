@@ -16,7 +16,7 @@ from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
 from ..stages.stagewise import Float, Integer, Maps, Stages, stages
-from ..targets.target_maps import keypoints
+from ..targets import keypoints
 
 Bool = NDArray[np.bool_]
 

@@ -17,7 +17,7 @@ from ..data.formats import coco
 from ..fuse import fuse
 from ..metrics import PanopticQuality
 from ..predictor.heads_file import check_ours
-from ..targets.target_maps import encode_heads
+from ..targets import encode_heads
 from ..visualize import instances, overlay
 from . import scene as scenes
 from .noise import perturb

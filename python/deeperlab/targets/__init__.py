@@ -6,6 +6,7 @@ Plain NumPy: no torch, no compiled module.
 
 from __future__ import annotations
 
-from .target_maps import HEATMAP_LOGIT, Targets, encode, encode_heads, keypoints
+from .perfect_heads import HEATMAP_LOGIT, encode_heads
+from .target_maps import Targets, encode, keypoints
 
 __all__ = ["HEATMAP_LOGIT", "Targets", "encode", "encode_heads", "keypoints"]

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panoptic ground truth to target maps, and to the heads that a perfect network would emit (section 3.3).
-
-Plain NumPy: no torch, no compiled module.
-"""
+"""Panoptic ground truth to target maps (section 3.3)."""
 
 from __future__ import annotations
 
@@ -14,17 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..graph import STAR, Graph
-from ..heads import Heads
-from .class_share import class_logits
 from .locate import locate
-from .nearest import nearest
 
 Float = NDArray[np.float32]
 Integer = NDArray[np.int64]
 Bool = NDArray[np.bool_]
-
-HEATMAP_LOGIT = 8.0
-"""Perfect heatmap logits are ± this: sigmoid .99966 inside a disk, .00034 outside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +68,7 @@ def keypoints(instance: ArrayLike, graph: Graph = STAR) -> tuple[Integer, Float]
         ValueError: not a map, an empty map, a negative id, or a keypoint name that has no definition here.
         TypeError: not integer.
     """
-    ids, points, _ = locate(_integer_map("instance", instance), graph)
+    ids, points, _ = locate(integer_map("instance", instance), graph)
     return ids, points.astype(np.float32)
 
 
@@ -96,8 +87,8 @@ def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: G
     Raises:
         ValueError, TypeError: as `keypoints`, or a radius or stride out of bounds.
     """
-    instance = _integer_map("instance", instance)
-    radius, stride = _check_radius(radius), _check_positive("stride", stride)
+    instance = integer_map("instance", instance)
+    radius, stride = _check_radius(radius), check_positive("stride", stride)
     ids, points, index = locate(instance, graph)
     member = np.ascontiguousarray(index[::stride, ::stride])  # 1-based place in `ids`, 0 = none
     h, w = member.shape
@@ -128,59 +119,6 @@ def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: G
         long_valid=(member > 0)[None],
         ids=ids,
         keypoints=points.astype(np.float32),
-        stride=stride,
-        graph=graph,
-    )
-
-
-def encode_heads(
-    category: ArrayLike,
-    instance: ArrayLike,
-    num_classes: int,
-    *,
-    stride: int = 4,
-    radius: float = 25,
-    ignore: int | None = None,
-    extend: bool = True,
-    graph: Graph = STAR,
-) -> Heads:
-    """The heads that a perfect network would emit for a ground truth; float32 arrays without a batch dimension.
-
-    Semantic logits are log(share + 0.05) of each class's share of the box of side `stride` px centered on the node
-    and clipped to the image; pixels on the edge of the box (even strides) count half, so the window is symmetric,
-    and at stride 1 it is the pixel alone. Ignored pixels belong to no class; a node that sees none but those takes
-    the class of the nearest labeled pixel; if the whole map is ignored, all logits are equal.
-    Heatmap logits are ±8. Short- and middle-range offsets are 0 outside their disks.
-
-    Args:
-        category: integer [H, W], classes in [0, num_classes), or `ignore`.
-        instance: integer [H, W], 0 = none: stuff, crowd, void.
-        num_classes: C.
-        stride: pixels between nodes; h = ceil(H/stride), so `fuse` needs size=(H, W) unless both are 4n + 1.
-        radius: R in pixels.
-        ignore: the category of pixels without a label, e.g. 255 or -1.
-        extend: a node of no instance takes the long-range offsets towards the keypoints of the nearest instance
-            (distance to the instance's nearest pixel), as a trained network extrapolates; otherwise 0.
-        graph: its keypoint names are among those of `STAR`.
-
-    Raises:
-        ValueError, TypeError: as `encode`, or a category map that does not fit.
-    """
-    instance = _integer_map("instance", instance)
-    stride = _check_positive("stride", stride)
-    category = _category_map(category, instance.shape, num_classes, ignore)
-    targets = encode(instance, radius=radius, stride=stride, graph=graph)
-    if extend and targets.ids.size:
-        _extend(targets, instance)
-    heatmap = targets.heatmap  # fresh, nobody else holds it
-    heatmap *= 2 * HEATMAP_LOGIT
-    heatmap -= HEATMAP_LOGIT
-    return Heads(
-        class_logits(category, num_classes, stride, ignore),
-        heatmap,
-        targets.short_range,
-        targets.middle_range,
-        targets.long_range,
         stride=stride,
         graph=graph,
     )
@@ -227,20 +165,12 @@ def _write_offsets(ends: list[tuple[Float, int]], owner: NDArray[np.int32], poin
             planes[axis].reshape(-1)[where] = coordinate[who] - own[axis]
 
 
-def _extend(targets: Targets, instance: NDArray[np.integer[Any]]) -> None:
-    """Write the long-range offsets of nodes of no instance: towards the keypoints of the nearest instance."""
-    off = ~targets.long_valid[0]
-    if not off.any():
-        return
-    row, column = nearest(instance > 0, targets.stride)
-    owner = np.searchsorted(targets.ids, instance[row[off], column[off]])
-    y, x = (axis.astype(np.float32) * targets.stride for axis in np.nonzero(off))
-    for k in range(len(targets.graph.keypoints)):
-        targets.long_range[2 * k][off] = targets.keypoints[owner, k, 0] - x
-        targets.long_range[2 * k + 1][off] = targets.keypoints[owner, k, 1] - y
+def integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
+    """Return a contiguous integer map [H, W] of at least one pixel.
 
-
-def _integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
+    Raises:
+        TypeError, ValueError: other values.
+    """
     array = np.ascontiguousarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an integer array, got dtype {array.dtype}")
@@ -253,21 +183,6 @@ def _integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
     return array
 
 
-def _category_map(
-    category: ArrayLike, shape: tuple[int, ...], num_classes: int, ignore: int | None
-) -> NDArray[np.integer[Any]]:
-    _check_positive("num_classes", num_classes)
-    array = _integer_map("category", category)
-    if array.shape != shape:
-        raise ValueError(f"category: expected the shape of instance, {shape}, got {array.shape}")
-    wrong = (array < 0) | (array >= num_classes)
-    if ignore is not None:
-        wrong &= array != ignore
-    if wrong.any():
-        raise ValueError(f"category: expected [0, {num_classes}) or ignore = {ignore}, got {array[wrong][0]}")
-    return array
-
-
 def _check_radius(radius: float) -> float:
     if isinstance(radius, bool) or not isinstance(radius, (int, float)):
         raise TypeError(f"radius: expected a number, got {radius!r}")
@@ -276,7 +191,8 @@ def _check_radius(radius: float) -> float:
     return radius
 
 
-def _check_positive(name: str, value: int) -> int:
+def check_positive(name: str, value: int) -> int:
+    """Return an int of at least 1; TypeError or ValueError for others."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     if value < 1:

@@ -34,7 +34,7 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     for annotation in data.annotations:
         path = photos / (annotation.image_file_name or "")
         (parsed,) = parser.stream([Image.open(path)])
-        assert_same(data.ids(annotation), parsed.panoptic.numpy().to_ids())
+        assert_same(data.ids(annotation), parsed.panoptic.to_coco()[0])
         assert [s.category_id for s in annotation.segments] == [
             LABELS.ids[s.category] for s in parsed.panoptic.segments
         ]
@@ -188,7 +188,7 @@ def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path,
     assert run(tmp_path / "photos", "--model", model, "--out", out).exit_code == 0
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert len(data.annotations) == 9
-    ids = Parser(Net("trained"), LABELS)(upright).numpy().to_ids()
+    ids = Parser(Net("trained"), LABELS)(upright).to_coco()[0]
     for annotation in data.annotations:
         assert (annotation.height, annotation.width) == (33, 49)
         assert_same(data.ids(annotation), ids)

@@ -80,16 +80,16 @@ def write_names(picture: Picture, category: Map, instance: Map, names: list[str]
     height, width = category.shape
     size = letter_size(category.shape)
     stroke = 1 + size // 24
-    taken: list[Box] = []
+    occupied: list[Box] = []
     for kind, thing, depth, x, y in _segments(category, instance):
-        fit = min(size, int(2 * depth / 1.2))
-        if fit < LEAST or not names[kind]:
+        largest = min(size, int(2 * depth / 1.2))
+        if largest < LEAST or not names[kind]:
             continue
-        line = _line(names[kind], fit if thing else size, stroke, WHITE)
+        line = _line(names[kind], largest if thing else size, stroke, WHITE)
         h, w = line[0].shape[:2]
         box = Box(x - w // 2, y - h // 2, x - w // 2 + w, y - h // 2 + h).within(width, height)
-        if w <= 5 * depth and not any(box.meets(other) for other in taken):
-            taken.append(box)
+        if w <= 5 * depth and not any(box.meets(other) for other in occupied):
+            occupied.append(box)
             _write(picture, box.x0, box.y0, line)
 
 
@@ -138,25 +138,25 @@ def depths(index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return away
 
 
-def write_tag(picture: Picture, text: str, points: NDArray[np.float64], color: RGB, taken: list[Box]) -> None:
-    """A line of text on a plate of a light color at the box of some points, [P, 2] as (x, y) px.
+def write_tag(picture: Picture, text: str, box: NDArray[np.float64], color: RGB, occupied: list[Box]) -> None:
+    """Write a line of text on a plate of a light color beside a box: the first and the last pixel, [2, 2] as (x, y).
 
-    It is left out where others, `taken`, are all around.
+    It is left out where all places are `occupied`; the place that it takes is added to them.
     """
     height, width = picture.shape[:2]
     line = _line(text, max(LEAST, round(0.75 * letter_size(picture.shape))), 0, BLACK)
     h, w = line[0].shape[:2]
     pad = max(2, h // 4)
     h, w = h + 2, w + 2 * pad
-    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    (x0, y0), (x1, y1) = box
     middle, above, below = (x0 + x1 - w) / 2, y0 - h - 3, y1 + 3
     places = ((x0, above), (x1 - w, above), (x0, below), (x1 - w, below), (middle, y0 + 3), (middle, y1 - h))
     for x, y in places:
-        box = Box(round(x), round(y), round(x) + w, round(y) + h).within(width, height)
-        if not any(box.meets(other) for other in taken):
-            taken.append(box)
-            layer = Layer(picture, box.x0, box.y0, box.x1, box.y1)
-            layer.plate(*box, (*color, 235), pad)
+        plate = Box(round(x), round(y), round(x) + w, round(y) + h).within(width, height)
+        if not any(plate.meets(other) for other in occupied):
+            occupied.append(plate)
+            layer = Layer(picture, *plate)
+            layer.plate(*plate, (*color, 235), pad)
             layer.lay()
-            _write(picture, box.x0 + pad, box.y0 + 1, line)
+            _write(picture, plate.x0 + pad, plate.y0 + 1, line)
             return

@@ -74,24 +74,27 @@ class Layer:
 def strokes(
     picture: Picture,
     keypoints: NDArray[np.float64],
+    box: NDArray[np.float64],
     edges: tuple[tuple[int, int], ...],
     center: int | None,
     color: RGB,
 ) -> None:
-    """Draw the keypoints [P, 2] of one instance, (x, y) in px, their edges and the corners of their box.
+    """Draw the keypoints [P, 2] of one instance, (x, y) in px, their edges and the corners of its box.
 
     Args:
         picture: is drawn on.
         keypoints: finite, and not far outside.
+        box: the first and the last pixel, [2, 2] as (x, y).
         edges: pairs of keypoints.
         center: the keypoint that is drawn as a ring.
         color: of all strokes.
     """
-    (x0, y0), (x1, y1) = keypoints.min(axis=0), keypoints.max(axis=0)
-    whole = unit(picture.shape)
-    one = float(np.clip(np.hypot(x1 - x0, y1 - y0) / 60, 0.6 * min(whole, 1.5), whole))  # finer on what is small
+    (x0, y0), (x1, y1) = box
+    full = unit(picture.shape)
+    one = float(np.clip(np.hypot(x1 - x0, y1 - y0) / 60, 0.6 * min(full, 1.5), full))  # finer on what is small
     margin = 6 * one
-    layer = Layer(picture, x0 - margin, y0 - margin, x1 + margin, y1 + margin)
+    drawn = np.concatenate((keypoints, box))
+    layer = Layer(picture, *(drawn.min(axis=0) - margin), *(drawn.max(axis=0) + margin))
     ink = (*(round(c + 0.25 * (255 - c)) for c in color), 255)  # lighter than the tint around it
     brackets = _brackets(x0, y0, x1, y1)
     for line in brackets:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._runs import find_runs, pixel_boxes
 from .._lookup import number
 from ..fields import Field
 from ..files import FormatError, inside, replace, stays_inside
@@ -185,12 +186,13 @@ def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
 
 def describe(ids: NDArray[Any], category: Mapping[int, int]) -> tuple[SegmentInfo, ...]:
     """Area and box of every segment of an id map [H, W], ids ascending, 0 left out; `category`: id → category id."""
-    index, values = number(ids)
-    area = np.bincount(index.reshape(-1), minlength=len(values))
-    box = np.concatenate([_extent(index, len(values), axis) for axis in (1, 0)])[[0, 2, 1, 3]].T.tolist()
+    runs = find_runs(ids)
+    index, values = number(ids.reshape(-1)[runs.start])
+    area = np.bincount(index, runs.length, len(values)).astype(np.int64)
+    boxes = pixel_boxes(runs, index, len(values))
     return tuple(
-        SegmentInfo(value, category[value], area=size, bbox=(x, y, width, height))
-        for value, size, (x, y, width, height) in zip(values.tolist(), area.tolist(), box, strict=True)
+        SegmentInfo(value, category[value], area=pixels, bbox=(x0, y0, x1 - x0, y1 - y0))
+        for value, pixels, (x0, y0, x1, y1) in zip(values.tolist(), area.tolist(), boxes.tolist(), strict=True)
         if value != 0
     )
 
@@ -234,15 +236,6 @@ def write(
     root = {"info": dict(info or {}), "images": images, "annotations": annotations, "categories": listing}
     text = json.dumps(root, indent=1, allow_nan=False).encode()
     replace(path, lambda file: file.write(text))
-
-
-def _extent(index: NDArray[np.int32], count: int, axis: int) -> NDArray[np.int64]:
-    """First place and length along an axis, [2, count], of the pixels of every index."""
-    size = index.shape[axis]
-    there = np.zeros((count, size), bool)
-    there[index, np.arange(size).reshape((1, -1) if axis else (-1, 1))] = True
-    first = there.argmax(axis=1) if size else np.zeros(count, np.int64)
-    return np.stack([first, size - (there[:, ::-1].argmax(axis=1) if size else 0) - first])
 
 
 def _check(annotation: Annotation, ids: NDArray[Any], known: set[int]) -> None:

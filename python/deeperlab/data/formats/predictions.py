@@ -36,6 +36,7 @@ def entry(
     if labels is not None and len(labels) != classes:
         raise ValueError(f"labels: expected {classes} classes as the heads have, got {len(labels)} of {labels.name}")
     ids = range(1, classes + 1) if labels is None else labels.ids
+    id_map, infos = panoptic.to_coco(dict(enumerate(ids)))
     segments = tuple(
         SegmentInfo(
             info["id"],
@@ -44,9 +45,9 @@ def entry(
             bbox=tuple(info["bbox"]),
             score=round(info["score"], 6) if "score" in info else None,
         )
-        for info in panoptic.to_coco(dict(enumerate(ids)))
+        for info in infos
     )
-    return Annotation(image_id, file_name, segments), panoptic.numpy().to_ids()
+    return Annotation(image_id, file_name, segments), id_map
 
 
 def categories(classes: int, things: tuple[int, ...], labels: LabelSet | None = None) -> tuple[Category, ...]:

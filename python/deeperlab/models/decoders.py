@@ -14,26 +14,28 @@ LOW_LEVEL = 32
 
 
 def space_to_depth(x: Tensor, factor: int, h: int, w: int) -> Tensor:
-    """[N, C, …] to [N, C · factor², h, w], channels as `F.pixel_unshuffle` orders them; zeros where x ends before."""
+    """Rearrange [N, C, …] to [N, C · factor², h, w] in the order of `F.pixel_unshuffle`; zeros past the end of x."""
     if not torch.compiler.is_exporting():
         return F.pixel_unshuffle(F.pad(x, (0, w * factor - x.shape[3], 0, h * factor - x.shape[2])), factor)
     # The exporter cannot tell which of two symbolic sizes is the greater, nor what divides them: no pad, no view.
-    parts = [_every(_every(x, 2, dy, factor, h), 3, dx, factor, w) for dy in range(factor) for dx in range(factor)]
+    parts = [
+        _take_every(_take_every(x, 2, dy, factor, h), 3, dx, factor, w) for dy in range(factor) for dx in range(factor)
+    ]
     return torch.stack(parts, 2).flatten(1, 2)
 
 
-def _every(x: Tensor, axis: int, first: int, step: int, count: int) -> Tensor:
-    """x[first :: step] along an axis, `count` of them, zeros past the end."""
+def _take_every(x: Tensor, axis: int, first: int, step: int, count: int) -> Tensor:
+    """Return x[first :: step] along an axis, `count` of them, zeros past the end."""
     index = torch.arange(count, device=x.device) * step + first
     inside = (index < x.shape[axis]).to(x.dtype).view(-1, *[1] * (3 - axis))
     return x.index_select(axis, index.clamp(max=x.shape[axis] - 1)) * inside
 
 
 def crop(x: Tensor, h: int, w: int) -> Tensor:
-    """The upper left [N, C, h, w]."""
+    """Return the upper left [N, C, h, w]."""
     if not torch.compiler.is_exporting():
         return x[:, :, :h, :w]
-    return _every(_every(x, 2, 0, 1, h), 3, 0, 1, w)
+    return _take_every(_take_every(x, 2, 0, 1, h), 3, 0, 1, w)
 
 
 class SpaceToDepth(nn.Module):

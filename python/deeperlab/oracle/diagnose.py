@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.formats.coco import Category, SegmentInfo
+from ..graph import STAR, Graph
 from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
@@ -66,8 +67,14 @@ class Truth:
     categories: tuple[Category, ...]
 
     @classmethod
-    def of(cls, ids: NDArray[Any], segments: Sequence[SegmentInfo], categories: Sequence[Category]) -> Truth:
-        """From an id map [H, W] all of whose ids but 0 are among the segments."""
+    def of(
+        cls,
+        ids: NDArray[Any],
+        segments: Sequence[SegmentInfo],
+        categories: Sequence[Category],
+        graph: Graph = STAR,
+    ) -> Truth:
+        """Make it from an id map [H, W] all of whose ids but 0 are among the segments."""
         place = {category.id: c for c, category in enumerate(categories)}
         values, index = np.unique(ids, return_inverse=True)
         rows = {value: row for row, value in enumerate(values.tolist())}
@@ -83,7 +90,7 @@ class Truth:
                 instance[row] = len(things)
         index = index.reshape(ids.shape)
         instances = instance[index]
-        points = keypoints(instances)[1]
+        points = keypoints(instances, graph)[1]
         return cls(category[index], instances, points, tuple(things), tuple(categories))
 
     @property

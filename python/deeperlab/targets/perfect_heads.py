@@ -29,7 +29,7 @@ def encode_heads(
     extend: bool = True,
     graph: Graph = STAR,
 ) -> Heads:
-    """The heads that a perfect network would emit for a ground truth; float32 arrays without a batch dimension.
+    """Encode a ground truth as the heads that a perfect network would emit: float32 arrays without a batch dimension.
 
     Semantic logits are log(share + 0.05) of each class's share of the box of side `stride` px centered on the node
     and clipped to the image; pixels on the edge of the box (even strides) count half, so the window is symmetric,
@@ -46,7 +46,7 @@ def encode_heads(
         ignore: the category of pixels without a label, e.g. 255 or -1.
         extend: a node of no instance takes the long-range offsets towards the keypoints of the nearest instance
             (distance to the instance's nearest pixel), as a trained network extrapolates; otherwise 0.
-        graph: its keypoint names are among those of `STAR`.
+        graph: its keypoint names are among `KEYPOINTS`.
 
     Raises:
         ValueError, TypeError: as `encode`, or a category map that does not fit.

@@ -53,19 +53,17 @@ class Targets:
 
 
 def keypoints(instance: ArrayLike, graph: Graph = STAR) -> tuple[Integer, Float]:
-    """Keypoints of every instance of a map: extreme mask pixels (inclusive) and the mass center.
-
-    The center is the mean pixel coordinate, rounded half up; it may lie off the mask.
+    """Find the keypoints of every instance of a map, where `KEYPOINTS` says that they lie.
 
     Args:
         instance: integer [H, W], 0 = none; ids need not be consecutive.
-        graph: its keypoint names are among those of `STAR`.
+        graph: its keypoint names are among `KEYPOINTS`.
 
     Returns:
         ids int64 [N] in ascending order, keypoints float32 [N, P, 2] as (x, y) in pixels.
 
     Raises:
-        ValueError: not a map, an empty map, a negative id, or a keypoint name that has no definition here.
+        ValueError: not a map, an empty map, a negative id, or a keypoint name that `KEYPOINTS` lacks.
         TypeError: not integer.
     """
     ids, points, _ = locate(integer_map("instance", instance), graph)
@@ -73,7 +71,7 @@ def keypoints(instance: ArrayLike, graph: Graph = STAR) -> tuple[Integer, Float]
 
 
 def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: Graph = STAR) -> Targets:
-    """Target maps of an instance map (section 3.3): disks, short-, middle- and long-range offsets.
+    """Encode an instance map as target maps (section 3.3): disks, short-, middle- and long-range offsets.
 
     A disk holds the pixels at a distance <= radius from its keypoint. A pixel in several disks of one kind
     belongs to the nearest keypoint, ties to the lower instance id.
@@ -82,7 +80,7 @@ def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: G
         instance: integer [H, W], 0 = none (stuff, crowd, void); ids need not be consecutive.
         radius: R in pixels, >= 0.
         stride: every `stride`-th pixel of both axes of the full-resolution targets is kept.
-        graph: its keypoint names are among those of `STAR`.
+        graph: its keypoint names are among `KEYPOINTS`.
 
     Raises:
         ValueError, TypeError: as `keypoints`, or a radius or stride out of bounds.

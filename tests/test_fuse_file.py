@@ -274,7 +274,7 @@ def test_what_fuse_writes_eval_reads(tmp_path: Path) -> None:
     entries, heads = [], []
     for seed in (0, 1):
         scene = scenes.draw(seed, (65, 97), instances=3, num_classes=2, num_things=1, least_area=60)
-        made = sample.of_maps(scene.category, scene.instance, mine)
+        made = sample.from_maps(scene.category, scene.instance, mine)
         ids, segments = made.to_coco(mine)
         entries.append((coco.Annotation(f"scene{seed}", f"scene{seed}.png", segments), ids))
         heads.append(targets.encode_heads(scene.category, scene.instance, 2))

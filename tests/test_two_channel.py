@@ -18,7 +18,7 @@ import deeperlab
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import label_map, segments, two_channel
 from deeperlab.data.labels import LabelSet, preset
-from deeperlab.data.sample import Entry, Sample, Samples, of_maps
+from deeperlab.data.sample import Entry, Sample, Samples, from_maps
 
 COCO = preset("coco")
 SMALL = LabelSet("small", ("road", "car", "person"), (False, True, True), ((0, 0, 0),) * 3, (7, 26, 24), (0,))
@@ -27,7 +27,7 @@ SMALL = LabelSet("small", ("road", "car", "person"), (False, True, True), ((0, 0
 def drawn(seed: int, labels: LabelSet = SMALL, size: tuple[int, int] = (5, 7)) -> Sample:
     """A random sample."""
     rng = np.random.default_rng(seed)
-    return of_maps(rng.integers(-1, len(labels), size), rng.integers(0, 5, size), labels)
+    return from_maps(rng.integers(-1, len(labels), size), rng.integers(0, 5, size), labels)
 
 
 def assert_equal(a: Sample, b: Sample) -> None:
@@ -47,7 +47,7 @@ def test_two_channels_are_read_back(tmp_path: Path, seed: int) -> None:
 
 
 def test_red_is_the_category_and_green_the_instance_from_zero(tmp_path: Path) -> None:
-    sample = of_maps(np.array([[0, 1, 1, 1, 1, 2, -1]]), np.array([[9, 5, 8, 8, 0, 2, 3]]), SMALL)
+    sample = from_maps(np.array([[0, 1, 1, 1, 1, 2, -1]]), np.array([[9, 5, 8, 8, 0, 2, 3]]), SMALL)
     two_channel.write(tmp_path / "x.png", sample, SMALL)
     picture = np.asarray(Image.open(tmp_path / "x.png"))[0].tolist()
     assert picture == [[7, 0, 0], [26, 0, 0], [26, 1, 0], [26, 1, 0], [26, 255, 0], [24, 0, 0], [0, 0, 0]]
@@ -76,7 +76,7 @@ def test_what_two_channels_cannot_hold_is_refused(tmp_path: Path) -> None:
         (preset("voc"), np.zeros((1, 256), np.int32), "background: expected a category id of 1 to 255, got 0"),
         (LabelSet("x", ("a",), (True,), ((0, 0, 0),), (256,)), np.zeros((1, 256), np.int32), "to 255, got 256"),
     ):
-        sample = of_maps(category, wide, labels)
+        sample = from_maps(category, wide, labels)
         with pytest.raises(ValueError, match=words):
             two_channel.write(path, sample, labels)
     assert not path.exists()
@@ -116,7 +116,7 @@ def test_void_is_negative_or_a_class_and_class_zero_instance_zero_is_zero() -> N
     regions = label_map.decode(np.array([[0, 1, 256, 257, 65280, -1]]), SMALL, divisor=256)
     assert regions.category[regions.index].tolist() == [[0, 0, 1, 1, -1, -1]]
     assert regions.identity[regions.index][0, 2:4].tolist() == [-1, 0]
-    sample = of_maps(np.array([[-1, 0]]), np.zeros((1, 2), int), SMALL)
+    sample = from_maps(np.array([[-1, 0]]), np.zeros((1, 2), int), SMALL)
     assert label_map.encode(sample, SMALL, divisor=256).tolist() == [[255 * 256, 0]]
     assert label_map.encode(sample, replace(SMALL, ignore=-1), divisor=256).tolist() == [[-1, 0]]
 
@@ -170,4 +170,4 @@ def test_arguments_out_of_bounds_are_named(tmp_path: Path, name: str) -> None:
 
 
 def _four_cars() -> Sample:
-    return of_maps(np.ones((1, 4), int), np.arange(1, 5)[None], SMALL)
+    return from_maps(np.ones((1, 4), int), np.arange(1, 5)[None], SMALL)

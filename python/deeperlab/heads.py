@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ._layout import COMPONENTS, described, dtype_of, kind_of, offset_channels, positions, shape_of, take
+from ._layout import COMPONENTS, dtype_of, kind_of, offset_channels, positions, reorder, shape_of, summarize
 from .graph import STAR, Graph
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
@@ -72,7 +72,7 @@ class Heads:
         self._check_shapes()
 
     def __repr__(self) -> str:
-        return f"{described(self)[:-1]}, stride={self.stride}, num_classes={self.classes})"
+        return f"{summarize(self)[:-1]}, stride={self.stride}, num_classes={self.classes})"
 
     def _check_types(self) -> None:
         """Five tensors, or five arrays, of one floating dtype on one device; labels may be integers."""
@@ -129,7 +129,7 @@ class Heads:
             raise ValueError(f"num_classes: expected {shape[-3]}, the channels of semantic, got {self.num_classes}")
 
     def map(self, function: Callable[[Any], Any]) -> Heads:
-        """Each of the five changed by a function: `heads.map(torch.Tensor.cuda)`."""
+        """Apply a function to each of the five: `heads.map(torch.Tensor.cuda)`."""
         return replace(self, **{name: function(getattr(self, name)) for name in NAMES})
 
     @property
@@ -170,7 +170,7 @@ class Heads:
         graph: Graph = STAR,
         num_classes: int | None = None,
     ) -> Heads:
-        """Heads that were trained with another channel order.
+        """Make heads from those that were trained with another channel order.
 
         Args:
             semantic, heatmap, short_range, middle_range, long_range: as in `Heads`, but for the order of channels.
@@ -195,10 +195,10 @@ class Heads:
         offsets = offset_channels(points, components)
         return cls(
             semantic,
-            take("heatmap", heatmap, points),
-            take("short_range", short_range, offsets),
-            take("middle_range", middle_range, offset_channels(positions("edges", graph.edges, edges), components)),
-            take("long_range", long_range, offsets),
+            reorder("heatmap", heatmap, points),
+            reorder("short_range", short_range, offsets),
+            reorder("middle_range", middle_range, offset_channels(positions("edges", graph.edges, edges), components)),
+            reorder("long_range", long_range, offsets),
             stride=stride,
             graph=graph,
             num_classes=num_classes,

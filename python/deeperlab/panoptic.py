@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._layout import described
+from ._layout import summarize
 from ._runs import find_runs, pixel_boxes
 
 
@@ -86,7 +86,7 @@ class Panoptic:
         return int(self.semantic.shape[-2]), int(self.semantic.shape[-1])
 
     def __repr__(self) -> str:
-        return f"{described(self)[:-1]}, things={self.things})"
+        return f"{summarize(self)[:-1]}, things={self.things})"
 
     def __bool__(self) -> bool:
         return True  # or `if panoptic:` would ask for len(), which a single image has none of

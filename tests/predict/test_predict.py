@@ -167,7 +167,7 @@ def test_instances_have_scores_and_stuff_has_none(model: Path, tmp_path: Path, m
     assert told == [None if s.score is None else round(s.score, 6) for s in segments]
     assert None in told
     assert len(set(told)) > 2
-    truth = sample.of_maps(scene.category, scene.instance, LABELS)
+    truth = sample.from_maps(scene.category, scene.instance, LABELS)
     ids, listed = truth.to_coco(LABELS)
     coco.write(tmp_path / "gt.json", tmp_path / "gt", [(coco.Annotation("a", "a.png", listed), ids)], LABELS.categories)
     report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")

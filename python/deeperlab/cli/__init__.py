@@ -35,7 +35,7 @@ app.command()(doctor.doctor)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     app(prog_name="deeperlab")
 
 

@@ -46,8 +46,8 @@ def demo(
         table.add_row(str(row.id), row.name, score, f"{row.area:,}", *map(str, (x0, y0, x1 - x0, y1 - y0)))
     console.print(table)
     console.print(
-        f"{result.found} instances found of {result.drawn} drawn; {100 * result.right:.2f} % of the pixels right "
-        f"(class, and instance on things); PQ {percent(result.pq)} %"
+        f"{result.found} instances found of {result.drawn} drawn; {percent(result.pixel_accuracy)} % of the pixels "
+        f"right (class, and instance on things); PQ {percent(result.pq)} %"
     )
     height, width = result.size
     console.print(f"fuse: {result.milliseconds:.2f} ms for {height} x {width} px, median of {result.calls} calls")

@@ -34,7 +34,7 @@ def eval(
         ),
     ] = None,
 ) -> None:
-    """How good are your predictions? Panoptic quality (PQ), parsing covering (PC) and mean IoU.
+    """Measure how good predictions are: panoptic quality (PQ), parsing covering (PC) and mean IoU.
 
     PQ is counted as panopticapi counts it, PC as the paper's authors do: normalized by the size of each image, and
     by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the

@@ -36,7 +36,7 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def inside(directory: str | os.PathLike[str], name: str) -> Path:
-    """`directory / name`, once it is sure that neither name nor symbolic links lead out of the directory.
+    """Return `directory / name` after checking that neither name nor symbolic links lead out of the directory.
 
     The directory itself may be reached through links.
 
@@ -45,7 +45,7 @@ def inside(directory: str | os.PathLike[str], name: str) -> Path:
         OSError: the links go in circles.
     """
     path = Path(directory) / name
-    if not stays_inside(name):
+    if not is_relative_name(name):
         raise FormatError(directory, f"expected a name inside the folder, got {name!r}")
     try:
         real = path.resolve()
@@ -56,13 +56,13 @@ def inside(directory: str | os.PathLike[str], name: str) -> Path:
     return path
 
 
-def stays_inside(name: str) -> bool:
-    """Whether a name is relative and does not go up."""
+def is_relative_name(name: str) -> bool:
+    """Tell whether a name is relative and does not go up."""
     return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
-def listing(directory: str | os.PathLike[str], pattern: str, expected: str) -> list[Path]:
-    """The files of a folder that match a pattern, sorted; at least one.
+def list_files(directory: str | os.PathLike[str], pattern: str, expected: str) -> list[Path]:
+    """List the files of a folder that match a pattern, sorted; at least one.
 
     Args:
         directory: the folder.

@@ -24,13 +24,13 @@ try:
 except ImportError:  # the extra `hub` is not installed: networks work, but cannot be saved to folders
 
     class ModelHubMixin:  # type: ignore[no-redef]
-        """Says how to get the real one."""
+        """A stand-in that says how to get the real one."""
 
         def __init_subclass__(cls, **_: Any) -> None:
             super().__init_subclass__()
 
         def push_to_hub(self, *_: Any, **__: Any) -> Any:
-            """Fail."""
+            """Raise an ImportError that says what to install."""
             raise ImportError("models are saved by huggingface_hub: pip install 'deeperlab[hub]'")
 
         generate_model_card = push_to_hub

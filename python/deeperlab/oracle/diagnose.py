@@ -130,7 +130,7 @@ class Diagnosis:
         return stages(*self._arguments)
 
     def explain(self, segment: SegmentInfo, lost_anyway: bool) -> Lost:
-        """Why a thing segment is lost; `lost_anyway`: with the true keypoints too."""
+        """Explain why a thing segment is lost; `lost_anyway`: with the true keypoints too."""
         number = self.truth.segments.index(segment)
         mask = self.truth.instance == number + 1
         iou, stage, reason = self._after_select(number, mask, self.found, self._owner(self.kept))

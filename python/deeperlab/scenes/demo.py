@@ -44,7 +44,7 @@ class Result:
     """What the demo found, and how fast.
 
     Attributes:
-        right: share of the pixels whose class is right and, on things, whose instance is the matching one.
+        pixel_accuracy: share of the pixels whose class is right and, on things, whose instance is the matching one.
         pq: panoptic quality over the classes of the scene.
         milliseconds: median of `calls` calls of `fuse`, the first one apart.
     """
@@ -52,7 +52,7 @@ class Result:
     segments: tuple[Row, ...]
     drawn: int
     found: int
-    right: float
+    pixel_accuracy: float
     pq: float | None
     milliseconds: float
     calls: int
@@ -87,7 +87,7 @@ def run(out: Path, *, seed: int, size: tuple[int, int], things: int, stride: int
         tuple(Row(s.id, scene.names[s.category], s.score, s.area, s.box) for s in panoptic.segments),
         drawn=int(scene.instance.max(initial=0)),
         found=int(panoptic.count),
-        right=_share_right((panoptic.semantic, panoptic.instance), truth),
+        pixel_accuracy=_pixel_accuracy((panoptic.semantic, panoptic.instance), truth),
         pq=metric.compute().to_dict()["All"]["pq"],
         milliseconds=1000 * statistics.median(times),
         calls=CALLS,
@@ -96,7 +96,7 @@ def run(out: Path, *, seed: int, size: tuple[int, int], things: int, stride: int
     )
 
 
-def _share_right(prediction: tuple[NDArray[Any], NDArray[Any]], truth: tuple[NDArray[Any], NDArray[Any]]) -> float:
+def _pixel_accuracy(prediction: tuple[NDArray[Any], NDArray[Any]], truth: tuple[NDArray[Any], NDArray[Any]]) -> float:
     """Share of the pixels of right class and, on things, in the instance that shares most of its pixels with theirs.
 
     Instances pair off by overlap, each at most once.

@@ -21,7 +21,7 @@ The floor decides where a border falls between two nodes once the logits are int
 def class_logits(
     category: NDArray[np.integer[Any]], num_classes: int, stride: int, ignore: int | None
 ) -> NDArray[np.float32]:
-    """log(share + floor) of each class around each node, float32 [C, h, w].
+    """Compute log(share + floor) of each class around each node, float32 [C, h, w].
 
     The window of a node is the box of side `stride` px centered on it and clipped to the image: at odd strides
     whole pixels, at even strides stride + 1 pixels a side of which the outermost count half. Pixels of category

@@ -155,12 +155,12 @@ def _write_offsets(ends: list[tuple[Float, int]], owner: NDArray[np.int32], poin
     if not where.size:
         return
     row, column = np.divmod(where, grid.x.size)
-    who = owner.reshape(-1)[where] - 1
-    own = grid.x[column].astype(np.float32), grid.y[row].astype(np.float32)
+    instance = owner.reshape(-1)[where] - 1
+    node = grid.x[column].astype(np.float32), grid.y[row].astype(np.float32)
     for planes, k in ends:
         for axis in (0, 1):
             coordinate = points[:, k, axis].astype(np.float32)
-            planes[axis].reshape(-1)[where] = coordinate[who] - own[axis]
+            planes[axis].reshape(-1)[where] = coordinate[instance] - node[axis]
 
 
 def integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:

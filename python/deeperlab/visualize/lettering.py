@@ -29,11 +29,11 @@ class Box(NamedTuple):
     y1: int
 
     def meets(self, other: Box) -> bool:
-        """Whether they overlap."""
+        """Tell whether they overlap."""
         return self.x0 < other.x1 and other.x0 < self.x1 and self.y0 < other.y1 and other.y0 < self.y1
 
     def within(self, width: int, height: int, margin: int = 2) -> Box:
-        """Moved into an image as far as it fits."""
+        """Move it into an image as far as it fits."""
         dx = max(0, margin - self.x0) + min(0, width - margin - self.x1)
         dy = max(0, margin - self.y0) + min(0, height - margin - self.y1)
         return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
@@ -59,7 +59,7 @@ def _line(text: str, size: int, stroke: int, ink: RGB) -> tuple[NDArray[np.uint8
 
 
 def letter_size(shape: tuple[int, ...]) -> int:
-    """Of names on an image of this shape, px."""
+    """Return the size of names on an image of this shape, px."""
     return max(10, round(math.sqrt(shape[0] * shape[1]) / 40))
 
 
@@ -73,7 +73,7 @@ def _write(picture: Picture, x: int, y: int, line: tuple[NDArray[np.uint8], NDAr
 
 
 def write_names(picture: Picture, category: Map, instance: Map, names: list[str]) -> None:
-    """Names of categories at the widest places of segments, into the picture itself.
+    """Write names of categories at the widest places of segments, into the picture itself.
 
     Large segments come first; a name is left out where it would leave its segment far, or meet another.
     """
@@ -124,7 +124,7 @@ def _segments(category: Map, instance: Map) -> list[tuple[int, bool, float, int,
 
 
 def depths(index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """How many steps every node is from one of another segment, or from outside, along the axes."""
+    """Count the steps along the axes from every node to one of another segment, or to the outside."""
     away = np.full(index.shape, sum(index.shape), np.int64)
     for axis in (0, 1):
         edge = np.ones_like(np.take(index, [0], axis), np.bool_)
@@ -157,6 +157,6 @@ def write_tag(picture: Picture, text: str, box: NDArray[np.float64], color: RGB,
             occupied.append(plate)
             layer = Layer(picture, *plate)
             layer.plate(*plate, (*color, 235), pad)
-            layer.lay()
+            layer.paste()
             _write(picture, plate.x0 + pad, plate.y0 + 1, line)
             return

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lookup import number
-from ..files import FormatError, listing, open_file, replace
+from .._lookup import relabel
+from ..files import FormatError, list_files, open_file, replace
 from ..labels import LabelSet
 from ..sample import Regions, Sample, Samples, flat_folder
 from .png import check_pixels
@@ -31,7 +31,7 @@ def samples(
     images: str | os.PathLike[str] | None = None,
     max_pixels: int | None = None,
 ) -> Samples:
-    """The `.npy` files of a folder, read one by one; `image_id` is the name without its ending.
+    """List the `.npy` files of a folder, which are read one by one; `image_id` is the name without its ending.
 
     Args:
         directory: the folder.
@@ -47,12 +47,12 @@ def samples(
         ValueError: a divisor or first that is out of bounds.
     """
     _check(divisor, first)
-    found = listing(directory, "*.npy", "label maps")
+    found = list_files(directory, "*.npy", "label maps")
     return flat_folder(found, labels, images, lambda path: partial(load, path, labels, divisor, first, max_pixels))
 
 
 def load(path: Path, labels: LabelSet, divisor: int, first: int = 1, max_pixels: int | None = None) -> Regions:
-    """One `.npy`.
+    """Read one `.npy`.
 
     Raises:
         FormatError: not a whole file of integers [H, W], or a class that is neither known nor void.
@@ -66,7 +66,7 @@ def load(path: Path, labels: LabelSet, divisor: int, first: int = 1, max_pixels:
 
 
 def decode(values: NDArray[Any], labels: LabelSet, *, divisor: int, first: int = 1) -> Regions:
-    """Class and instance of a label map [H, W]; negative numbers and the class `labels.ignore` are void.
+    """Split a label map [H, W] into class and instance; negative numbers and the class `labels.ignore` are void.
 
     Raises:
         ValueError: a class that is neither known nor void, or arguments as of `samples`.
@@ -74,7 +74,7 @@ def decode(values: NDArray[Any], labels: LabelSet, *, divisor: int, first: int =
     _check(divisor, first)
     if values.size and int(values.max()) >= 1 << 62:
         raise ValueError(f"expected numbers below 2^62, got {int(values.max())}")
-    index, present = number(values)
+    index, present = relabel(values)
     category, instance = np.divmod(present, divisor)
     void = present < 0
     if labels.ignore >= 0:
@@ -96,10 +96,10 @@ def encode(sample: Sample, labels: LabelSet, *, divisor: int) -> NDArray[np.int6
     _check(divisor, 1)
     index = np.zeros(len(sample.categories) + 1, np.int64)  # of every instance within its class, from 1
     for c in set(sample.categories.tolist()):
-        mine = np.flatnonzero(sample.categories == c)
-        if len(mine) >= divisor:
-            raise ValueError(f"divisor: expected more than the {len(mine)} instances of {labels.names[c]}")
-        index[mine + 1] = np.arange(1, len(mine) + 1)
+        of_class = np.flatnonzero(sample.categories == c)
+        if len(of_class) >= divisor:
+            raise ValueError(f"divisor: expected more than the {len(of_class)} instances of {labels.names[c]}")
+        index[of_class + 1] = np.arange(1, len(of_class) + 1)
     numbers = sample.category.astype(np.int64) * divisor + index[sample.instance]
     return np.where(sample.category < 0, labels.ignore * divisor if labels.ignore >= 0 else -1, numbers)
 

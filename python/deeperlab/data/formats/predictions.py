@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def entry(
     panoptic: Panoptic, image_id: ImageId, file_name: str, *, labels: LabelSet | None = None
 ) -> tuple[Annotation, NDArray[np.int32]]:
-    """One image of `coco.write`'s entries: its annotation and its segment ids [H, W].
+    """Make one image of `coco.write`'s entries: its annotation and its segment ids [H, W].
 
     Args:
         panoptic: a single image.
@@ -51,7 +51,7 @@ def entry(
 
 
 def categories(classes: int, things: tuple[int, ...], labels: LabelSet | None = None) -> tuple[Category, ...]:
-    """The categories that `entry` refers to."""
+    """Return the categories that `entry` refers to."""
     if labels is not None:
         return labels.categories
     return tuple(Category(c + 1, f"class {c}", c in set(things)) for c in range(classes))

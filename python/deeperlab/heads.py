@@ -98,8 +98,8 @@ class Heads:
                 raise TypeError(f"{name}: expected dtype {dtype_of(self.heatmap)} as heatmap has, got {dtype}")
 
     def _check_shapes(self) -> None:
-        *images, keypoints, h, w = self.heatmap.shape
-        if h < 1 or w < 1:
+        *images, keypoints, grid_h, grid_w = self.heatmap.shape
+        if grid_h < 1 or grid_w < 1:
             raise ValueError(f"heatmap: expected at least 1 x 1 nodes, got shape {shape_of(self.heatmap)}")
         points, edges = len(self.graph.keypoints), len(self.graph.edges)
         if keypoints != points:
@@ -107,7 +107,7 @@ class Heads:
                 f"heatmap: expected {points} channels, the keypoints of graph, got {shape_of(self.heatmap)}"
             )
         for name, channels in zip(_OFFSETS, (2 * points, 2 * edges, 2 * points), strict=True):
-            expected = [*images, channels, h, w]
+            expected = [*images, channels, grid_h, grid_w]
             if list(getattr(self, name).shape) != expected:
                 raise ValueError(f"{name}: expected shape {expected}, got {shape_of(getattr(self, name))}")
         if self.num_classes is not None and (
@@ -121,10 +121,9 @@ class Heads:
             if shape[:-2] != images:
                 raise ValueError(f"semantic: expected labels {[*images, 'H', 'W']}, got {shape}")
             return
-        if len(shape) != self.heatmap.ndim or shape[:-3] != images or shape[-2:] != [h, w] or shape[-3] < 1:
-            raise ValueError(
-                f"semantic: expected logits {[*images, 'C', h, w]} or integer labels {[*images, 'H', 'W']}, got {shape}"
-            )
+        if len(shape) != self.heatmap.ndim or shape[:-3] != images or shape[-2:] != [grid_h, grid_w] or shape[-3] < 1:
+            logits, labels = [*images, "C", grid_h, grid_w], [*images, "H", "W"]
+            raise ValueError(f"semantic: expected logits {logits} or integer labels {labels}, got {shape}")
         if self.num_classes is not None and self.num_classes != shape[-3]:
             raise ValueError(f"num_classes: expected {shape[-3]}, the channels of semantic, got {self.num_classes}")
 

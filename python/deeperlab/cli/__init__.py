@@ -15,6 +15,8 @@ except ImportError as missing:
 
 from . import demo, doctor, eval, fuse, oracle, predict
 
+__all__ = ["app", "main"]
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,

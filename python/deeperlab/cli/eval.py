@@ -40,8 +40,8 @@ def eval(
     by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the
     predictions may lack 'categories' and 'images'. Areas are counted from the PNGs.
     """
+    from ..data import coco
     from ..data.files import replace
-    from ..data.formats import coco
     from ..metrics import METRICS, FolderEvaluation, import_metric
 
     with one_line(ValueError, TypeError, OSError):

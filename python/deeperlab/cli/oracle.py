@@ -30,7 +30,7 @@ def oracle(
     Beside it stands the ceiling of the representation alone, where the true keypoints are given instead of found.
     Every thing that is lost is named with the stage that lost it. Crowd and void pixels are left out.
     """
-    from ..data.formats import coco
+    from ..data import coco
     from ..oracle import Oracle
 
     with one_line(ValueError, OSError):

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,6 +104,24 @@ def replace(path: str | os.PathLike[str], save: Callable[[IO[bytes]], Any]) -> N
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written
             temporary.unlink(missing_ok=True)
+
+
+def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:
+    """Refuse to overwrite files but those of an earlier run of the same command, whose JSON says whose they are.
+
+    Raises:
+        FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`.
+    """
+    present = [out / name for name in names if (out / name).exists()]
+    if not present:
+        return
+    try:
+        ours = json.loads((out / listing).read_bytes())["info"]["description"] == mark
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        fault = f"is there already and not of {mark}; choose another --out"
+        raise FileExistsError(errno.EEXIST, fault, str(present[0]))
 
 
 def _fail(fault: OSError) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.formats import coco, predictions
+from ..data import coco, predictions
+from ..data.files import check_ours
 from ..fuse import fuse
 from ..metrics import PanopticQuality
 from ..panoptic import Panoptic
-from ..predictor.heads_file import check_ours
 from ..targets import encode_heads
 from ..visualize import instances, overlay
 from . import scene as scenes

@@ -14,7 +14,7 @@ from .brush import Brush, Color, Palette, Style, hsv
 
 @dataclass(frozen=True)
 class Kind:
-    """How things of one kind style.
+    """How things of one kind look.
 
     Attributes:
         name: in the singular.

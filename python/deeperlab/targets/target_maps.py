@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..graph import STAR, Graph
-from .locate import locate
+from .placement import locate
 
 Float = NDArray[np.float32]
 Integer = NDArray[np.int64]
@@ -89,15 +89,15 @@ def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: G
     radius, stride = _check_radius(radius), check_positive("stride", stride)
     ids, points, index = locate(instance, graph)
     member = np.ascontiguousarray(index[::stride, ::stride])  # 1-based place in `ids`, 0 = none
-    h, w = member.shape
-    grid = _Grid(np.arange(0, w * stride, stride), np.arange(0, h * stride, stride), stride)
+    grid_h, grid_w = member.shape
+    grid = _Grid(np.arange(0, grid_w * stride, stride), np.arange(0, grid_h * stride, stride), stride)
     kinds, edges = len(graph.keypoints), len(graph.edges)
 
-    short_valid = np.empty((kinds, h, w), np.bool_)
-    middle_valid = np.empty((edges, h, w), np.bool_)
-    short_range = np.zeros((2 * kinds, h, w), np.float32)
-    middle_range = np.zeros((2 * edges, h, w), np.float32)
-    long_range = np.zeros((2 * kinds, h, w), np.float32)
+    short_valid = np.empty((kinds, grid_h, grid_w), np.bool_)
+    middle_valid = np.empty((edges, grid_h, grid_w), np.bool_)
+    short_range = np.zeros((2 * kinds, grid_h, grid_w), np.float32)
+    middle_range = np.zeros((2 * edges, grid_h, grid_w), np.float32)
+    long_range = np.zeros((2 * kinds, grid_h, grid_w), np.float32)
     for k in range(kinds):
         owner = _nearest_disk(points[:, k], radius, grid)
         np.greater(owner, 0, out=short_valid[k])

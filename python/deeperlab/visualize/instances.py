@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._runs import find_runs, pixel_boxes
 from ..graph import STAR, Graph
-from ..targets.locate import locate
+from ..targets import locate
 from . import inputs
 from .colors import RGB, SHADES, Picture, palette
 from .lettering import Box, write_tag

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,18 @@ def test_a_name_of_ones_own_is_where_its_function_says(instance: Any) -> None:
     for i, (_, (x, y)) in zip(ids, points, strict=True):
         rows, columns = np.nonzero(instance == i)
         assert (x, y) == (np.floor(columns.mean() + 0.5), rows.max())
+
+
+def test_the_example_in_the_documentation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+    (code,) = (
+        block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "KEYPOINTS" in block
+    )
+    scope: dict[str, Any] = {"instance": np.repeat([0, 1, 1, 2], 8).reshape(4, 8)}
+    monkeypatch.setitem(KEYPOINTS, "foot", foot)  # and taken back afterwards
+    exec(code, scope)
+    assert scope["maps"].graph == scope["model"].graph == scope["graph"]
+    assert scope["maps"].keypoints[:, 2].tolist() == [[4, 2], [4, 3]]
 
 
 def test_an_unknown_name_says_how_to_add_it() -> None:

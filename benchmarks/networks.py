@@ -92,7 +92,7 @@ class Drawn(torch.nn.Module):
 
 def row(name: str, size: tuple[int, int], device: torch.device, things: int = THINGS_DRAWN) -> dict[str, Any]:
     """One network at one size, in this process."""
-    network = models.create(name, CLASSES).fuse_bn()
+    network = models.create(name, CLASSES).fold_batch_norm()
     drawn = noisy_heads(Spec(size, things)).map(lambda head: head.to(device))
     parser = Parser(Drawn(network, drawn), LABELS, size=0, device=device)
     image = torch.randint(256, (*size, 3), dtype=torch.uint8)

@@ -36,7 +36,7 @@ class Net(torch.nn.Module):
         self.register_buffer("steps", torch.tensor(3))
         self.weight = torch.nn.Parameter(torch.randn((num_classes + 41, 3, 1, 1), generator=generator))
 
-    def fuse_bn(self) -> Net:
+    def fold_batch_norm(self) -> Net:
         return self
 
     def forward(self, images: torch.Tensor) -> Heads:

@@ -14,7 +14,7 @@ import torch
 from deeperlab import STAR, FuseParams, Heads, _numpy
 from deeperlab.stages import pipeline, reference
 from deeperlab.stages import torch_ops as ops
-from deeperlab.stages.schema import OPERATORS
+from deeperlab._schema import OPERATORS
 
 Arguments = dict[str, Any]
 

@@ -80,7 +80,7 @@ def test_what_a_trained_network_sees_is_written(
         *(f"heads/{name}.npz" for name in names + frames),
     }
     batch = 3 if "--batch" in options else 1
-    parser = Parser(models.DeeperLab.from_pretrained(folder).fuse_bn(), LABELS, size=size, batch=batch)
+    parser = Parser(models.DeeperLab.from_pretrained(folder).fold_batch_norm(), LABELS, size=size, batch=batch)
     shown = {f"day/drive/{i:06d}": f.pixels for i, f in enumerate(predict.video.frames(photos / "day" / "drive.mp4"))}
     shown |= {path.split(".")[0]: png.read_image(photos / path) for path in ("day/street.png", "night/street.jpg")}
     data = coco.read(out / "panoptic.json", out / "panoptic")
@@ -91,7 +91,7 @@ def test_what_a_trained_network_sees_is_written(
         panoptic = maps[str(annotation.image_id)]
         pixels = shown[str(annotation.image_id)]
         assert (annotation.height, annotation.width) == pixels.shape[:2]
-        assert_same(data.ids(annotation), panoptic.numpy().to_ids())
+        assert_same(data.ids(annotation), panoptic.to_coco()[0])
     assert len({segment.category_id for a in data.annotations for segment in a.segments}) > 1
     for name in names:
         assert png.read_image(out / "overlay" / f"{name}.png").shape == shown[name].shape

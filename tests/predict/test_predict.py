@@ -34,7 +34,7 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     for annotation in data.annotations:
         path = photos / (annotation.image_file_name or "")
         (parsed,) = parser.stream([Image.open(path)])
-        assert_same(data.ids(annotation), parsed.panoptic.numpy().to_ids())
+        assert_same(data.ids(annotation), parsed.panoptic.to_coco()[0])
         assert [s.category_id for s in annotation.segments] == [
             LABELS.ids[s.category] for s in parsed.panoptic.segments
         ]
@@ -167,7 +167,7 @@ def test_instances_have_scores_and_stuff_has_none(model: Path, tmp_path: Path, m
     assert told == [None if s.score is None else round(s.score, 6) for s in segments]
     assert None in told
     assert len(set(told)) > 2
-    truth = sample.of_maps(scene.category, scene.instance, LABELS)
+    truth = sample.from_maps(scene.category, scene.instance, LABELS)
     ids, listed = truth.to_coco(LABELS)
     coco.write(tmp_path / "gt.json", tmp_path / "gt", [(coco.Annotation("a", "a.png", listed), ids)], LABELS.categories)
     report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")
@@ -188,7 +188,7 @@ def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path,
     assert run(tmp_path / "photos", "--model", model, "--out", out).exit_code == 0
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert len(data.annotations) == 9
-    ids = Parser(Net("trained"), LABELS)(upright).numpy().to_ids()
+    ids = Parser(Net("trained"), LABELS)(upright).to_coco()[0]
     for annotation in data.annotations:
         assert (annotation.height, annotation.width) == (33, 49)
         assert_same(data.ids(annotation), ids)

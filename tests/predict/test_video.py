@@ -41,7 +41,7 @@ def test_a_video_becomes_a_video(size: tuple[int, int], model: Path, tmp_path: P
     parser = Parser(Net("trained"), LABELS)
     for annotation, frame, shown in zip(data.annotations, frames, drawn, strict=True):
         panoptic = parser(frame.pixels).numpy()
-        assert_same(data.ids(annotation), panoptic.to_ids())
+        assert_same(data.ids(annotation), panoptic.to_coco()[0])
         overlay = deeperlab.visualize.overlay(frame.pixels, panoptic, LABELS)
         assert np.abs(shown.pixels.astype(int) - overlay).mean() < 12  # the codec's loss, most of it of the colors
     (told,) = json.loads((out / "panoptic.json").read_text())["videos"]
@@ -248,7 +248,7 @@ def test_a_video_is_turned_upright(degrees: int, model: Path, tmp_path: Path, as
     out = tmp_path / "out"
     assert run(path, "--model", model, "--out", out).exit_code == 0
     data = coco.read(out / "panoptic.json", out / "panoptic")
-    assert_same(data.ids(data.annotations[2]), Parser(Net("trained"), LABELS)(frames[2]).numpy().to_ids())
+    assert_same(data.ids(data.annotations[2]), Parser(Net("trained"), LABELS)(frames[2]).to_coco()[0])
     size, shown = ((50, 34), 1 / aspect) if degrees % 180 else ((34, 50), aspect)
     drawn = {(frame.pixels.shape[:2], frame.aspect) for frame in predict.video.frames(out / "overlay" / "film.mp4")}
     assert drawn == {(size, shown)}

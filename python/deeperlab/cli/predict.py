@@ -125,7 +125,7 @@ def predict(
         where = device.value if device is not Device.auto else "cuda" if torch.cuda.is_available() else "cpu"
         params = fusion(max_candidates, max_instances, paper)
         options: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
-        parser = Parser(network.fuse_bn(), label_set, size=size, params=params, **options)
+        parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **options)
         info = maker.info(network, parser, trained=trained)
         if not trained:
             console.print(f"warning: {maker.UNTRAINED}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.files import FormatError, stays_inside
+from ..data.files import FormatError, is_relative_name
 from ..data.formats.coco import ImageId
 
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -123,7 +123,7 @@ def expand(sources: Sequence[str | Path], out: Path) -> tuple[list[Source], list
         )
         if other is not None:
             fault = f"its results would take the place of those of {other}; choose another --out"
-        elif not stays_inside(source.name) or source.path.stem in ("", ".", "..") or source.image_id == "":
+        elif not is_relative_name(source.name) or source.path.stem in ("", ".", "..") or source.image_id == "":
             fault = "expected a file with a name before its suffix"
         elif any("\ud800" <= c <= "\udfff" for c in source.name):  # Python's signs of bytes that are no text
             fault = "expected a name in UTF-8, which the JSON can hold"

@@ -15,7 +15,7 @@ from ..heads import NAMES as HEADS
 from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
-from .schema import OPERATORS
+from .._schema import OPERATORS
 
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "argmax": (("semantic",), ("node_label", "label")),

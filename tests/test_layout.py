@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deeperlab._schema import OPERATORS
 from deeperlab.stages import torch_ops as ops
 from deeperlab.stages.pipeline import NAMES
-from deeperlab._schema import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "deeperlab"

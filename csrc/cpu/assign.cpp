@@ -98,9 +98,9 @@ struct CellAssigner {
   void assign_row(int y) const {
     const int w = shape.grid_w;
     const int32_t* labels = nodes.label + int64_t(y) * w;
-    const int32_t* own = nodes.instance + int64_t(y) * w;
+    const int32_t* instances = nodes.instance + int64_t(y) * w;
     fill_cells(
-        shape, y, maps.instance, [&](int x) { return own[x] > 0 && things.has(labels[x]) ? own[x] : 0; },
+        shape, y, maps.instance, [&](int x) { return instances[x] > 0 && things.has(labels[x]) ? instances[x] : 0; },
         [&](Cell first, int length, int32_t* to) {
           assign_run(nodes, things, shape, first, length, maps.label + (to - maps.instance), to);
         });
@@ -108,7 +108,7 @@ struct CellAssigner {
       return;
     }
     visit_blocks(w - 1, L::count, [&](int64_t x) {
-      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(own + x, w);
+      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(instances + x, w);
       visit_bits(all_bits<Int> & ~(one_label & one_instance), [&](int i) {
         if (!(one_label >> i & 1u) || things.has(labels[x + i])) {
           decide(y, int(x) + i);

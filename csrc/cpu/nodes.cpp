@@ -17,8 +17,9 @@ namespace {
 bool needs_all_corners(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape, int y,
                        int x) {
   const bool right = x + 1 < shape.grid_w, down = y + 1 < shape.grid_h;
-  const int32_t* own = node_label + int64_t(y) * shape.grid_w + x;
-  const int32_t a = own[0], b = own[right], c = own[down * shape.grid_w], d = own[down * shape.grid_w + right];
+  const int32_t* corner = node_label + int64_t(y) * shape.grid_w + x;
+  const int32_t a = corner[0], b = corner[right];
+  const int32_t c = corner[down * shape.grid_w], d = corner[down * shape.grid_w + right];
   const bool a_thing = things.has(a), b_thing = things.has(b), c_thing = things.has(c);
   const bool inside = !a_thing && !b_thing && !c_thing && !things.has(d) && (a != b || a != c || a != d);
   const bool top = !a_thing && !b_thing && a != b, left = !a_thing && !c_thing && a != c;
@@ -43,12 +44,12 @@ bool needs_all_corners(const int32_t* node_label, const int32_t* label, const Th
 void mark_row(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape, int y,
               Simd simd, int32_t* row) {
   const int h = shape.grid_h, w = shape.grid_w;
-  const int32_t* own = node_label + int64_t(y) * w;
+  const int32_t* labels = node_label + int64_t(y) * w;
   int32_t known = -1;  // label of the node before: mostly this one's too
   bool thing = false;
   for (int x = 0; x < w; ++x) {
-    thing = own[x] == known ? thing : things.has(own[x]);
-    known = own[x];
+    thing = labels[x] == known ? thing : things.has(labels[x]);
+    known = labels[x];
     row[x] = thing;
   }
   for (int cell_y = std::max(y - 1, 0); cell_y <= y; ++cell_y) {  // the cells that this row's nodes are corners of

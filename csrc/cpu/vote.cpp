@@ -95,8 +95,8 @@ struct Voter {
   int32_t at[room];
   uint64_t top[room], bottom[room];
 
-  Voter(const Shape& own_shape, const VoteGrid& own_grid, uint64_t* own_words)
-      : shape(own_shape), grid(own_grid), words(own_words) {}
+  Voter(const Shape& image_shape, const VoteGrid& vote_grid, uint64_t* map)
+      : shape(image_shape), grid(vote_grid), words(map) {}
 
   // The left and the right share of every vote, as one word.
   static void store_pairs(uint64_t* to, const Int (&share)[2]) {
@@ -205,9 +205,9 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
     int32_t known = -1;  // label of the node before: mostly this one's too
     bool votes_too = params.all_voters;
     for (int32_t i = 0; i < nodes.count[n * rows + y]; ++i) {
-      const int32_t own = node_label[first + nodes.column[first + i]];
-      votes_too = own == known ? votes_too : casts_long_votes(own, *problem.things, params);
-      known = own;
+      const int32_t label = node_label[first + nodes.column[first + i]];
+      votes_too = label == known ? votes_too : casts_long_votes(label, *problem.things, params);
+      known = label;
       layout.voter[first + i] = votes_too;
     }
   });

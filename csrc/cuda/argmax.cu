@@ -60,10 +60,10 @@ struct MixedCell {
   template <class Visit>
   __device__ void visit_candidates(float bound, const Visit& visit) const {
     for (int first = 0; first < shape.classes; first += warp) {
-      const int own = first + lane_index();
+      const int candidate = first + lane_index();
       bool can_win = false;
-      if (own < shape.classes) {
-        can_win = may_reach(corners(own), bound);
+      if (candidate < shape.classes) {
+        can_win = may_reach(corners(candidate), bound);
       }
       for (unsigned left = __ballot_sync(all_lanes, can_win); left != 0; left &= left - 1) {
         visit(first + __ffs(int(left)) - 1);
@@ -96,10 +96,10 @@ __global__ void label_pixels(View logits, Shape shape, const Things* things, con
   int32_t* map = label + n * shape.height * shape.width;
   uint8_t* marks = speaks + n * shape.grid_h * shape.grid_w;
 
-  const int own_x = first + lane < shape.grid_w ? first + lane : shape.grid_w - 1;
-  const bool below = y < shape.grid_h - 1, right = own_x < shape.grid_w - 1;
-  const bool alike = corners_agree(nodes, shape.grid_w, {y, own_x, below ? 1 : 0, right ? 1 : 0});
-  const int32_t own = nodes[int64_t(y) * shape.grid_w + own_x];
+  const int node_x = first + lane < shape.grid_w ? first + lane : shape.grid_w - 1;
+  const bool below = y < shape.grid_h - 1, right = node_x < shape.grid_w - 1;
+  const bool alike = corners_agree(nodes, shape.grid_w, {y, node_x, below ? 1 : 0, right ? 1 : 0});
+  const int32_t node_class = nodes[int64_t(y) * shape.grid_w + node_x];
 
   const int64_t top = int64_t(y) * s, left = int64_t(first) * s;
   const int rows = int(top + s < shape.height ? s : shape.height - top);  // may be negative: no pixels
@@ -107,14 +107,14 @@ __global__ void label_pixels(View logits, Shape shape, const Things* things, con
   for (int64_t i = 0; i < columns; i += warp) {
     const int64_t column = i + lane;
     const int from = int(column / s) < warp ? int(column / s) : warp - 1;
-    const int32_t value = __shfl_sync(all_lanes, own, from);
+    const int32_t value = __shfl_sync(all_lanes, node_class, from);
     const bool fill = __shfl_sync(all_lanes, int(alike), from) && column < columns;
     for (int row = 0; row < rows && fill; ++row) {
       map[(top + row) * shape.width + left + column] = value;
     }
   }
 
-  const bool inside = first + lane < shape.grid_w && int64_t(own_x) * s < shape.width && rows > 0;
+  const bool inside = first + lane < shape.grid_w && int64_t(node_x) * s < shape.width && rows > 0;
   for (unsigned mixed = __ballot_sync(all_lanes, !alike && inside); mixed != 0; mixed &= mixed - 1) {
     const int x = first + __ffs(int(mixed)) - 1;
     const MixedCell<T> cell{logits, shape, n, y, x, x < shape.grid_w - 1, y < shape.grid_h - 1};

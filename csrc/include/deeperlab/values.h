@@ -37,7 +37,7 @@ struct Shape {
   int stride;          // px between nodes
   int height, width;   // px, the image
 
-  DEEPERLAB_HD int64_t nodes() const { return int64_t(grid_h) * grid_w; }            // of an image
+  DEEPERLAB_HD int64_t nodes() const { return int64_t(grid_h) * grid_w; }  // of an image
   DEEPERLAB_HD int64_t pixels() const { return int64_t(height) * width; }  // of an image
 };
 

@@ -131,9 +131,9 @@ struct Labeler {
 
   // The pixels of cells (y, x) … (y, x + lanes − 1) where their corners differ; the others are filled already.
   void label_cells(int y, int64_t x, const Rivals& rivals, const Rivals& rivals_below) const {
-    const int32_t* own = nodes + int64_t(y) * shape.w + x;
-    const int32_t* below = own + shape.w;
-    const Int labels[4] = {load<Int>(own), load<Int>(own + 1), load<Int>(below), load<Int>(below + 1)};
+    const int32_t* above = nodes + int64_t(y) * shape.w + x;
+    const int32_t* below = above + shape.w;
+    const Int labels[4] = {load<Int>(above), load<Int>(above + 1), load<Int>(below), load<Int>(below + 1)};
     const uint32_t mixed = all_bits<Int> & ~bits_of(equal(labels[0], labels[1]) & equal(labels[0], labels[2]) &
                                                     equal(labels[0], labels[3]));
     if (mixed == 0) {
@@ -143,7 +143,7 @@ struct Labeler {
     float least[L::count];  // scores that every pixel of a cell reaches
     std::fill(least, least + L::count, infinity);
     visit_bits(mixed, [&](int i) {
-      least[i] = out_of_reach(begin({own[i], own[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
+      least[i] = out_of_reach(begin({above[i], above[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
     });
     const Float most = most_of_others<L>(labels, rivals, rivals_below, x);
     visit_bits(mixed & ~bits_of(less(most, load<Float>(least))), [&](int i) {
@@ -174,21 +174,21 @@ struct Labeler {
   // Sides of a cell whose two corners agree keep their label, by definition.
   void write(int y, int x, MixedCell& cell) const {
     const int s = shape.stride;
-    const int32_t* own = nodes + int64_t(y) * shape.w + x;
-    for (int i = 1; i < s && own[0] == own[1]; ++i) {
-      cell.label[i] = own[0];
+    const int32_t* corner = nodes + int64_t(y) * shape.w + x;
+    for (int i = 1; i < s && corner[0] == corner[1]; ++i) {
+      cell.label[i] = corner[0];
     }
-    for (int i = 1; i < s && own[0] == own[shape.w]; ++i) {
-      cell.label[i * s] = own[0];
+    for (int i = 1; i < s && corner[0] == corner[shape.w]; ++i) {
+      cell.label[i * s] = corner[0];
     }
     write_cell(shape, y, x, cell.label, label);
   }
 
   // All pixel rows from node row y to the next, which is labeled.
   void label_pixels(int y, const Rivals& rivals, const Rivals& rivals_below) const {
-    const int32_t* own = nodes + int64_t(y) * shape.w;
+    const int32_t* labels = nodes + int64_t(y) * shape.w;
     fill_cells(
-        shape, y, label, [&](int x) { return own[x]; },
+        shape, y, label, [&](int x) { return labels[x]; },
         [&](Cell first, int length, int32_t* to) { label_run<T>(logits, shape, n, nodes, first, length, to); });
     if (y < shape.h - 1 && int64_t(y) * shape.stride < shape.height) {
       visit_blocks(shape.w - 1, L::count, [&](int64_t x) { label_cells(y, x, rivals, rivals_below); });

@@ -103,9 +103,9 @@ struct CellAssigner {
   void assign_row(int y) const {
     const int w = shape.w;
     const int32_t* labels = node_label + int64_t(y) * w;
-    const int32_t* own = node_instance + int64_t(y) * w;
+    const int32_t* instances = node_instance + int64_t(y) * w;
     fill_cells(
-        shape, y, instance, [&](int x) { return own[x] > 0 && things.has(labels[x]) ? own[x] : 0; },
+        shape, y, instance, [&](int x) { return instances[x] > 0 && things.has(labels[x]) ? instances[x] : 0; },
         [&](Cell first, int length, int32_t* to) {
           assign_run(node_label, node_instance, node_distance, things, shape, first, length, label + (to - instance),
                      to);
@@ -114,7 +114,7 @@ struct CellAssigner {
       return;
     }
     visit_blocks(w - 1, L::count, [&](int64_t x) {
-      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(own + x, w);
+      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(instances + x, w);
       visit_bits(all_bits<Int> & ~(one_label & one_instance), [&](int i) {
         if (!(one_label >> i & 1u) || things.has(labels[x + i])) {
           decide(y, int(x) + i);

@@ -95,8 +95,8 @@ struct Voter {
   int32_t at[room];
   uint64_t top[room], bottom[room];
 
-  Voter(const Shape& own_shape, const VoteGrid& own_grid, uint64_t* own_words)
-      : shape(own_shape), grid(own_grid), words(own_words) {}
+  Voter(const Shape& image_shape, const VoteGrid& vote_grid, uint64_t* map)
+      : shape(image_shape), grid(vote_grid), words(map) {}
 
   // The left and the right share of every vote, as one word.
   static void store_pairs(uint64_t* to, const Int (&share)[2]) {

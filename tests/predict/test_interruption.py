@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,14 @@ def test_an_interruption_leaves_nothing_half_written(
     assert result.exit_code == 0, result.output
     assert "finished already" in result.stdout
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_given_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """At random moments, ten times and more."""
+    script = Path(__file__).with_name("kill.py")
+    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    arguments = [sys.executable, str(script), str(tmp_path), "5", "0"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) >= 10

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import ProgressColumn, Task
-from rich.text import Text
 
 from .console import ROWS, new_console, one_line, plain, progress_bar
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
@@ -40,14 +37,6 @@ class Device(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
-
-
-class _Speed(ProgressColumn):
-    """Images a second, of late."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} images/s")
 
 
 def predict(
@@ -128,7 +117,7 @@ def predict(
         job = BatchJob(parser, found, out, settings, heads=heads, overwrite=overwrite)
         begin = time.perf_counter()
         try:
-            with _terminable(), progress_bar(_Speed()) as progress:
+            with _terminable(), progress_bar() as progress:
                 task = progress.add_task("")
                 job.run(lambda: progress.update(task, advance=1, total=job.total))
         except KeyboardInterrupt as stop:
@@ -177,9 +166,6 @@ def _terminable() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt(143)
 
-    if threading.current_thread() is not threading.main_thread():  # no place for signals
-        yield
-        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

@@ -254,7 +254,7 @@ def test_frames_of_a_video_and_images_of_its_name_never_mix(photos: Path, model:
 
 def test_one_run_at_a_time_writes_to_a_folder(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with results.Results(out, {}, ("overlay", "panoptic"), overwrite=False):
+    with results.locked(out):
         message = fault(photos, "--model", model, "--out", out)
         assert message == f"{out}: another deeperlab predict is writing there; wait for it, or choose another --out"
     assert contents(out) == {}

@@ -23,7 +23,7 @@ from ..data.formats.png import read_image, write_ids, write_rgb
 from ..heads import NAMES
 from . import video
 from .parser import Parsed, Parser
-from .results import IDS, KINDS, OVERLAY, SUFFIX, Results, encode, files_of
+from .results import IDS, KINDS, OVERLAY, SUFFIX, Results, encode, files_of, locked
 from .sources import Fault, Source, clash, reason
 
 WORKERS = 2
@@ -85,9 +85,8 @@ class BatchJob:
         heads: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self._parser, self._sources, self._overwrite = parser, sources, overwrite
-        self._kinds = KINDS if heads else (OVERLAY, IDS)
-        self._results = Results(out, settings, self._kinds, overwrite=overwrite)
+        self._parser, self._sources, self._out, self._settings = parser, sources, out, settings
+        self._kinds, self._overwrite = KINDS if heads else (OVERLAY, IDS), overwrite
         self.faults: list[Fault] = []
         self.kept = self.images = self.videos = self.frames = self.removed = self.total = 0
 
@@ -103,7 +102,8 @@ class BatchJob:
         """
         if any(source.is_video for source in self._sources):
             video.pyav()
-        with self._results:
+        with locked(self._out):
+            self._results = Results(self._out, self._settings, self._kinds, overwrite=self._overwrite)
             self.removed = self._results.removed
             due = [source for source in self._sources if self._is_due(source)]
             self._results.announce(due)

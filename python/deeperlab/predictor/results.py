@@ -49,16 +49,47 @@ class Record:
 
     def files(self, kinds: Iterable[str] | None = None) -> Iterator[str]:
         """Name its files, by default of the kinds that were written."""
-        return files_of(self.source, self.kinds if kinds is None else kinds, self.video["frames"] if self.video else 0)
+        return files_of(self.source, kinds or self.kinds, self.video["frames"] if self.video else 0)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Make a folder of results if it is absent, mark it as ours, and lock it as long as the `with` lasts.
+
+    Raises:
+        FileExistsError: it is neither empty nor marked.
+        OSError: it cannot be made, or another run has locked it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        text = "is a file" if path.is_file() else (fault.strerror or "").lower()
+        raise OSError(fault.errno, f"cannot be the folder of --out: {text}", str(path)) from fault
+    descriptor = os.open(path, os.O_RDONLY)  # a lock on the folder itself leaves nothing behind
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            text = "another deeperlab predict is writing there; wait for it, or choose another --out"
+            raise BlockingIOError(fault.errno, text, str(path)) from fault
+        except OSError:  # a file system without locks, as NFS may be
+            pass
+        if not (path / STATE).is_dir() and any(path.iterdir()):
+            text = "is neither empty nor a folder of deeperlab predict; choose another --out"
+            raise FileExistsError(errno.EEXIST, text, str(path))
+        (path / STATE).mkdir(exist_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Results:
-    """A folder of results, locked as long as the `with` lasts. Its files are named relative to it: "overlay/a.png".
+    """What is finished in a folder of results. Files are named relative to it: "overlay/a.png".
 
     On the way in, what an interrupted run has left beside its records is removed.
 
     Args:
-        path: the folder, made if absent.
+        path: the folder, locked.
         settings: what makes the results, see `settings.describe`; those of other settings are not mixed with them.
         kinds: those of `KINDS` that are wanted.
         overwrite: remove results of other settings.
@@ -67,44 +98,19 @@ class Results:
         removed: images and videos of other settings.
 
     Raises:
-        FileExistsError: the folder is neither empty nor marked, or has results of other settings.
+        FileExistsError: there are results of other settings.
         FormatError: a record is damaged.
-        OSError: a file cannot be read or written, or another run has locked the folder.
+        OSError: a file cannot be read or written.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], kinds: Sequence[str], *, overwrite: bool) -> None:
-        self.path, self.state, self._kinds = path, path / STATE, kinds
-        self._settings, self._overwrite, self.removed = settings, overwrite, 0
+        self.path, self.state = path, path / STATE
+        self._settings, self._kinds, self.removed = settings, kinds, 0
         self._announced = self.state / "announced.json"
         self._records: dict[Key, Record] = {}
         self._sources = SourceIndex()
-
-    def __enter__(self) -> Results:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            text = "is a file" if self.path.is_file() else (fault.strerror or "").lower()
-            raise OSError(fault.errno, f"cannot be the folder of --out: {text}", str(self.path)) from fault
-        with contextlib.ExitStack() as stack:
-            lock = os.open(self.path, os.O_RDONLY)  # of the folder itself, which leaves nothing behind
-            stack.callback(os.close, lock)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
-                text = "another deeperlab predict is writing there; wait for it, or choose another --out"
-                raise BlockingIOError(fault.errno, text, str(self.path)) from fault
-            except OSError:  # a file system without locks, as NFS may be
-                pass
-            if not self.state.is_dir() and any(self.path.iterdir()):
-                self._refuse("is neither empty nor a folder of deeperlab predict; choose another --out")
-            self.state.mkdir(exist_ok=True)
-            self._clean_up()
-            self._check_settings()
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._clean_up()
+        self._check_settings(overwrite)
 
     def rivals(self, source: Source) -> list[Record]:
         """Find what must go before a source can have results: under its id, or with files of the same name."""
@@ -158,11 +164,11 @@ class Results:
             self._remove(self._present(source).difference(*(record.files() for record in self.rivals(source))))
         self._announced.unlink(missing_ok=True)
 
-    def _check_settings(self) -> None:
+    def _check_settings(self, overwrite: bool) -> None:
         path = self.state / "settings.json"
         earlier: dict[str, Any] = next(_read(path), {})
         if self._records and (other := difference(earlier, self._settings)):
-            if not self._overwrite:
+            if not overwrite:
                 self._refuse(f"has results of {other}; choose another --out, or --overwrite")
             self.removed = len(self._records)
             self._make_way([], list(self._records.values()))

@@ -34,7 +34,6 @@ __all__ = [
     "read_categories",
     "read_ids",
     "replace",
-    "to_json",
     "write",
     "write_ids",
 ]
@@ -231,9 +230,8 @@ def write(
         annotations.append(
             {"image_id": annotation.image_id, "file_name": annotation.file_name, "segments_info": segments}
         )
-    listing = [to_json(category) for category in categories]
-    root = {"info": dict(info or {}), "images": images, "annotations": annotations, "categories": listing}
-    text = json.dumps(root, indent=1, allow_nan=False).encode()
+    listed = {"images": images, "annotations": annotations, "categories": [to_json(c) for c in categories]}
+    text = json.dumps({"info": dict(info or {}), **listed}, indent=1, allow_nan=False).encode()
     replace(path, lambda file: file.write(text))
 
 

@@ -99,7 +99,7 @@ LOADED_ON_USE = {
     "data": {"formats"},
     "scenes": {"demo"},
     "stages": {"numpy_ops", "pipeline", "reference", "torch_ops"},
-    "predictor": {"heads_file", "parser", "prediction", "settings", "sources"},
+    "predictor": {"heads_file"},
 }
 """Submodules that others import by themselves, because their folder's `__init__` stays light without them."""
 

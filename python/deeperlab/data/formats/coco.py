@@ -233,14 +233,18 @@ def write(
         write_ids(file_name, ids)
         name = annotation.image_file_name or annotation.file_name
         images.append({"id": annotation.image_id, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]})
-        segments = [_without_none(asdict(s)) | {"iscrowd": int(s.iscrowd)} for s in annotation.segments]
+        segments = [to_json(segment) for segment in annotation.segments]
         annotations.append(
             {"image_id": annotation.image_id, "file_name": annotation.file_name, "segments_info": segments}
         )
-    listing = [_without_none(asdict(c)) | {"isthing": int(c.isthing)} for c in categories]
-    root = {"info": dict(info or {}), "images": images, "annotations": annotations, "categories": listing}
-    text = json.dumps(root, indent=1, allow_nan=False).encode()
+    listed = {"images": images, "annotations": annotations, "categories": [to_json(c) for c in categories]}
+    text = json.dumps({"info": dict(info or {}), **listed}, indent=1, allow_nan=False).encode()
     replace(path, lambda file: file.write(text))
+
+
+def to_json(entry: Category | SegmentInfo) -> dict[str, Any]:
+    """Turn an entry of `categories` or `segments_info` into JSON: flags are 0 or 1, what is None is left out."""
+    return {k: int(v) if isinstance(v, bool) else v for k, v in asdict(entry).items() if v is not None}
 
 
 def _check(annotation: Annotation, ids: NDArray[Any], known: set[int]) -> None:
@@ -292,7 +296,3 @@ def _some_of(noun: str, values: Sequence[int]) -> str:
     """`id 7`, or `ids 7, 9 and 3 more`."""
     shown = ", ".join(map(str, values[:2])) + (f" and {len(values) - 2} more" if len(values) > 2 else "")
     return f"{noun}{'s' if len(values) > 1 else ''} {shown}"
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}

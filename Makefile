@@ -36,29 +36,30 @@ stubs: $(INSTALLED) ## type stubs of the compiled module, from its table of para
 	$(BIN)/python src/numpy/stubs.py
 
 RESULTS := benchmarks/results
-TIMED := $(BIN)/python -m pytest benchmarks -p benchmarks.machine --benchmark-enable --benchmark-only \
-  --benchmark-sort=name --benchmark-columns=min,median,stddev,rounds
+TIMED := $(BIN)/python -m pytest --benchmark-enable --benchmark-only --benchmark-sort=name
+COLUMNS := --benchmark-columns=min,median,stddev,rounds
 
-bench: $(INSTALLED) ## all benchmarks, timed, and the whole process; keeps the run in benchmarks/results/
-	$(TIMED) --benchmark-json=$(RESULTS)/latest.json
-	$(BIN)/python -m benchmarks.process --json $(RESULTS)/latest-process.json
-	$(BIN)/python -m benchmarks.report $(RESULTS)/latest.json --process $(RESULTS)/latest-process.json --save
+bench: $(INSTALLED) ## all benchmarks but the networks, timed; keeps the run in benchmarks/results/
+	$(TIMED) $(COLUMNS) benchmarks --ignore=benchmarks/bench_networks.py --ignore=benchmarks/bench_gpu.py \
+	  --benchmark-storage=file://$(RESULTS) --benchmark-autosave
+	$(BIN)/python -m benchmarks.report table
 
 bench-networks: $(INSTALLED) ## the paper's networks at its sizes, with the fusion: ms, fps, memory; four minutes
-	$(BIN)/python -m benchmarks.networks --out $(RESULTS)
+	$(TIMED) --benchmark-columns=median,ops,rounds benchmarks/bench_networks.py --benchmark-json=$(RESULTS)/latest-networks.json
+	$(BIN)/python -m benchmarks.report table $(RESULTS)/latest-networks.json
 
 bench-quick: $(INSTALLED) ## two scenes in under two minutes
-	$(TIMED) -m quick --benchmark-json=$(RESULTS)/latest-quick.json
-	$(BIN)/python -m benchmarks.report $(RESULTS)/latest-quick.json
+	$(TIMED) $(COLUMNS) benchmarks -m quick --benchmark-json=$(RESULTS)/latest-quick.json
+	$(BIN)/python -m benchmarks.report table $(RESULTS)/latest-quick.json
 
 bench-compare: $(INSTALLED) ## quick benchmarks; fails if 10 % slower than stored, beside plain C++ in the same run
-	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.report compare
 
 bench-save: $(INSTALLED) ## quick benchmarks; stores what bench-compare compares with on this machine
-	$(BIN)/python -m benchmarks.compare --store
+	$(BIN)/python -m benchmarks.report store
 
 bench-plots: $(INSTALLED) ## draw the newest kept run into docs/
-	$(BIN)/python -m benchmarks.report --plots docs
+	$(BIN)/python -m benchmarks.report plots
 
 # Both libraries rebuilt with sanitizers, in a place of their own that goes before the editable install.
 asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behavior sanitizers

@@ -25,7 +25,7 @@ FLAGS = {
 CALL = "_numpy.argmax(np.zeros((1, 2, 3, 4), np.float32), num_classes=2, stride=1, nodes=(3, 4), size=(3, 4))"
 ARRAYS = f"import conftest, numpy as np; from deeperlab import _numpy; print(_numpy.argmax.__name__, {CALL}[0].sum())"
 TENSORS = (
-    "import conftest, torch; from deeperlab import ops; "
+    "import conftest, torch; from deeperlab.stages import torch_ops as ops; "
     "ops.argmax(torch.zeros(1, 2, 3, 4), num_classes=2, stride=1, nodes=(3, 4), size=(3, 4))"
 )
 

@@ -62,23 +62,21 @@ struct Band {
   int32_t* areas;           // [M + 1]
   int32_t* orphans;         // [C]
 
-  void count(int32_t pixel_label, int32_t j, int32_t pixels) const {
+  void count(int32_t c, int32_t j, int32_t pixels) const {
     areas[j] += pixels;
-    if (j == 0 && pixel_label >= 0) {
-      orphans[pixel_label] += pixels;
+    if (j == 0 && c >= 0) {
+      orphans[c] += pixels;
     }
   }
 
-  int32_t final_label(int32_t pixel_label, int32_t j) const {
-    return j > 0 && decided[j - 1] >= 0 ? decided[j - 1] : pixel_label;
-  }
+  int32_t final_label(int32_t c, int32_t j) const { return j > 0 && decided[j - 1] >= 0 ? decided[j - 1] : c; }
 
   // The plain form.
   void merge_run(int64_t begin, int64_t length) const {
     for (int64_t i = begin; i < begin + length; ++i) {
-      const int32_t pixel_label = label[i], j = instance[i];
-      count(pixel_label, j, 1);
-      semantic[i] = final_label(pixel_label, j);
+      const int32_t c = label[i], j = instance[i];
+      count(c, j, 1);
+      semantic[i] = final_label(c, j);
     }
   }
 };
@@ -116,11 +114,10 @@ struct CellMerger {
       }
       for (uint32_t rest = all_bits<Int> >> std::max(0, L::count - (count - i)); rest != 0;) {
         const int lane = __builtin_ctz(rest);
-        const int32_t pixel_label = label[i + lane], j = instance[i + lane], last = band.final_label(pixel_label, j);
-        const uint32_t same =
-            rest & bits_of(equal(labels, broadcast<Int>(pixel_label)) & equal(instances, broadcast<Int>(j)));
-        band.count(pixel_label, j, __builtin_popcount(same));
-        for (uint32_t todo = last != pixel_label ? same : 0; todo != 0; todo &= todo - 1) {
+        const int32_t c = label[i + lane], j = instance[i + lane], last = band.final_label(c, j);
+        const uint32_t same = rest & bits_of(equal(labels, broadcast<Int>(c)) & equal(instances, broadcast<Int>(j)));
+        band.count(c, j, __builtin_popcount(same));
+        for (uint32_t todo = last != c ? same : 0; todo != 0; todo &= todo - 1) {
           const int pixel = i + __builtin_ctz(todo);
           band.semantic[first + int64_t(pixel / s) * shape.width + pixel % s] = last;
         }

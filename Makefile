@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=16 --dis
 test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the quick tests, in under a minute
 	$(PYTEST) $(if $(FAST),tests -m "not slow",tests benchmarks)
 
-CXX_FILES := find csrc src benchmarks/yardsticks tests/emulator -name "*.h" -o -name "*.cpp" -o -name "*.cu*"
+CXX_FILES := find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*"
 # The loops in the flags of their build, where Clang lacks a builtin of GCC; the kernels with the header that emulates CUDA's.
 TIDY := xargs -P $(shell nproc) -I FILE $(BIN)/clang-tidy --quiet
 lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy

@@ -64,7 +64,7 @@ class Drawn(torch.nn.Module):
 
 @cache
 def _network(name: str) -> models.DeeperLab:
-    network = models.create(name, CLASSES).fuse_bn().to(DEVICE).eval()
+    network = models.create(name, CLASSES).fold_batch_norm().to(DEVICE).eval()
     with torch.inference_mode():
         network(torch.zeros(1, 3, 65, 65, device=DEVICE).to(memory_format=torch.channels_last))
     return network

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 INCLUDE = ROOT / "csrc" / "include"
 BUILT = ROOT / "build" / "yardsticks"
-HEADERS = (HERE / "problem.h", INCLUDE / "deeperlab" / "exp.h", INCLUDE / "deeperlab" / "types.h")
+HEADERS = (HERE / "problem.h", *(INCLUDE / "deeperlab" / name for name in ("exp.h", "number.h", "types.h")))
 FLAGS = ("-O2", "-std=c++17", "-ffp-contract=off", "-shared", "-fPIC")
 
 

@@ -6,7 +6,7 @@
 #include "cells.h"
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "nearest.h"
+#include "assign_fast.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -33,12 +33,12 @@ void find_nearest(const Point* predicted, int64_t plane, const Point* keypoints,
 void assign_run(const NodeMaps& nodes, const Things& things, const Shape& shape, Cell first, int length,
                 const int32_t* label, int32_t* instance) {
   // Where all corners have one instance, whichever of them are eligible have it too.
-  const bool agree = corners_agree(nodes.instance, shape.w, first);
-  const int32_t common = nodes.instance[int64_t(first.y) * shape.w + first.x];
+  const bool agree = corners_agree(nodes.instance, shape.grid_w, first);
+  const int32_t common = nodes.instance[int64_t(first.y) * shape.grid_w + first.x];
   for (int i = 0; i < length; ++i) {
     instance[i] = !things.has(label[i]) ? 0
                   : agree ? common
-                          : assign_pixel(nodes, things, label[i], pixel_of_run(first, i), shape.stride, shape.w);
+                          : assign_pixel(nodes, things, label[i], pixel_of_run(first, i), shape.stride, shape.grid_w);
   }
 }
 
@@ -56,100 +56,59 @@ struct CellAssigner {
   const NodeMaps& nodes;  // [h, w]
   const PixelMaps& maps;  // [H, W]
 
-  // -1 for the lanes whose label is a thing.
-  Int thing_lanes(Int own) const {
-    Int thing{};
+  // `instance` where a label is a thing, 0 elsewhere.
+  Int of_things(const Int& labels, const Int& chosen) const {
+    Int out{};
     for (uint32_t rest = all_bits<Int>; rest != 0;) {
-      const int32_t next = own[__builtin_ctz(rest)];
-      const auto same = equal(own, all<Int>(next));
-      thing = choose(same, all<Int>(-int32_t(things.has(next))), thing);
+      const int32_t next = labels[__builtin_ctz(rest)];
+      const auto same = equal(labels, broadcast<Int>(next));
+      out = things.has(next) ? select(same, chosen, out) : out;
       rest &= ~bits_of(same);
     }
-    return thing;
+    return out;
   }
 
-  // As assign_pixel of assign.h.
   void decide(int y, int x) const {
-    const int64_t node = int64_t(y) * shape.w + x;
-    const int64_t at[4] = {node, node + 1, node + shape.w, node + shape.w + 1};
-    const int32_t first = nodes.instance[node];
-    bool alike = true;
-    for (int i = 1; i < 4; ++i) {
-      alike = alike && nodes.instance[at[i]] == first;
-    }
+    const int64_t node = int64_t(y) * shape.grid_w + x;
+    const CellCorners corners =
+        cell_corners(nodes, things, {node, node + 1, node + shape.grid_w, node + shape.grid_w + 1});
+    const int32_t first = corners.instance[0];
+    const bool alike = corners.instance[1] == first && corners.instance[2] == first && corners.instance[3] == first;
     const CellRow rows(shape, y);
-    const bool whole = shape.stride == 4 && rows.end - rows.begin == 4 && rows.width_of(shape, x) == 4;
-    int32_t own_label[max_cell_pixels], chosen[max_cell_pixels];
-    if (!whole) {
-      std::fill(own_label, own_label + pixels.padded, 0);
-      read_cell(shape, y, x, maps.label, own_label);
+    const bool in_place = shape.stride == 4 && rows.end - rows.begin == 4 && rows.width_of(shape, x) == 4;
+    int32_t pixel_label[max_cell_pixels], chosen[max_cell_pixels];
+    if (!in_place) {
+      std::fill(pixel_label, pixel_label + pixels.padded, 0);
+      read_cell(shape, y, x, maps.label, pixel_label);
     }
     for (int p = 0; p < pixels.padded; p += L::count) {
-      Int own;
-      if (whole) {
-        load_rows(maps.label + int64_t(rows.begin + p / 4) * shape.width + x * 4, shape.width, own);
+      Int labels;
+      if (in_place) {
+        load_rows(maps.label + int64_t(rows.begin + p / 4) * shape.width + x * 4, shape.width, labels);
       } else {
-        own = load<Int>(own_label + p);
+        labels = load<Int>(pixel_label + p);
       }
-      const Int thing = thing_lanes(own);
-      store(chosen + p, alike ? first & thing : thing & decide_lanes(own, at, p));
+      const Int weight[4] = {load<Int>(pixels.weight[0] + p), load<Int>(pixels.weight[1] + p),
+                             load<Int>(pixels.weight[2] + p), load<Int>(pixels.weight[3] + p)};
+      store(chosen + p, of_things(labels, alike ? broadcast<Int>(first) : choose_instance(corners, labels, weight)));
     }
     write_cell(shape, y, x, chosen, maps.instance);
   }
 
-  Int decide_lanes(Int own, const int64_t* at, int p) const {
-    Int rank[4], weight[4];
-    Int best_rank = all<Int>(-1);
-    for (int i = 0; i < 4; ++i) {
-      weight[i] = load<Int>(pixels.weight[i] + p);
-      const int32_t corner = nodes.label[at[i]];
-      const int32_t other = nodes.instance[at[i]] == 0 ? -1 : things.has(corner);
-      const int32_t same = nodes.instance[at[i]] == 0 ? -1 : 2;
-      rank[i] = choose(equal(own, all<Int>(corner)), all<Int>(same), all<Int>(other));
-      rank[i] = choose(equal(weight[i], Int{}), all<Int>(-1), rank[i]);
-      best_rank = choose(less(best_rank, rank[i]), rank[i], best_rank);
-    }
-    for (int i = 0; i < 4; ++i) {  // what is not eligible weighs nothing
-      weight[i] = choose(equal(rank[i], best_rank) & less(all<Int>(-1), rank[i]), weight[i], Int{});
-    }
-    Int winner{}, most{};
-    Float least{};
-    for (int i = 0; i < 4; ++i) {
-      Int total{};
-      Float distance = all<Float>(infinity);
-      const Int candidate = all<Int>(nodes.instance[at[i]]);
-      for (int j = 0; j < 4; ++j) {
-        if (nodes.instance[at[j]] == nodes.instance[at[i]]) {
-          const Float own_distance = all<Float>(nodes.distance[at[j]]);
-          total += weight[j];
-          distance = choose(less(Int{}, weight[j]) & less(own_distance, distance), own_distance, distance);
-        }
-      }
-      const Int one = all<Int>(1);
-      const Int smaller = choose(less(candidate, winner), one, Int{});
-      const Int nearer = choose(equal(distance, least), smaller, choose(less(distance, least), one, Int{}));
-      const Int better = choose(equal(total, most), nearer, choose(less(most, total), one, Int{}));
-      winner = choose(less(Int{}, better), candidate, winner);
-      least = choose(less(Int{}, better), distance, least);
-      most = choose(less(Int{}, better), total, most);
-    }
-    return choose(less(Int{}, most), winner, Int{});
-  }
-
   void assign_row(int y) const {
-    const int w = shape.w;
+    const int w = shape.grid_w;
     const int32_t* labels = nodes.label + int64_t(y) * w;
-    const int32_t* own = nodes.instance + int64_t(y) * w;
+    const int32_t* instances = nodes.instance + int64_t(y) * w;
     fill_cells(
-        shape, y, maps.instance, [&](int x) { return own[x] > 0 && things.has(labels[x]) ? own[x] : 0; },
+        shape, y, maps.instance, [&](int x) { return instances[x] > 0 && things.has(labels[x]) ? instances[x] : 0; },
         [&](Cell first, int length, int32_t* to) {
           assign_run(nodes, things, shape, first, length, maps.label + (to - maps.instance), to);
         });
-    if (y == shape.h - 1 || int64_t(y) * shape.stride >= shape.height) {
+    if (y == shape.grid_h - 1 || int64_t(y) * shape.stride >= shape.height) {
       return;
     }
     visit_blocks(w - 1, L::count, [&](int64_t x) {
-      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(own + x, w);
+      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(instances + x, w);
       visit_bits(all_bits<Int> & ~(one_label & one_instance), [&](int i) {
         if (!(one_label >> i & 1u) || things.has(labels[x + i])) {
           decide(y, int(x) + i);
@@ -196,16 +155,16 @@ void assign(const Targets& targets, const Instances& found, const Problem& probl
     std::fill(to + found.count[n], to + end, infinity);
   });
 
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-    const int64_t row = n * shape.nodes() + int64_t(y) * shape.w;
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int y) {
+    const int64_t row = n * shape.nodes() + int64_t(y) * shape.grid_w;
     const int32_t* column = targets.nodes.column + row;
-    const int32_t used = targets.nodes.count[n * shape.h + y];
+    const int32_t used = targets.nodes.count[n * shape.grid_h + y];
     const Point* predicted = targets.at + targets.nodes.packed(shape, keypoint_count, n, 0, y);
     const int64_t entries = targets.nodes.total(shape, n);
     int32_t* nearest = nodes.instance + row;
     float* least = nodes.distance + row;
-    std::fill(nearest, nearest + shape.w, 0);
-    std::fill(least, least + shape.w, infinity);
+    std::fill(nearest, nearest + shape.grid_w, 0);
+    std::fill(least, least + shape.grid_w, infinity);
     if (parallel.simd == Simd::plain) {
       const Point* keypoints = found.keypoints + n * params.max_instances * keypoint_count;
       for (int32_t i = 0; i < used; ++i) {
@@ -216,7 +175,7 @@ void assign(const Targets& targets, const Instances& found, const Problem& probl
     }
     const InstanceColumns instances{layout.coordinates + n * dimensions * layout.room, layout.room, found.count[n]};
     with_simd(parallel.simd, [&](auto lanes) {
-      const NearestInstances<decltype(lanes)> search{instances, dimensions};
+      const NearestInstances<decltype(lanes)> search{instances, keypoint_count};
       int32_t last = -1;
       for (int32_t i = 0, length = 0; i < used; i += length) {
         length = 1;  // a strip ends where nodes are left out: what comes after it often is another instance's
@@ -241,14 +200,14 @@ void assign(const Targets& targets, const Instances& found, const Problem& probl
     parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
       const int64_t row = (n * shape.height + y) * shape.width;
       const NodeMaps image = nodes.image(shape, n);
-      visit_cells(y, shape.width, shape.stride, shape.h, shape.w, [&](Cell first, int x, int length) {
+      visit_cells(y, shape.width, shape.stride, shape.grid_h, shape.grid_w, [&](Cell first, int x, int length) {
         assign_run(image, things, shape, first, length, pixels.label + row + x, pixels.instance + row + x);
       });
     });
     return;
   }
   const CellPixels cell(shape.stride);
-  parallel_rows(parallel, shape.images, shape.h, shape.w * shape.stride, [&](int64_t n, int y) {
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w * shape.stride, [&](int64_t n, int y) {
     with_simd(parallel.simd, [&](auto lanes) {
       const NodeMaps image = nodes.image(shape, n);
       const PixelMaps maps = pixels.image(shape, n);

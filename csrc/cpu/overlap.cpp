@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "simd/bits.h"
+#include "simd/dispatch.h"
 #include "deeperlab/scratch.h"
 
 namespace deeperlab::cpu {

@@ -7,7 +7,8 @@
 #include <cstdlib>
 
 #include "deeperlab/problem.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -48,8 +49,8 @@ void load_pairs(const T* from, int64_t step, Vector<int32_t, lanes_of<V>> offset
   const __m512i none = _mm512_setzero_si512();  // the forms without a mask begin undefined, and GCC 12 warns of it
   const __m512i low = _mm512_mask_i32gather_epi64(none, 0xff, index[0], from, 4);
   const __m512i high = _mm512_mask_i32gather_epi64(none, 0xff, index[1], from, 4);
-  first = even_lanes(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
-  second = odd_lanes(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
+  first = concat_even(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
+  second = concat_odd(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
 }
 
 [[gnu::target("avx2")]] inline void load_pairs(const float* from, const Vector<int32_t, 8>& offset,
@@ -58,8 +59,8 @@ void load_pairs(const T* from, int64_t step, Vector<int32_t, lanes_of<V>> offset
   const auto index = reinterpret_cast<__m256i>(offset);
   const __m256i low = _mm256_i32gather_epi64(words, _mm256_castsi256_si128(index), 4);
   const __m256i high = _mm256_i32gather_epi64(words, _mm256_extracti128_si256(index, 1), 4);
-  first = even_lanes(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
-  second = odd_lanes(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
+  first = concat_even(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
+  second = concat_odd(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
 }
 #endif
 
@@ -69,9 +70,7 @@ struct Sampler {
   using Float = typename L::Float;
   using Int = typename L::Int;
 
-  int h, w;
-  float stride;
-  bool power;  // of two: then to multiply by 1/stride gives the bits of a division
+  int h, w, stride;
 
   struct At {
     Int top, bottom;  // offsets of the left nodes
@@ -79,19 +78,18 @@ struct Sampler {
     Int shifted;  // the last column: there the pair begins one node to the left
   };
 
-  At locate(Float px, Float py, int32_t row, int32_t column) const {
-    const float inverse = 1.0f / stride;
-    const Float gx = clamp_lanes(power ? px * inverse : px / stride, 0.0f, float(w - 1));
-    const Float gy = clamp_lanes(power ? py * inverse : py / stride, 0.0f, float(h - 1));
-    const Int x = __builtin_convertvector(gx, Int), y = __builtin_convertvector(gy, Int);
-    const Int last = all<Int>(w - 2);
-    const Int left = choose(less(last, x), last, x);
-    const Int below = choose(less(all<Int>(h - 2), y), y, y + 1);
-    return {y * row + left * column, below * row + left * column, gx - __builtin_convertvector(x, Float),
-            gy - __builtin_convertvector(y, Float), x - left};
+  At locate(const PointOf<Float>& position, int32_t row, int32_t column) const {
+    const BetweenOf<Float> at = between_nodes(divide(position, stride), h, w);
+    const Int left = minimum(broadcast<Int>(w - 2), at.x);
+    const Int below = select(less(broadcast<Int>(h - 2), at.y), at.y, at.y + 1);
+    return {at.y * row + left * column, below * row + left * column, at.fx, at.fy, at.x - left};
   }
 
-  static Float blended(Float a, Float b, Float f) { return a * (1.0f - f) + b * f; }
+  // As sample_offset of view.h.
+  PointOf<Float> offset(const View& head, int64_t n, int k, const PointOf<Float>& position) const {
+    const At at = locate(position, int32_t(head.row), int32_t(head.column));
+    return {sample(head.plane<T>(n, 2 * k), at), sample(head.plane<T>(n, 2 * k + 1), at)};
+  }
 
   Float sample(const Plane<T>& plane, const At& at) const {
     Float a, b, c, d;
@@ -99,22 +97,17 @@ struct Sampler {
       if (plane.column == 1) {
         load_pairs(plane.data, at.top, a, b);
         load_pairs(plane.data, at.bottom, c, d);
-        return interpolate(a, b, c, d, at);
+        return from_pairs(a, b, c, d, at);
       }
     }
     load_pairs(plane.data, plane.column, at.top, a, b);
     load_pairs(plane.data, plane.column, at.bottom, c, d);
-    return interpolate(a, b, c, d, at);
+    return from_pairs(a, b, c, d, at);
   }
 
-  // As `sample` of view.h: neighbors of weight zero take no part.
-  static Float interpolate(Float a, Float b, Float c, Float d, const At& at) {
-    const auto inside = equal(at.shifted, Int{}), on_column = equal(at.fx, Float{}), on_row = equal(at.fy, Float{});
-    a = choose(inside, a, b);
-    c = choose(inside, c, d);
-    const Float top = choose(on_column, a, blended(a, b, at.fx));
-    const Float bottom = choose(on_column, c, blended(c, d, at.fx));
-    return choose(on_row, top, blended(top, bottom, at.fy));
+  static Float from_pairs(const Float& a, const Float& b, const Float& c, const Float& d, const At& at) {
+    const auto inside = equal(at.shifted, Int{});
+    return interpolate<Float>({select(inside, a, b), b, select(inside, c, d), d}, at.fx, at.fy);
   }
 };
 
@@ -126,13 +119,9 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
   const auto [n, k, y, column, count, target] = row;
   using Float = typename L::Float;
   using Int = typename L::Int;
-  const Sampler<L, T> sampler{shape.h, shape.w, float(shape.stride), (shape.stride & (shape.stride - 1)) == 0};
-  const auto follow = [&](const View& head, int steps, Float& x, Float& y) {
-    for (int step = 0; step < steps; ++step) {
-      const auto at = sampler.locate(x, y, int32_t(head.row), int32_t(head.column));
-      x = x + sampler.sample(head.plane<T>(n, 2 * k), at);
-      y = y + sampler.sample(head.plane<T>(n, 2 * k + 1), at);
-    }
+  const Sampler<L, T> sampler{shape.grid_h, shape.grid_w, shape.stride};
+  const auto offset_of = [&](const View& head) {
+    return [&sampler, &head, n, k](const PointOf<Float>& at) { return sampler.offset(head, n, k, at); };
   };
   const Plane<T> dx = long_range.plane<T>(n, 2 * k), dy = long_range.plane<T>(n, 2 * k + 1);
   const auto refine = [&](const int32_t* columns, Point* to) {
@@ -147,12 +136,11 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
         py[i] = dy(y, columns[i]);
       }
     }
-    px = __builtin_convertvector(nodes * shape.stride, Float) + px;
-    py = float(y * int64_t(shape.stride)) + py;
-    follow(long_range, params.long_steps, px, py);
-    follow(short_range, params.long_short_steps, px, py);
-    store(to, interleave_low(px, py));
-    store(to + L::count / 2, interleave_high(px, py));
+    PointOf<Float> at{to_real(nodes * shape.stride) + px, float(y * int64_t(shape.stride)) + py};
+    at = follow(params.long_steps, at, offset_of(long_range));
+    at = follow(params.long_short_steps, at, offset_of(short_range));
+    store(to, interleave_low(at.x, at.y));
+    store(to + L::count / 2, interleave_high(at.x, at.y));
   };
   int32_t i = 0;
   for (; i + L::count <= count; i += L::count) {
@@ -168,9 +156,10 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
 }
 
 // Offsets within a plane, and pixels, must fit into 32 bits, and pairs of nodes must exist.
-bool fits_lanes(const View& head, const Shape& shape) {
-  const int64_t reach = std::abs(head.row) * (shape.h - 1) + std::abs(head.column) * (shape.w - 1);
-  return shape.h >= 2 && shape.w >= 2 && reach < INT32_MAX && int64_t(shape.w) * shape.stride < INT32_MAX;
+bool has_fast_refine(const View& head, const Shape& shape) {
+  const int64_t reach = std::abs(head.row) * (shape.grid_h - 1) + std::abs(head.column) * (shape.grid_w - 1);
+  return shape.grid_h >= 2 && shape.grid_w >= 2 && reach < INT32_MAX &&
+         int64_t(shape.grid_w) * shape.stride < INT32_MAX;
 }
 
 }  // namespace
@@ -180,14 +169,15 @@ bool refine(const Heads& heads, const Problem& problem, const Targets& targets, 
   const Shape& shape = problem.shape;
   const Nodes& nodes = targets.nodes;
   const int keypoints = problem.keypoints();
-  const bool fast = parallel.simd != Simd::plain && fits_lanes(long_range, shape) && fits_lanes(short_range, shape);
+  const bool fast =
+      parallel.simd != Simd::plain && has_fast_refine(long_range, shape) && has_fast_refine(short_range, shape);
   std::atomic<bool> all_near{true};
   with_float_type(long_range.type, [&](auto element) {
     using T = decltype(element);
-    parallel_rows(parallel, int64_t(shape.images) * keypoints, shape.h, shape.w, [&](int64_t plane, int y) {
-      const int64_t n = plane / keypoints, row = n * shape.h + y;
+    parallel_rows(parallel, int64_t(shape.images) * keypoints, shape.grid_h, shape.grid_w, [&](int64_t plane, int y) {
+      const int64_t n = plane / keypoints, row = n * shape.grid_h + y;
       const int k = int(plane % keypoints), count = nodes.count[row];
-      const int32_t* column = nodes.column + row * shape.w;
+      const int32_t* column = nodes.column + row * shape.grid_w;
       Point* to = targets.at + nodes.packed(shape, keypoints, n, k, y);
       if (fast) {
         with_simd(parallel.simd, [&](auto lanes) {

@@ -5,7 +5,8 @@
 #include <cmath>
 
 #include "deeperlab/problem.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -15,7 +16,7 @@ template <class L>
 float expected_oks_fast(const int64_t* votes, const VoteGrid& grid, Point at, const OksKernel& kernel) {
   using Float = typename L::Float;
   using Int = typename L::Int;
-  using Half = Vector<int32_t, L::count / 2>;
+  using HalfInt = Vector<int32_t, L::count / 2>;
   using Sums = Vector<int64_t, L::count / 2>;
   const float cell = float(grid.cell);
   // A quarter of a cell of slack on each side: the disk itself is decided by distance alone.
@@ -30,17 +31,17 @@ float expected_oks_fast(const int64_t* votes, const VoteGrid& grid, Point at, co
     const float dy = float(int64_t(grid.cell) * y) - at.y;
     for (int x = first; x < end && dy * dy <= kernel.radius2; x += L::count) {
       const int from = std::min(x, grid.columns - L::count);  // within the row; what comes before x is done
-      const Float dx = (lane + float(from)) * cell - at.x;
-      const Float d2 = dx * dx + all<Float>(dy * dy);
-      const auto inside = less_equal(d2, all<Float>(kernel.radius2)) & less_equal(all<Float>(float(x - from)), lane);
-      const Int taken = choose(inside, all<Int>(-1), Int{});
-      const Int weight = rounded_integers(exp_lanes(-(d2 / kernel.falloff)) * 32768.0f) & taken;
-      Half takes[2], weights[2];
-      memcpy(takes, &taken, sizeof takes);
+      const PointOf<Float> center{(lane + float(from)) * cell, broadcast<Float>(float(int64_t(grid.cell) * y))};
+      const Float d2 = squared_distance(center, at);
+      const auto inside =
+          less_equal(d2, broadcast<Float>(kernel.radius2)) & less_equal(broadcast<Float>(float(x - from)), lane);
+      const Int counted = select(inside, broadcast<Int>(-1), Int{}), weight = oks_weight(d2, kernel) & counted;
+      HalfInt masks[2], weights[2];
+      memcpy(masks, &counted, sizeof masks);
       memcpy(weights, &weight, sizeof weights);
       for (int half = 0; half < 2; ++half) {
         const Sums here = load<Sums>(votes + int64_t(y) * grid.columns + from + half * L::count / 2);
-        sum += here & __builtin_convertvector(takes[half], Sums);
+        sum += here & __builtin_convertvector(masks[half], Sums);
         expected += here * __builtin_convertvector(weights[half], Sums);
       }
     }

@@ -5,7 +5,8 @@
 
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -68,16 +69,16 @@ struct Columns {
   float* box(int side) const { return values + (2 * keypoint_count + side) * room; }
   float* area() const { return box(4); }
 
-  void set(int32_t i, const Point* keypoints, const Box& own) const {
+  void set(int32_t i, const Point* keypoints, const Box& keypoint_box) const {
     for (int k = 0; k < keypoint_count; ++k) {
       x(k)[i] = keypoints[k].x;
       y(k)[i] = keypoints[k].y;
     }
-    box(0)[i] = own.x0;
-    box(1)[i] = own.y0;
-    box(2)[i] = own.x1;
-    box(3)[i] = own.y1;
-    area()[i] = own.area();
+    box(0)[i] = keypoint_box.x0;
+    box(1)[i] = keypoint_box.y0;
+    box(2)[i] = keypoint_box.x1;
+    box(3)[i] = keypoint_box.y1;
+    area()[i] = keypoint_box.area();
   }
 };
 
@@ -86,7 +87,7 @@ struct Columns {
 bool conflicts_with_any(const Columns& accepted, int32_t count, int kind, Point seed, float area,
                         const SelectParams& params) {
   for (int32_t j = 0; j < count; ++j) {
-    if (conflicts(seed, area, {accepted.x(kind)[j], accepted.y(kind)[j]}, accepted.area()[j], params)) {
+    if (conflicts(seed, area, Point{accepted.x(kind)[j], accepted.y(kind)[j]}, accepted.area()[j], params)) {
       return true;
     }
   }
@@ -95,7 +96,7 @@ bool conflicts_with_any(const Columns& accepted, int32_t count, int kind, Point 
 
 bool suppressed_by_any(const Columns& kept, int32_t count, const Box& box, const SelectParams& params) {
   for (int32_t j = 0; j < count; ++j) {
-    if (suppresses({kept.box(0)[j], kept.box(1)[j], kept.box(2)[j], kept.box(3)[j]}, box, params)) {
+    if (suppresses(Box{kept.box(0)[j], kept.box(1)[j], kept.box(2)[j], kept.box(3)[j]}, box, params)) {
       return true;
     }
   }
@@ -113,14 +114,10 @@ template <class L>
 bool conflicts_with_any_fast(const Columns& accepted, int32_t count, int kind, Point seed, float area,
                              const SelectParams& params) {
   using Float = typename L::Float;
-  const Float greatest = all<Float>(params.nms_radius2), least = all<Float>(params.nms_radius_min2);
   for (int32_t j = 0; j < count; j += L::count) {
-    const Float other = load<Float>(accepted.area() + j), own = all<Float>(area);
-    Float limit = params.nms_relative2 * choose(less(own, other), own, other);
-    limit = choose(less(least, limit), limit, least);
-    limit = choose(less(limit, greatest), limit, greatest);
-    const Float dx = seed.x - load<Float>(accepted.x(kind) + j), dy = seed.y - load<Float>(accepted.y(kind) + j);
-    if ((bits_of(less_equal(dx * dx + dy * dy, limit)) & lanes_in_use<L>(count - j)) != 0) {
+    const PointOf<Float> others{load<Float>(accepted.x(kind) + j), load<Float>(accepted.y(kind) + j)};
+    const auto mask = conflicts(seed, area, others, load<Float>(accepted.area() + j), params);
+    if ((bits_of(mask) & lanes_in_use<L>(count - j)) != 0) {
       return true;
     }
   }
@@ -130,15 +127,12 @@ bool conflicts_with_any_fast(const Columns& accepted, int32_t count, int kind, P
 template <class L>
 bool suppressed_by_any_fast(const Columns& kept, int32_t count, const Box& box, const SelectParams& params) {
   using Float = typename L::Float;
+  const BoxOf<Float> boxes{broadcast<Float>(box.x0), broadcast<Float>(box.y0), broadcast<Float>(box.x1),
+                           broadcast<Float>(box.y1)};
   for (int32_t j = 0; j < count; j += L::count) {
     const auto side = [&](int i) { return load<Float>(kept.box(i) + j); };
-    const auto greater = [](Float a, Float b) { return choose(less(b, a), a, b); };
-    const auto lesser = [](Float a, Float b) { return choose(less(a, b), a, b); };
-    const Float x0 = greater(side(0), all<Float>(box.x0)), y0 = greater(side(1), all<Float>(box.y0));
-    const Float x1 = lesser(side(2), all<Float>(box.x1)), y1 = lesser(side(3), all<Float>(box.y1));
-    const Float inter = choose(less(x0, x1) & less(y0, y1), (x1 - x0) * (y1 - y0), Float{});
-    const Float both = load<Float>(kept.area() + j) + box.area();
-    if ((bits_of(less(params.box_iou * (both - inter), inter)) & lanes_in_use<L>(count - j)) != 0) {
+    const auto mask = suppresses(BoxOf<Float>{side(0), side(1), side(2), side(3)}, boxes, params);
+    if ((bits_of(mask) & lanes_in_use<L>(count - j)) != 0) {
       return true;
     }
   }

@@ -5,7 +5,8 @@
 
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "simd/lanes.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 template <class T, class Add>
 void vote_short(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>& dy, int y, int first, const Shape& shape,
                 const VoteGrid& grid, const Add& add) {
-  for (int x = first; x < shape.w; ++x) {
+  for (int x = first; x < shape.grid_w; ++x) {
     const Point node{float(int64_t(shape.stride) * x), float(int64_t(shape.stride) * y)};
     const Point target = node + Point{dx(y, x), dy(y, x)};
     if (in_image(target, shape)) {
@@ -94,8 +95,14 @@ struct Voter {
   int32_t at[room];
   uint64_t top[room], bottom[room];
 
-  Voter(const Shape& own_shape, const VoteGrid& own_grid, uint64_t* own_words)
-      : shape(own_shape), grid(own_grid), words(own_words) {}
+  Voter(const Shape& image_shape, const VoteGrid& vote_grid, uint64_t* map)
+      : shape(image_shape), grid(vote_grid), words(map) {}
+
+  // The left and the right share of every vote, as one word.
+  static void store_pairs(uint64_t* to, const Int (&share)[2]) {
+    store(to, interleave_low(share[0], share[1]));
+    store(to + L::count / 2, interleave_high(share[0], share[1]));
+  }
 
   void add_gathered() {
     for (int i = 0; i < gathered; ++i) {
@@ -106,27 +113,14 @@ struct Voter {
     gathered = 0;
   }
 
-  // As `splat` of vote.h; votes that do not count weigh nothing.
-  void cast(Float x, Float y, Float weight) {
-    const float width = float(shape.width - 1), height = float(shape.height - 1), cell = float(grid.cell);
-    const auto counts = less_equal(Float{}, x) & less_equal(x, all<Float>(width)) & less_equal(Float{}, y) &
-                        less_equal(y, all<Float>(height));
-    // Scaled first, by a power of two: what that would round otherwise is too little to count.
-    weight = choose(counts, weight * power_of_two(grid.fraction_bits), Float{});
-    x = choose(counts, x, Float{});
-    y = choose(counts, y, Float{});
-    const bool power = (grid.cell & (grid.cell - 1)) == 0;  // then the product has the bits of the division
-    const Float gx = power ? x * (1.0f / cell) : x / cell, gy = power ? y * (1.0f / cell) : y / cell;
-    const Int column = __builtin_convertvector(gx, Int), row = __builtin_convertvector(gy, Int);
-    const Float fx = gx - __builtin_convertvector(column, Float), fy = gy - __builtin_convertvector(row, Float);
-    const Float upper = weight * (1.0f - fy), lower = weight * fy;
-    const Int a = rounded_integers(upper * (1.0f - fx)), b = rounded_integers(upper * fx);
-    const Int c = rounded_integers(lower * (1.0f - fx)), d = rounded_integers(lower * fx);
-    store(at + gathered, row * grid.columns + column);
-    store(top + gathered, interleave_low(a, b));
-    store(top + gathered + L::count / 2, interleave_high(a, b));
-    store(bottom + gathered, interleave_low(c, d));
-    store(bottom + gathered + L::count / 2, interleave_high(c, d));
+  // Votes outside the image are cast at its corner and weigh nothing.
+  void cast(const PointOf<Float>& target, const Float& weight) {
+    const auto counts = in_image(target, shape);
+    const PointOf<Float> inside{select(counts, target.x, Float{}), select(counts, target.y, Float{})};
+    const SplatOf<Float> vote = splat(inside, select(counts, weight, Float{}), grid);
+    store(at + gathered, vote.y * grid.columns + vote.x);
+    store_pairs(top + gathered, vote.share[0]);
+    store_pairs(bottom + gathered, vote.share[1]);
     gathered += L::count;
     if (gathered == room) {
       add_gathered();
@@ -146,10 +140,10 @@ void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>
     return load_floats<Float, dense>(plane.data + y * plane.row + x * plane.column, plane.column);
   };
   int x = 0;
-  for (; x + L::count <= shape.w; x += L::count) {
+  for (; x + L::count <= shape.grid_w; x += L::count) {
     const Float px = (float(int64_t(shape.stride) * x) + along) + row(dx, x);
     const Float py = float(int64_t(shape.stride) * y) + row(dy, x);
-    voter.cast(px, py, sigmoid_lanes(row(heatmap, x)));
+    voter.cast({px, py}, sigmoid(row(heatmap, x)));
   }
   vote_short(heatmap, dx, dy, y, x, shape, grid, AddToWords{voter.words, grid});
 }
@@ -162,7 +156,7 @@ void vote_long_fast(const Point* target, const uint8_t* casts, int32_t count, co
   for (; i + L::count <= count; i += L::count) {
     const Float first = load<Float>(target + i), second = load<Float>(target + i + L::count / 2);
     const Float weight = __builtin_convertvector(load<Vector<int8_t, L::count>>(casts + i), Float);
-    voter.cast(even_lanes(first, second), odd_lanes(first, second), weight);
+    voter.cast({concat_even(first, second), concat_odd(first, second)}, weight);
   }
   vote_long(target + i, casts + i, count - i, shape, grid, AddToWords{voter.words, grid});
 }
@@ -179,15 +173,15 @@ struct Layout {
 Layout lay_out(const Problem& problem, void* block) {
   const Shape& shape = problem.shape;
   Scratch scratch(block);
-  uint8_t* voter = scratch.take<uint8_t>(int64_t(shape.images) * shape.h * shape.w);
+  uint8_t* voter = scratch.take<uint8_t>(int64_t(shape.images) * shape.grid_h * shape.grid_w);
   const int64_t maps = one_map(problem.params) ? 0 : int64_t(shape.images) * problem.keypoints();
   uint64_t* long_votes = scratch.take<uint64_t>(maps * vote_grid(shape, problem.params).size());
   return {voter, long_votes, scratch.bytes()};
 }
 
 // Coordinates and their lanes stay below 2^24, exact in a float, and cells below 2^31.
-bool fits_lanes(const Shape& shape, const VoteGrid& grid) {
-  return int64_t(shape.w) * shape.stride < (1 << 24) && grid.size() < INT32_MAX;
+bool has_fast_vote(const Shape& shape, const VoteGrid& grid) {
+  return int64_t(shape.grid_w) * shape.stride < (1 << 24) && grid.size() < INT32_MAX;
 }
 
 }  // namespace
@@ -203,17 +197,17 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
   const int keypoints = problem.keypoints();
   const VoteGrid grid = vote_grid(shape, params);
   const Layout layout = lay_out(problem, scratch);
-  const int64_t planes = int64_t(shape.images) * keypoints, rows = shape.h, w = shape.w;
-  const bool fast = parallel.simd != Simd::plain && fits_lanes(shape, grid);
+  const int64_t planes = int64_t(shape.images) * keypoints, rows = shape.grid_h, w = shape.grid_w;
+  const bool fast = parallel.simd != Simd::plain && has_fast_vote(shape, grid);
 
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int y) {
     const int64_t first = (n * rows + y) * w;
     int32_t known = -1;  // label of the node before: mostly this one's too
     bool votes_too = params.all_voters;
     for (int32_t i = 0; i < nodes.count[n * rows + y]; ++i) {
-      const int32_t own = node_label[first + nodes.column[first + i]];
-      votes_too = own == known ? votes_too : casts_long_votes(own, *problem.things, params);
-      known = own;
+      const int32_t label = node_label[first + nodes.column[first + i]];
+      votes_too = label == known ? votes_too : casts_long_votes(label, *problem.things, params);
+      known = label;
       layout.voter[first + i] = votes_too;
     }
   });

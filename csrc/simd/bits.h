@@ -2,7 +2,7 @@
 // 64 pixels as bits of a word: where something begins or ends is found by counting zeros, not pixel by pixel.
 #pragma once
 
-#include "simd/lanes.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 

@@ -3,8 +3,7 @@
 #include "module.h"
 
 #include "array_traits.h"
-#include "common/fuse.h"
-#include "common/stages.h"
+#include "common/functions.h"
 
 namespace deeperlab::binding {
 namespace {
@@ -38,16 +37,9 @@ PYBIND11_MODULE(_numpy, m) {
   m.def("simd", [] { return simd_names[int(simd())]; }, "The form of the stages that this process runs.");
   m.def("parameters", &describe_parameters, "Parameter -> (type, low, high, step, choices), in order.");
   m.def("operators", &describe_operators, "Operator -> (arrays, options as (name, type), number of results).");
-  define(m, "fuse", &fuse<ArrayTraits>);
-  define(m, "argmax", &argmax<ArrayTraits>);
-  define(m, "refine", &refine<ArrayTraits>);
-  define(m, "vote", &vote<ArrayTraits>);
-  define(m, "peaks", &peaks<ArrayTraits>);
-  define(m, "trace", &trace<ArrayTraits>);
-  define(m, "rescore", &rescore<ArrayTraits>);
-  define(m, "select", &binding::select<ArrayTraits>);
-  define(m, "assign", &assign<ArrayTraits>);
-  define(m, "merge", &merge<ArrayTraits>);
+  for (const Function<ArrayTraits>& function : functions<ArrayTraits>) {
+    define(m, function.name, function.call);
+  }
   register_metrics(m);
   register_draw(m);
 }

@@ -7,20 +7,20 @@
 
 namespace deeperlab {
 
-// A running argmax. Ties go to the lower class, NaN counts as -inf, all -inf is class 0.
-struct Best {
-  float score;
-  int label;
+// A running argmax over classes in any order. Ties go to the lower class, NaN counts as -inf, all -inf is class 0.
+template <class V>
+struct BestOf {
+  V score = broadcast<V>(-infinity);
+  IntOf<V> label{};
 
-  DEEPERLAB_HD void offer(float value, int candidate) {
-    if (value > score) {  // false for NaN
-      score = value;
-      label = candidate;
-    }
+  DEEPERLAB_HD void offer(const V& value, int32_t candidate) {
+    const IntOf<V> offered = broadcast<IntOf<V>>(candidate);
+    const IntOf<V> among_equals = select(equal(value, score), minimum(offered, label), label);
+    label = select(less(score, value), offered, among_equals);
+    score = maximum(value, score);
   }
 };
-
-DEEPERLAB_HD inline Best no_class() { return {float_from_bits(0xff800000u), 0}; }
+using Best = BestOf<float>;
 
 // Where a pixel lies between the nodes, from integers: exact remainders, one division each.
 DEEPERLAB_HD inline Between between_corners(Cell cell, int stride) {
@@ -32,6 +32,11 @@ DEEPERLAB_HD inline Between between_corners(Cell cell, int stride) {
 // weights at most, 6 · 2^-24 of it (subnormals: 2^-147).
 DEEPERLAB_HD inline float out_of_reach(float score) {
   return score - ((score < 0.0f ? -score : score) * 0x1p-20f + 0x1p-120f);
+}
+
+// Whether a class may reach a score somewhere in a cell: not if all its corners lie below. True where one is NaN.
+DEEPERLAB_HD inline bool may_reach(const CornersOf<float>& at, float score) {
+  return !(at.top_left < score && at.top_right < score && at.bottom_left < score && at.bottom_right < score);
 }
 
 // Integer labels: what is no class is void, -1: no thing, in no segment.

@@ -18,31 +18,29 @@ DEEPERLAB_HD inline bool before(Candidate a, Candidate b) {
   return a.y != b.y ? a.y < b.y : a.x < b.x;
 }
 
-struct Box {
-  float x0, y0, x1, y1;  // px
+template <class V>
+struct BoxOf {
+  V x0, y0, x1, y1;  // px
 
-  DEEPERLAB_HD float area() const { return (x1 - x0) * (y1 - y0); }
+  DEEPERLAB_HD V area() const { return (x1 - x0) * (y1 - y0); }
 };
+using Box = BoxOf<float>;
 
 // The tight box of `count` keypoints.
 DEEPERLAB_HD inline Box box_of(const Point* keypoints, int count) {
   Box box{keypoints[0].x, keypoints[0].y, keypoints[0].x, keypoints[0].y};
   for (int k = 1; k < count; ++k) {
     const Point p = keypoints[k];
-    box.x0 = p.x < box.x0 ? p.x : box.x0;
-    box.y0 = p.y < box.y0 ? p.y : box.y0;
-    box.x1 = p.x > box.x1 ? p.x : box.x1;
-    box.y1 = p.y > box.y1 ? p.y : box.y1;
+    box = {minimum(p.x, box.x0), minimum(p.y, box.y0), maximum(p.x, box.x1), maximum(p.y, box.y1)};
   }
   return box;
 }
 
-DEEPERLAB_HD inline float intersection(const Box& a, const Box& b) {
-  const float x0 = a.x0 > b.x0 ? a.x0 : b.x0;
-  const float y0 = a.y0 > b.y0 ? a.y0 : b.y0;
-  const float x1 = a.x1 < b.x1 ? a.x1 : b.x1;
-  const float y1 = a.y1 < b.y1 ? a.y1 : b.y1;
-  return x1 > x0 && y1 > y0 ? (x1 - x0) * (y1 - y0) : 0.0f;
+// Area that two boxes share.
+template <class V>
+DEEPERLAB_HD inline V intersection(const BoxOf<V>& a, const BoxOf<V>& b) {
+  const BoxOf<V> both{maximum(a.x0, b.x0), maximum(a.y0, b.y0), minimum(a.x1, b.x1), minimum(a.y1, b.y1)};
+  return select(less(both.x0, both.x1) & less(both.y0, both.y1), both.area(), V{});
 }
 
 }  // namespace deeperlab

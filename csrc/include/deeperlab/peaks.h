@@ -2,6 +2,8 @@
 // peaks: local maxima of the score maps become candidate keypoints (section 3.4).
 #pragma once
 
+#include <cmath>
+
 #include "deeperlab/instance.h"
 #include "deeperlab/vote.h"
 

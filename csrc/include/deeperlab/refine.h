@@ -11,14 +11,20 @@ struct RefineParams {
   int long_steps, long_short_steps;
 };
 
-// `target` moved `steps` times by the offset that a head predicts where it lies (px): path following on the
-// original field, so no order of evaluation can change it.
-template <class T>
-DEEPERLAB_HD inline Point follow(const View& head, int64_t n, int k, const Shape& shape, int steps, Point target) {
+// `target` moved `steps` times by the offset predicted where it lies (px): path following on the original field, so no
+// order of evaluation can change it.
+template <class V, class Offset>
+DEEPERLAB_HD inline PointOf<V> follow(int steps, PointOf<V> target, const Offset& offset_at) {
   for (int step = 0; step < steps; ++step) {
-    target = target + sample_offset<T>(head, n, k, shape.h, shape.w, float(shape.stride), target);
+    target = target + offset_at(target);
   }
   return target;
+}
+
+template <class T>
+DEEPERLAB_HD inline Point follow(const View& head, int64_t n, int k, const Shape& shape, int steps, Point target) {
+  return follow(steps, target,
+                [&](Point at) { return sample_offset<T>(head, n, k, shape.grid_h, shape.grid_w, shape.stride, at); });
 }
 
 // Where node (y, x) sees keypoint k of its instance, in px; not clamped, may be NaN or Inf.

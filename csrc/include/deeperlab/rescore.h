@@ -37,7 +37,13 @@ DEEPERLAB_HD inline OksKernel oks_kernel(const VoteGrid& grid, Point at, float a
           cx + reach < grid.columns ? cx + reach : grid.columns - 1};
 }
 
-// The votes of the disk, and the same weighed by the kernel in 15-bit fixed point, so that the sums are exact.
+// The kernel at squared distance d2 (px²), in 15-bit fixed point.
+template <class V>
+DEEPERLAB_HD inline IntOf<V> oks_weight(const V& d2, const OksKernel& kernel) {
+  return round_to_int(exp(-(d2 / kernel.falloff)) * 32768.0f);
+}
+
+// The votes of the disk, and the same weighed by the kernel. The sums are exact.
 struct OksSums {
   int64_t votes, expected;
 
@@ -48,7 +54,7 @@ struct OksSums {
     if (d2 <= kernel.radius2) {
       const int64_t here = map[int64_t(y) * grid.columns + x];
       votes += here;
-      expected += here * int64_t(rintf(32768.0f * exp(-(d2 / kernel.falloff))));
+      expected += here * oks_weight(d2, kernel);
     }
   }
 
@@ -70,7 +76,7 @@ DEEPERLAB_HD inline float expected_oks(const int64_t* votes, const VoteGrid& gri
 template <class T>
 DEEPERLAB_HD inline float probability(const Plane<T>& logit, const Shape& shape, Point at) {
   const auto read = [&](int y, int x) { return sigmoid(logit(y, x)); };
-  return sample(read, between_nodes(at / float(shape.stride), shape.h, shape.w));
+  return sample(read, between_nodes(divide(at, shape.stride), shape.grid_h, shape.grid_w));
 }
 
 namespace cpu {

@@ -16,19 +16,20 @@ struct SelectParams {
 
 // A hypothesis is taken for an accepted one when the keypoint it was seeded from lies this near to that instance's:
 // 10 px (PersonLab), less for small instances, of which several fit into 10 px. A function of the pair alone.
-DEEPERLAB_HD inline bool conflicts(Point seed, float area, Point accepted, float accepted_area,
-                                   const SelectParams& params) {
-  const float smaller = area < accepted_area ? area : accepted_area;
-  float limit = params.nms_relative2 * smaller;
-  limit = limit > params.nms_radius_min2 ? limit : params.nms_radius_min2;
-  limit = limit < params.nms_radius2 ? limit : params.nms_radius2;
-  return squared_distance(seed, accepted) <= limit;
+template <class V>
+DEEPERLAB_HD inline MaskOf<V> conflicts(Point seed, float area, const PointOf<V>& accepted, const V& accepted_area,
+                                        const SelectParams& params) {
+  const V relative = params.nms_relative2 * minimum(broadcast<V>(area), accepted_area);
+  const V at_least = maximum(relative, broadcast<V>(params.nms_radius_min2));
+  const V limit = minimum(at_least, broadcast<V>(params.nms_radius2));
+  return less_equal(squared_distance(seed, accepted), limit);
 }
 
 // Boxes overlap too much to be two instances: strictly, and never where the union is empty.
-DEEPERLAB_HD inline bool suppresses(const Box& kept, const Box& box, const SelectParams& params) {
-  const float inter = intersection(kept, box);
-  return inter > params.box_iou * (kept.area() + box.area() - inter);
+template <class V>
+DEEPERLAB_HD inline MaskOf<V> suppresses(const BoxOf<V>& kept, const BoxOf<V>& box, const SelectParams& params) {
+  const V inter = intersection(kept, box);
+  return less(params.box_iou * (kept.area() + box.area() - inter), inter);
 }
 
 namespace cpu {

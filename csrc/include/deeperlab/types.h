@@ -2,14 +2,7 @@
 // Element types of the heads and how each becomes a float. All arithmetic of the engine is in float32.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
-
-#if defined(__CUDACC__)
-#define DEEPERLAB_HD __host__ __device__
-#else
-#define DEEPERLAB_HD
-#endif
+#include "deeperlab/number.h"
 
 namespace deeperlab {
 
@@ -21,35 +14,26 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-DEEPERLAB_HD inline float float_from_bits(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
+// The float of 16 bits, 0 .. 65535, of a type.
+template <class V>
+DEEPERLAB_HD inline V to_float(const IntOf<V>& bits, BFloat16) {
+  return bit_cast<V>(bits << 16);
 }
 
-DEEPERLAB_HD inline uint32_t bits_from_float(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
+template <class V>
+DEEPERLAB_HD inline V to_float(const IntOf<V>& bits, Half) {
+  using Int = IntOf<V>;
+  const Int sign = (bits & 0x8000) << 16, rest = (bits & 0x7fff) << 13;
+  const V subnormal = to_real(bits & 0x3ff) * 5.9604644775390625e-8f;  // · 2^-24, exact in float32
+  Int magnitude = rest + (112 << 23);                                  // normal: the exponent's bias is 127, not 15
+  magnitude = select(less(broadcast<Int>(0x0f7fffff), rest), rest | 0x7f800000, magnitude);  // Inf and NaN
+  magnitude = select(less(rest, broadcast<Int>(0x00800000)), bit_cast<Int>(subnormal), magnitude);
+  return bit_cast<V>(sign | magnitude);
 }
 
 DEEPERLAB_HD inline float to_float(float value) { return value; }
-
-DEEPERLAB_HD inline float to_float(BFloat16 value) { return float_from_bits(uint32_t(value.bits) << 16); }
-
-DEEPERLAB_HD inline float to_float(Half value) {
-  const uint32_t sign = uint32_t(value.bits & 0x8000u) << 16;
-  const uint32_t rest = uint32_t(value.bits & 0x7fffu) << 13;
-  if (rest >= 0x0f800000u) {  // Inf and NaN: the exponent becomes all ones
-    return float_from_bits(sign | 0x7f800000u | rest);
-  }
-  if (rest >= 0x00800000u) {  // normal: rebias the exponent from 15 to 127
-    return float_from_bits(sign | (rest + (112u << 23)));
-  }
-  // Subnormal: bits · 2^-24 is exact in float32.
-  const float magnitude = float(value.bits & 0x3ffu) * 5.9604644775390625e-8f;
-  return float_from_bits(sign | bits_from_float(magnitude));
-}
+DEEPERLAB_HD inline float to_float(BFloat16 value) { return to_float<float>(value.bits, value); }
+DEEPERLAB_HD inline float to_float(Half value) { return to_float<float>(value.bits, value); }
 
 enum class Type : uint8_t { float32, float16, bfloat16, uint8, int16, int32, int64 };
 

@@ -10,23 +10,28 @@ namespace deeperlab {
 
 // Image pixels unless said otherwise; pixel centers are integers. x (horizontal) comes first everywhere, as in the
 // paper's "horizontal and vertical" offsets: channel 2k of an offset head is x, channel 2k + 1 is y.
-struct Point {
-  float x, y;
+template <class V>
+struct PointOf {
+  V x, y;
 };
+using Point = PointOf<float>;
 
-DEEPERLAB_HD inline Point operator+(Point a, Point b) { return {a.x + b.x, a.y + b.y}; }
-DEEPERLAB_HD inline Point operator/(Point a, float b) { return {a.x / b, a.y / b}; }
-
-DEEPERLAB_HD inline float squared_distance(Point a, Point b) {
-  const float dx = a.x - b.x;
-  const float dy = a.y - b.y;
-  return dx * dx + dy * dy;
+template <class V>
+DEEPERLAB_HD inline PointOf<V> operator+(const PointOf<V>& a, const PointOf<V>& b) {
+  return {a.x + b.x, a.y + b.y};
 }
 
-// NaN becomes `low`: the first comparison fails. fmin and minps disagree about NaN, this does not.
-DEEPERLAB_HD inline float clamp(float value, float low, float high) {
-  value = value >= low ? value : low;
-  return value <= high ? value : high;
+template <class V>
+DEEPERLAB_HD inline PointOf<V> divide(const PointOf<V>& a, int divisor) {
+  return {divide(a.x, divisor), divide(a.y, divisor)};
+}
+
+// Between one point and one, many and many, or one and many.
+template <class A, class B>
+DEEPERLAB_HD inline auto squared_distance(const PointOf<A>& a, const PointOf<B>& b) {
+  const auto dx = a.x - b.x;
+  const auto dy = a.y - b.y;
+  return dx * dx + dy * dy;
 }
 
 // One channel of one image, any strides (in elements).
@@ -50,41 +55,53 @@ struct View {
   }
 };
 
-// a at f = 0, towards b at f = 1.
-DEEPERLAB_HD inline float blend(float a, float b, float f) { return a * (1.0f - f) + b * f; }
-
-// Where a position lies between nodes: its upper left node and how far it is past it, in nodes.
-struct Between {
-  int y, x;
-  float fy, fx;  // [0, 1)
-};
-
-// `at` is in nodes and is clamped to the h × w grid.
-DEEPERLAB_HD inline Between between_nodes(Point at, int h, int w) {
-  const float gx = clamp(at.x, 0.0f, float(w - 1));
-  const float gy = clamp(at.y, 0.0f, float(h - 1));
-  const int x = int(gx), y = int(gy);
-  return {y, x, gy - float(y), gx - float(x)};
+// a at f = 0, towards b at f = 1. At f = 0 nothing of b is left, even if it is NaN or infinite.
+template <class V>
+DEEPERLAB_HD inline V blend(const V& a, const V& b, const V& f) {
+  return select(equal(f, V{}), a, a * (1.0f - f) + b * f);
 }
 
-// Bilinear sample of read(y, x): horizontally, then vertically. A neighbor of weight zero is not read, so that one NaN
-// or -inf does not spread.
+// What the four nodes around a position say.
+template <class V>
+struct CornersOf {
+  V top_left, top_right, bottom_left, bottom_right;
+};
+
+// Bilinear: horizontally, then vertically.
+template <class V>
+DEEPERLAB_HD inline V interpolate(const CornersOf<V>& at, const V& fx, const V& fy) {
+  const V top = blend(at.top_left, at.top_right, fx), bottom = blend(at.bottom_left, at.bottom_right, fx);
+  return blend(top, bottom, fy);
+}
+
+// Where a position lies between nodes: its upper left node and how far it is past it, in nodes.
+template <class V>
+struct BetweenOf {
+  IntOf<V> y, x;
+  V fy, fx;  // [0, 1)
+};
+using Between = BetweenOf<float>;
+
+// `at` is in nodes and is clamped to the grid.
+template <class V>
+DEEPERLAB_HD inline BetweenOf<V> between_nodes(const PointOf<V>& at, int grid_h, int grid_w) {
+  const V gx = clamp(at.x, 0.0f, float(grid_w - 1)), gy = clamp(at.y, 0.0f, float(grid_h - 1));
+  const IntOf<V> x = to_int(gx), y = to_int(gy);
+  return {y, x, gy - to_real(y), gx - to_real(x)};
+}
+
+// Bilinear sample of read(y, x). A neighbor of weight zero, which may not exist, is not read.
 template <class Read>
 DEEPERLAB_HD inline float sample(const Read& read, Between at) {
-  const float top = at.fx == 0.0f ? read(at.y, at.x) : blend(read(at.y, at.x), read(at.y, at.x + 1), at.fx);
-  if (at.fy == 0.0f) {
-    return top;
-  }
-  const int y = at.y + 1;
-  const float bottom = at.fx == 0.0f ? read(y, at.x) : blend(read(y, at.x), read(y, at.x + 1), at.fx);
-  return blend(top, bottom, at.fy);
+  const int right = at.x + (at.fx != 0.0f), below = at.y + (at.fy != 0.0f);
+  return interpolate<float>({read(at.y, at.x), read(at.y, right), read(below, at.x), read(below, right)}, at.fx, at.fy);
 }
 
 // The offset (x, y) that channels 2k and 2k + 1 of a head hold at `position` (px); stride px between nodes.
 template <class T>
-DEEPERLAB_HD inline Point sample_offset(const View& head, int64_t n, int k, int h, int w, float stride,
+DEEPERLAB_HD inline Point sample_offset(const View& head, int64_t n, int k, int grid_h, int grid_w, int stride,
                                         Point position) {
-  const Between at = between_nodes(position / stride, h, w);
+  const Between at = between_nodes(divide(position, stride), grid_h, grid_w);
   return {sample(head.plane<T>(n, 2 * k), at), sample(head.plane<T>(n, 2 * k + 1), at)};
 }
 
@@ -94,14 +111,14 @@ struct Cell {
   int y, x, past_y, past_x;
 };
 
-DEEPERLAB_HD inline Cell cell_of_pixel(int y, int x, int stride, int h, int w) {
+DEEPERLAB_HD inline Cell cell_of_pixel(int y, int x, int stride, int grid_h, int grid_w) {
   Cell cell{y / stride, x / stride, y % stride, x % stride};
-  if (cell.y >= h - 1) {
-    cell.y = h - 1;
+  if (cell.y >= grid_h - 1) {
+    cell.y = grid_h - 1;
     cell.past_y = 0;
   }
-  if (cell.x >= w - 1) {
-    cell.x = w - 1;
+  if (cell.x >= grid_w - 1) {
+    cell.x = grid_w - 1;
     cell.past_x = 0;
   }
   return cell;

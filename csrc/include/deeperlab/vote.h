@@ -35,7 +35,7 @@ DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const VoteParams& par
   grid.rows = (shape.height - 1) / grid.cell + 2;
   grid.columns = (shape.width - 1) / grid.cell + 2;
   int log2_nodes = 0;
-  while ((int64_t(1) << log2_nodes) < int64_t(shape.h) * shape.w) {
+  while ((int64_t(1) << log2_nodes) < int64_t(shape.grid_h) * shape.grid_w) {
     ++log2_nodes;
   }
   const int bits = 30 - log2_nodes;
@@ -48,30 +48,35 @@ DEEPERLAB_HD inline bool casts_long_votes(int label, const Things& things, const
 }
 
 // A vote counts only if its target is finite and lies in the image, bounds included. False for NaN.
-DEEPERLAB_HD inline bool in_image(Point target, const Shape& shape) {
-  return target.x >= 0.0f && target.x <= float(shape.width - 1) && target.y >= 0.0f &&
-         target.y <= float(shape.height - 1);
+template <class V>
+DEEPERLAB_HD inline MaskOf<V> in_image(const PointOf<V>& target, const Shape& shape) {
+  const V width = broadcast<V>(float(shape.width - 1)), height = broadcast<V>(float(shape.height - 1));
+  return less_equal(V{}, target.x) & less_equal(target.x, width) & less_equal(V{}, target.y) &
+         less_equal(target.y, height);
 }
 
 // One vote: the upper left cell it falls into, and its fixed-point shares there and in the three next cells.
-struct Splat {
-  int y, x;
-  int32_t share[2][2];
+template <class V>
+struct SplatOf {
+  IntOf<V> y, x;
+  IntOf<V> share[2][2];  // [below][right]
 };
+using Splat = SplatOf<float>;
 
-DEEPERLAB_HD inline Splat splat(Point target, float weight, const VoteGrid& grid) {
-  const float gx = target.x / float(grid.cell);
-  const float gy = target.y / float(grid.cell);
-  Splat out{int(gy), int(gx), {}};
-  const float fx = gx - float(out.x), fy = gy - float(out.y);
-  const float one = power_of_two(grid.fraction_bits);
-  const float wx[2] = {1.0f - fx, fx}, wy[2] = {1.0f - fy, fy};
-  for (int dy = 0; dy < 2; ++dy) {
-    for (int dx = 0; dx < 2; ++dx) {
-      out.share[dy][dx] = int32_t(rintf(((weight * wy[dy]) * wx[dx]) * one));  // ties to even
-    }
-  }
-  return out;
+// `weight` · (1 − fy) · (1 − fx) and so on, rounded to multiples of 2^-fraction_bits, ties to even. The weight is
+// scaled first: a power of two changes no rounding, but that of subnormal products, which are too small to count either
+// way.
+template <class V>
+DEEPERLAB_HD inline SplatOf<V> splat(const PointOf<V>& target, const V& weight, const VoteGrid& grid) {
+  const PointOf<V> at = divide(target, grid.cell);
+  const IntOf<V> x = to_int(at.x), y = to_int(at.y);
+  const V fx = at.x - to_real(x), fy = at.y - to_real(y);
+  const V scaled = weight * power_of_two(grid.fraction_bits);
+  const V upper = scaled * (1.0f - fy), lower = scaled * fy;
+  return {y,
+          x,
+          {{round_to_int(upper * (1.0f - fx)), round_to_int(upper * fx)},
+           {round_to_int(lower * (1.0f - fx)), round_to_int(lower * fx)}}};
 }
 
 namespace cpu {

@@ -58,9 +58,9 @@ def _blend(a: Array, b: Array, f: Array) -> Array:
 
 
 def _clamp(x: Array, high: int) -> Array:
-    """Clamp x to [0, high]; the order of comparison sends NaN to 0."""
-    x = np.where(x >= ZERO, x, ZERO)
-    return np.where(x <= np.float32(high), x, np.float32(high))
+    """Clamp x to [0, high]; the order of comparison sends NaN and -0 to 0."""
+    x = np.where(x > ZERO, x, ZERO)
+    return np.where(x < np.float32(high), x, np.float32(high))
 
 
 def sample(field: Array, x: Array, y: Array) -> Array:

@@ -7,9 +7,8 @@
 
 #include <algorithm>
 
-#include "deeperlab/graph.h"
-#include "deeperlab/view.h"
-#include "simd/lanes.h"
+#include "deeperlab/assign.h"
+#include "simd/number.h"
 
 namespace deeperlab::cpu {
 
@@ -18,7 +17,7 @@ constexpr int strip = 16;  // nodes: the wider, the looser the bounds
 // Strips and instances are kept coordinate by coordinate: x of keypoint 0, y of keypoint 0, x of keypoint 1, …
 struct Strip {
   float at[2 * max_keypoints][strip];  // px
-  float low[2 * max_keypoints], high[2 * max_keypoints];
+  Box box[max_keypoints];              // of the predictions of each keypoint
 };
 
 struct InstanceColumns {
@@ -33,14 +32,14 @@ struct NearestInstances {
   using Int = typename L::Int;
 
   const InstanceColumns& instances;
-  int dimensions;  // 2P
+  int keypoint_count;
 
   // The predictions of `used` entries, target[k · plane + i]; the rest of the strip repeats the first of them.
   // False: some are not finite, and no box holds them.
   bool read(const Point* target, int64_t plane, int used, Strip& nodes) const {
     Float sum{};  // of 0 · x: NaN where any coordinate is not finite
-    for (int d = 0; d < dimensions; d += 2) {
-      const Point* from = target + d / 2 * plane;
+    for (int k = 0; k < keypoint_count; ++k) {
+      const Point* from = target + k * plane;
       Point padded[strip];
       if (used < strip) {
         std::fill(std::copy(from, from + used, padded), padded + strip, *from);
@@ -49,49 +48,48 @@ struct NearestInstances {
       Float low[2], high[2];
       for (int i = 0; i < strip; i += L::count) {
         const Float a = load<Float>(from + i), b = load<Float>(from + i + L::count / 2);
-        const Float value[2] = {even_lanes(a, b), odd_lanes(a, b)};
+        const Float value[2] = {concat_even(a, b), concat_odd(a, b)};
         for (int c = 0; c < 2; ++c) {
-          low[c] = i == 0 ? value[c] : min_lanes(value[c], low[c]);
-          high[c] = i == 0 ? value[c] : max_lanes(value[c], high[c]);
+          low[c] = i == 0 ? value[c] : minimum(value[c], low[c]);
+          high[c] = i == 0 ? value[c] : maximum(value[c], high[c]);
           sum += value[c] * 0.0f;
-          store(nodes.at[d + c] + i, value[c]);
+          store(nodes.at[2 * k + c] + i, value[c]);
         }
       }
-      for (int c = 0; c < 2; ++c) {
-        nodes.low[d + c] = least_lane(low[c]);
-        nodes.high[d + c] = -least_lane(-high[c]);
-      }
+      nodes.box[k] = {least_lane(low[0]), least_lane(low[1]), -least_lane(-high[0]), -least_lane(-high[1])};
     }
-    return bits_of(equal(sum, Float{})) == all_bits<Float>;
+    return all(equal(sum, Float{}));
   }
 
-  Float coordinate(int d, int32_t j) const { return load<Float>(instances.coordinates + d * instances.room + j); }
+  // Keypoint k of instance j, and of the instances from j on.
+  Point keypoint(int32_t j, int k) const {
+    const float* x = instances.coordinates + 2 * k * instances.room + j;
+    return {x[0], x[instances.room]};
+  }
 
-  // Least and greatest distance of instances j … from anything in the box of the strip, counting coordinates from d on.
-  Float least_distance(const Strip& nodes, int32_t j, int d) const {
+  PointOf<Float> keypoints(int32_t j, int k) const {
+    const float* x = instances.coordinates + 2 * k * instances.room + j;
+    return {load<Float>(x), load<Float>(x + instances.room)};
+  }
+
+  // What the nodes from i on of a strip predict for keypoint k.
+  static PointOf<Float> predictions(const Strip& nodes, int i, int k) {
+    return {load<Float>(nodes.at[2 * k] + i), load<Float>(nodes.at[2 * k + 1] + i)};
+  }
+
+  // Least and greatest distance of instances j … from anything in the boxes of a strip, of keypoints k and on.
+  Float least_distance(const Strip& nodes, int32_t j, int k) const {
     Float sum{};
-    for (; d < dimensions; d += 2) {
-      Float square[2];
-      for (int c = 0; c < 2; ++c) {
-        const Float at = coordinate(d + c, j), under = nodes.low[d + c] - at, over = at - nodes.high[d + c];
-        const Float distance = max_lanes(max_lanes(under, over), Float{});
-        square[c] = distance * distance;
-      }
-      sum = sum + (square[0] + square[1]);
+    for (; k < keypoint_count; ++k) {
+      sum = add_least_distance(sum, nodes.box[k], keypoints(j, k));
     }
     return sum;
   }
 
   Float greatest_distance(const Strip& nodes, int32_t j) const {
     Float sum{};
-    for (int d = 0; d < dimensions; d += 2) {
-      Float square[2];
-      for (int c = 0; c < 2; ++c) {
-        const Float at = coordinate(d + c, j);
-        const Float distance = max_lanes(at - nodes.low[d + c], nodes.high[d + c] - at);
-        square[c] = distance * distance;
-      }
-      sum = sum + (square[0] + square[1]);
+    for (int k = 0; k < keypoint_count; ++k) {
+      sum = add_greatest_distance(sum, nodes.box[k], keypoints(j, k));
     }
     return sum;
   }
@@ -102,9 +100,9 @@ struct NearestInstances {
   void visit_within(const Strip& nodes, const float& limit, const Visit& visit) const {
     for (int32_t j = 0; j < instances.count; j += L::count) {
       uint32_t left = (2u << std::min(instances.count - j - 1, L::count - 1)) - 1;
-      left &= ~bits_of(less(all<Float>(limit), least_distance(nodes, j, dimensions - 2)));  // NaN stays
+      left &= ~bits_of(less(broadcast<Float>(limit), least_distance(nodes, j, keypoint_count - 1)));  // NaN stays
       if (left != 0) {
-        left &= ~bits_of(less(all<Float>(limit), least_distance(nodes, j, 0)));
+        left &= ~bits_of(less(broadcast<Float>(limit), least_distance(nodes, j, 0)));
       }
       if (left != 0) {
         visit(j, left);
@@ -112,29 +110,23 @@ struct NearestInstances {
     }
   }
 
-  // What keypoint d / 2 adds to the distances of nodes i … from instance j.
-  Float square(const Strip& nodes, int i, int32_t j, int d) const {
-    const Float dx = load<Float>(nodes.at[d] + i) - instances.coordinates[d * instances.room + j];
-    const Float dy = load<Float>(nodes.at[d + 1] + i) - instances.coordinates[(d + 1) * instances.room + j];
-    return dx * dx + dy * dy;
-  }
-
   Float distance_of(const Strip& nodes, int i, int32_t j) const {
     Float sum{};
-    for (int d = 0; d < dimensions; d += 2) {
-      sum = sum + square(nodes, i, j, d);
+    for (int k = 0; k < keypoint_count; ++k) {
+      sum = add_distance(sum, predictions(nodes, i, k), keypoint(j, k));
     }
     return sum;
   }
 
   // enough: distances that others are known to have; what exceeds them by its last term alone is not looked at further.
   void offer(const Strip& nodes, int32_t j, const float* enough, int32_t* instance, float* distance) const {
+    const int k = keypoint_count - 1;
     for (int i = 0; i < strip; i += L::count) {
-      const Float least = load<Float>(distance + i), limit = min_lanes(least, load<Float>(enough + i));
-      if (bits_of(less_equal(square(nodes, i, j, dimensions - 2), limit)) != 0) {
+      const Float least = load<Float>(distance + i), limit = minimum(least, load<Float>(enough + i));
+      if (any(less_equal(squared_distance(predictions(nodes, i, k), keypoint(j, k)), limit))) {
         const Float sum = distance_of(nodes, i, j);
-        store(instance + i, choose(less(sum, least), all<Int>(j + 1), load<Int>(instance + i)));
-        store(distance + i, choose(less(sum, least), sum, least));
+        store(instance + i, select(less(sum, least), broadcast<Int>(j + 1), load<Int>(instance + i)));
+        store(distance + i, select(less(sum, least), sum, least));
       }
     }
   }
@@ -146,7 +138,7 @@ struct NearestInstances {
     float limit = infinity;  // no node is farther from its nearest instance
     float enough[strip];
     for (int i = 0; i < strip; i += L::count) {
-      store(enough + i, last < 0 ? all<Float>(infinity) : number_or_infinity(distance_of(nodes, i, last)));
+      store(enough + i, last < 0 ? broadcast<Float>(infinity) : number_or_infinity(distance_of(nodes, i, last)));
     }
     const auto tighten = [&](int32_t j) {
       limit = std::min(limit, least_lane(number_or_infinity(greatest_distance(nodes, j))));
@@ -163,7 +155,9 @@ struct NearestInstances {
     last = instance[0] - 1;
   }
 
-  static Float number_or_infinity(Float value) { return choose(equal(value, value), value, all<Float>(infinity)); }
+  static Float number_or_infinity(Float value) {
+    return select(equal(value, value), value, broadcast<Float>(infinity));
+  }
 };
 
 }  // namespace deeperlab::cpu

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which function is which operator, for both bindings.
+#pragma once
+
+#include "fuse.h"
+#include "stages.h"
+
+namespace deeperlab::binding {
+
+template <class Traits>
+struct Function {
+  const char* name;
+  Results<Traits> (*call)(const Call<Traits>& call);
+};
+
+template <class Traits>
+constexpr Function<Traits> functions[] = {
+    {"fuse", &binding::fuse<Traits>},       {"argmax", &binding::argmax<Traits>}, {"refine", &binding::refine<Traits>},
+    {"vote", &binding::vote<Traits>},       {"peaks", &binding::peaks<Traits>},   {"trace", &binding::trace<Traits>},
+    {"rescore", &binding::rescore<Traits>}, {"select", &binding::select<Traits>}, {"assign", &binding::assign<Traits>},
+    {"merge", &binding::merge<Traits>},
+};
+
+}  // namespace deeperlab::binding

@@ -18,19 +18,27 @@ help: ## this list
 demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in demo/
 	$(BIN)/deeperlab demo --out demo --seed 4 --size 641
 
-test: $(INSTALLED) ## all tests, and every benchmark once, untimed
-	$(BIN)/python -m pytest tests benchmarks
+# Tests that share what is costly to make, or that need a worker for themselves, are marked with an xdist_group.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=16 --dist=loadgroup
+test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the quick tests, in under a minute
+	$(PYTEST) $(if $(FAST),tests -m "not slow",tests benchmarks)
 
-lint: $(INSTALLED) ## ruff, mypy and clang-format
+CXX_FILES := find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*"
+# The loops in the flags of their build, where Clang lacks a builtin of GCC; the kernels with the header that emulates CUDA's.
+TIDY := xargs -P $(shell nproc) -I FILE $(BIN)/clang-tidy --quiet
+lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format --dry-run --Werror
+	$(CXX_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc src benchmarks/yardsticks -name "*.cpp" | $(TIDY) -p "$$(dirname "$$(ls -t build/*/compile_commands.json | head -1)")" \
+	  --extra-arg=-w --extra-arg=-include$(CURDIR)/.ci/gcc_builtins.h FILE
+	find csrc/cuda -name "*.cu" | $(TIDY) FILE -- -x c++ -std=c++17 -w -Itests/emulator -Icsrc/include -Icsrc
 
 format: $(INSTALLED) ## let ruff and clang-format write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format -i
+	$(CXX_FILES) | xargs $(BIN)/clang-format -i
 
 stubs: $(INSTALLED) ## type stubs of the compiled module, from its table of parameters
 	$(BIN)/python src/numpy/stubs.py

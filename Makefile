@@ -18,47 +18,56 @@ help: ## this list
 demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in demo/
 	$(BIN)/deeperlab demo --out demo --seed 4 --size 641
 
-test: $(INSTALLED) ## all tests, and every benchmark once, untimed
-	$(BIN)/python -m pytest tests benchmarks
+# Tests that share what is costly to make, or that need a worker for themselves, are marked with an xdist_group.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=16 --dist=loadgroup
+test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the quick tests, in under a minute
+	$(PYTEST) $(if $(FAST),tests -m "not slow",tests benchmarks)
 
-lint: $(INSTALLED) ## ruff, mypy and clang-format
+CXX_FILES := find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*"
+# The loops in the flags of their build, where Clang lacks a builtin of GCC; the kernels with the header that emulates CUDA's.
+TIDY := xargs -P $(shell nproc) -I FILE $(BIN)/clang-tidy --quiet
+lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format --dry-run --Werror
+	$(CXX_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc src benchmarks/yardsticks -name "*.cpp" | $(TIDY) -p "$$(dirname "$$(ls -t build/*/compile_commands.json | head -1)")" \
+	  --extra-arg=-w --extra-arg=-include$(CURDIR)/.ci/gcc_builtins.h FILE
+	find csrc/cuda -name "*.cu" | $(TIDY) FILE -- -x c++ -std=c++17 -w -Itests/emulator -Icsrc/include -Icsrc
 
 format: $(INSTALLED) ## let ruff and clang-format write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*" | xargs $(BIN)/clang-format -i
+	$(CXX_FILES) | xargs $(BIN)/clang-format -i
 
 stubs: $(INSTALLED) ## type stubs of the compiled module, from its table of parameters
 	$(BIN)/python src/numpy/stubs.py
 
 RESULTS := benchmarks/results
-TIMED := $(BIN)/python -m pytest benchmarks -p benchmarks.machine --benchmark-enable --benchmark-only \
-  --benchmark-sort=name --benchmark-columns=min,median,stddev,rounds
+TIMED := $(BIN)/python -m pytest --benchmark-enable --benchmark-only --benchmark-sort=name
+COLUMNS := --benchmark-columns=min,median,stddev,rounds
 
-bench: $(INSTALLED) ## all benchmarks, timed, and the whole process; keeps the run in benchmarks/results/
-	$(TIMED) --benchmark-json=$(RESULTS)/latest.json
-	$(BIN)/python -m benchmarks.process --json $(RESULTS)/latest-process.json
-	$(BIN)/python -m benchmarks.report $(RESULTS)/latest.json --process $(RESULTS)/latest-process.json --save
+bench: $(INSTALLED) ## all benchmarks but the networks, timed; keeps the run in benchmarks/results/
+	$(TIMED) $(COLUMNS) benchmarks --ignore=benchmarks/bench_networks.py --ignore=benchmarks/bench_gpu.py \
+	  --benchmark-storage=file://$(RESULTS) --benchmark-autosave
+	$(BIN)/python -m benchmarks.report table
 
 bench-networks: $(INSTALLED) ## the paper's networks at its sizes, with the fusion: ms, fps, memory; four minutes
-	$(BIN)/python -m benchmarks.networks --out $(RESULTS)
+	$(TIMED) --benchmark-columns=median,ops,rounds benchmarks/bench_networks.py --benchmark-json=$(RESULTS)/latest-networks.json
+	$(BIN)/python -m benchmarks.report table $(RESULTS)/latest-networks.json
 
 bench-quick: $(INSTALLED) ## two scenes in under two minutes
-	$(TIMED) -m quick --benchmark-json=$(RESULTS)/latest-quick.json
-	$(BIN)/python -m benchmarks.report $(RESULTS)/latest-quick.json
+	$(TIMED) $(COLUMNS) benchmarks -m quick --benchmark-json=$(RESULTS)/latest-quick.json
+	$(BIN)/python -m benchmarks.report table $(RESULTS)/latest-quick.json
 
 bench-compare: $(INSTALLED) ## quick benchmarks; fails if 10 % slower than stored, beside plain C++ in the same run
-	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.report compare
 
 bench-save: $(INSTALLED) ## quick benchmarks; stores what bench-compare compares with on this machine
-	$(BIN)/python -m benchmarks.compare --store
+	$(BIN)/python -m benchmarks.report store
 
 bench-plots: $(INSTALLED) ## draw the newest kept run into docs/
-	$(BIN)/python -m benchmarks.report --plots docs
+	$(BIN)/python -m benchmarks.report plots
 
 # Both libraries rebuilt with sanitizers, in a place of their own that goes before the editable install.
 asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behavior sanitizers

@@ -66,13 +66,13 @@ def quality(semantic: Any, instance: Any, case: Case) -> metrics.QualityResult:
 
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 def bench_fuse_tensors(timed: Any, case: Case, threads: int) -> None:
-    result = timed(lambda: deeperlab.fuse(case.heads, THINGS), "fuse", rounds=20, role="library", threads=threads)
+    result = timed(lambda: deeperlab.fuse(case.heads, THINGS), "fuse", rounds=20, contender="tensors", threads=threads)
     assert_equal(result, case.answer)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 def bench_fuse_arrays(timed: Any, case: Case, num_threads: int) -> None:
-    heads, facts = as_arrays(case.heads), {"role": "library", "threads": num_threads}
+    heads, facts = as_arrays(case.heads), {"contender": "arrays", "threads": num_threads}
     result = timed(lambda: deeperlab.fuse(heads, THINGS, num_threads=num_threads), "fuse", rounds=20, **facts)
     assert_equal(result, case.answer)
 
@@ -80,7 +80,7 @@ def bench_fuse_arrays(timed: Any, case: Case, num_threads: int) -> None:
 def bench_fuse_yardstick_same_answer(timed: Any, case: Case) -> None:
     """Beyond some size the answer of the case is this program's own, so it is compared with the library's."""
     heads = as_arrays(case.heads)
-    result = timed(lambda: plain.same_answer(heads, THINGS), "fuse", rounds=5, role="yardstick", threads=1)
+    result = timed(lambda: plain.same_answer(heads, THINGS), "fuse", rounds=5, contender="same_answer", threads=1)
     assert_equal(result, deeperlab.fuse(heads, THINGS))
 
 
@@ -88,7 +88,7 @@ def bench_fuse_yardstick_upsample_first(benchmark: Any, timed: Any, case: Case) 
     """Its stuff agrees, since equal corners interpolate to their class; its things are worse, since a walk to the
     letter reads offsets off the objects."""
     heads = as_arrays(case.heads)
-    result = timed(lambda: plain.upsample_first(heads, THINGS), "fuse", rounds=2, role="yardstick", threads=1)
+    result = timed(lambda: plain.upsample_first(heads, THINGS), "fuse", rounds=2, contender="upsample_first", threads=1)
     found = quality(result.semantic[0], result.instance[0], case)
     benchmark.extra_info |= {"pq": round(found.all.pq, 4), "things pq": round(found.things.pq, 4)}
     assert found.stuff.pq > 0.99
@@ -98,7 +98,7 @@ def bench_fuse_yardstick_upsample_first(benchmark: Any, timed: Any, case: Case) 
 
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 def bench_fuse_yardstick_expert(benchmark: Any, timed: Any, case: Case, threads: int) -> None:
-    result = timed(lambda: expert.fuse(case.heads, THINGS), "fuse", rounds=3, role="yardstick", threads=threads)
+    result = timed(lambda: expert.fuse(case.heads, THINGS), "fuse", rounds=3, contender="expert", threads=threads)
     found = quality(result.semantic, result.instance, case)
     benchmark.extra_info |= {"pq": round(found.all.pq, 4), "things pq": round(found.things.pq, 4)}
     assert found.all.pq > 0.99
@@ -107,4 +107,4 @@ def bench_fuse_yardstick_expert(benchmark: Any, timed: Any, case: Case, threads:
 
 def bench_fuse_baseline_numpy(timed: Any, case: Case) -> None:
     """The same answer in vectorized NumPy."""
-    assert_equal(timed(lambda: twin(case.heads), "fuse", rounds=1, role="yardstick", threads=1), case.answer)
+    assert_equal(timed(lambda: twin(case.heads), "fuse", rounds=1, contender="numpy", threads=1), case.answer)

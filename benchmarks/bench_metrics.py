@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deeperlab import scenes
 from deeperlab._numpy import overlap
-from deeperlab.metrics import CoveringResult, PanopticQuality, ParsingCovering, QualityResult, lay_over
+from deeperlab.metrics import CoveringResult, PanopticQuality, ParsingCovering, QualityResult, intersect
 
 from .cases import CLASSES, THINGS
 from .conftest import Case
@@ -49,7 +49,7 @@ def listing(ids: Map) -> tuple[Map, list[dict[str, int]]]:
 def both(prediction: tuple[Any, Any], target: tuple[Any, Any]) -> tuple[QualityResult, CoveringResult]:
     """What a user calls for one image."""
     quality, covering = PanopticQuality(ISTHING), ParsingCovering(ISTHING)
-    pairs = lay_over(prediction, target, ISTHING)
+    pairs = intersect(prediction, target, ISTHING)
     quality.add(pairs)
     covering.add(pairs)
     return quality.compute(), covering.compute()

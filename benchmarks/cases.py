@@ -14,6 +14,17 @@ from deeperlab.scenes import noise
 
 THINGS = tuple(range(37))
 CLASSES = 66
+PAPER_MS = {
+    (257, 257): 5,
+    (321, 321): 8,
+    (513, 513): 19,
+    (641, 641): 25,
+    (721, 721): 45,
+    (513, 1025): 45,
+    (1441, 1441): 145,
+    (1025, 2049): 154,
+}
+"""By height and width, Table 1 of the paper: "merge" on a Xeon E5-1650 v3, scope not stated."""
 
 
 @dataclass(frozen=True)

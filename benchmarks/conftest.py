@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the benchmarks: scenes (cases.py) with the answer that another program gives."""
+"""Fixtures of the benchmarks, scenes (cases.py) with the answer that another program gives, and what the JSON of a run
+says of the machine."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import platform
+import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,22 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, Panoptic
+from deeperlab._numpy import simd
 from deeperlab.stages import pipeline, reference
 
 from .cases import THINGS, Spec, noisy_heads
 from .yardsticks import plain
 
-PAPER_MS = {
-    (257, 257): 5,
-    (321, 321): 8,
-    (513, 513): 19,
-    (641, 641): 25,
-    (721, 721): 45,
-    (513, 1025): 45,
-    (1441, 1441): 145,
-    (1025, 2049): 154,
-}
-"""By height and width, Table 1 of the paper: "merge" on a Xeon E5-1650 v3, scope not stated."""
 TWIN_PIXELS = 721 * 721
 """Up to this size the answer is the reference's, beyond it that of the plain program, which is ten times as fast."""
 
@@ -64,7 +62,6 @@ def _case(spec: Spec) -> Case:
         "dtype": spec.dtype,
         "found": int(answer.count[0]),
         "mixed cells": round(_mixed(heads.semantic[0].float().argmax(0).numpy()), 4),
-        "paper ms": PAPER_MS.get(spec.shape),
     }
     return Case(heads, answer, info, spec)
 
@@ -125,3 +122,60 @@ def timed(benchmark: Any, case: Case) -> Callable[..., Any]:
         return benchmark.pedantic(call, rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
 
     return run
+
+
+@dataclass(frozen=True)
+class ProcessorTime:
+    """Seconds that processors have worked: for the machine, and for this process with its finished children."""
+
+    machine: float
+    process: float
+    clock: float
+
+    @classmethod
+    def now(cls, stat: Path = Path("/proc/stat")) -> ProcessorTime:
+        user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
+        ticks = user + nice + system + irq + softirq + steal
+        return cls(ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4]), time.monotonic())
+
+    def others_since(self, start: ProcessorTime) -> float:
+        """Processors that other processes had on average: beyond a tenth, figures of several threads suffer."""
+        others = (self.machine - start.machine) - (self.process - start.process)
+        return max(0.0, others / (self.clock - start.clock))
+
+
+_START = ProcessorTime.now()
+
+
+def _compiler() -> str:
+    """Of the engine that is loaded: the mark that GCC and Clang leave in what they build."""
+    engine = importlib.util.find_spec("deeperlab._numpy")
+    assert engine is not None
+    assert engine.origin is not None
+    marks = re.findall(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", Path(engine.origin).read_bytes())
+    return str(marks[0].decode()) if marks else "unknown"
+
+
+def pytest_benchmark_generate_machine_info(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """What figures depend on beside the code, without names of hosts; `simd` is the form of the stages that runs."""
+    facts = dict(re.findall(r"^(model name)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
+    return {
+        "cpu": facts.get("model name", platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "simd": simd(),
+        "compiler": _compiler(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "numpy", "deeperlab")},
+    }
+
+
+def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
+    """Takes out the names of the folder and of the branch."""
+    for name in ("project", "branch"):
+        commit_info.pop(name, None)
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """Adds how many processors other work had."""
+    output_json["other_work"] = round(ProcessorTime.now().others_since(_START), 2)

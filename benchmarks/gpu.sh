@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds, tests, sanitizes and times the CUDA engine on a machine with a GPU, and writes what it found.
+# Build, test, sanitize and time the CUDA engine on a machine with a GPU, and write what was found.
 #
 #   benchmarks/gpu.sh [FOLDER]        results go to FOLDER, by default benchmarks/results
 #
-# Needs no network and no virtual environment: python3 must hold torch >= 2.11, numpy, pybind11, scikit-build-core, cmake and
-# ninja, and nvcc must be on PATH. The tests run if pytest is there, the sanitizer if compute-sanitizer is; what did not run
-# is said at the end. STEPS="build tests" does a part: build, tests, sanitize and benchmarks, all by default. REHEARSE=1 goes
-# through everything on the CPU with small scenes. PYTHON names another interpreter.
+# Needs no network and no virtual environment: python3 must hold torch >= 2.11, numpy, pybind11, scikit-build-core, cmake,
+# ninja, pytest and pytest-benchmark, and nvcc must be on PATH. The sanitizer runs if compute-sanitizer is there; what did not
+# run is said at the end. STEPS="build tests" does a part: build, tests, sanitize and benchmarks, all by default. REHEARSE=1
+# goes through everything on the CPU with small scenes. PYTHON names another interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -47,37 +47,38 @@ export PYTHONPATH=$SITE:$PWD DEEPERLAB_INSTALLED=$SITE
 "$PYTHON" -c 'import os, deeperlab._numpy as n; assert n.__file__.startswith(os.environ["DEEPERLAB_INSTALLED"]), n' ||
   [[ -n ${REHEARSE:-} ]] || exit 1
 
-if ! wanted tests; then
-  skipped+=("tests: not asked for")
-elif "$PYTHON" -c "import pytest" 2>/dev/null; then
-  # Without the project's settings, which ask for plugins that may not be there.
-  step tests "$PYTHON" -m pytest -q -c /dev/null --rootdir="$PWD" -p no:cacheprovider --import-mode=importlib \
-    -o pythonpath="$PWD/tests" $tests
-else
-  skipped+=("tests: no pytest")
-fi
+# Without the project's settings, which ask for plugins that may not be there.
+pytest() { # [RUNNER...] -- ARGUMENTS...
+  local runner=()
+  while [[ $1 != -- ]]; do runner+=("$1") && shift; done
+  "${runner[@]}" "$PYTHON" -m pytest -q -c /dev/null --rootdir="$PWD" -p no:cacheprovider --import-mode=importlib \
+    -o pythonpath="$PWD/tests" -o python_files="test_*.py bench_*.py" -o python_functions="test_* bench_*" "${@:2}"
+}
+
+if wanted tests; then step tests pytest -- $tests; else skipped+=("tests: not asked for"); fi
 
 if ! wanted sanitize; then
   skipped+=("compute-sanitizer: not asked for")
 elif [[ $device == cuda ]] && command -v compute-sanitizer > /dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     # Torch's pool would hide what lies outside an allocation.
-    step "$tool" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool --error-exitcode 9 \
-      "$PYTHON" -m benchmarks.gpu_check
+    step "$tool" pytest env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool --error-exitcode 9 -- \
+      benchmarks/bench_gpu.py -k "fuse or params" --benchmark-disable
   done
 else
   skipped+=("compute-sanitizer")
-  step check "$PYTHON" -m benchmarks.gpu_check --device $device
 fi
 
 if ! wanted benchmarks; then
   skipped+=("benchmarks: not asked for")
 elif [[ $device == cuda ]]; then
-  step benchmarks "$PYTHON" -m benchmarks.gpu --out "$OUT"
-  step networks "$PYTHON" -m benchmarks.networks --device cuda --out "$OUT"
+  for name in gpu networks; do
+    json=$OUT/$name-$(date +%F).json
+    step $name pytest -- benchmarks/bench_$name.py --benchmark-enable --benchmark-only --benchmark-json="$json"
+    step "$name, table" "$PYTHON" -m benchmarks.report table "$json"
+  done
 else
-  step benchmarks "$PYTHON" -m benchmarks.gpu --device cpu --small --rounds 3 --out "$OUT"
-  step networks "$PYTHON" -m benchmarks.networks --models light_wider_mobilenet_v2 --sizes 257 --out "$OUT"
+  step benchmarks pytest -- benchmarks/bench_gpu.py benchmarks/bench_networks.py --benchmark-disable
 fi
 
 ((${#skipped[@]})) && printf 'not run: %s\n' "${skipped[@]}"

@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the processors, and so do their subprocesses
+    threads = str(max(1, len(os.sched_getaffinity(0)) // int(workers)))
+    os.environ.update(OMP_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
+
 if os.environ.get("DEEPERLAB_INSTALLED"):  # another build is under test (make asan): it goes before the editable one
     sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "ScikitBuildRedirectingFinder"]
     sys.path.insert(0, str(Path(os.environ["DEEPERLAB_INSTALLED"]).resolve()))

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from deeperlab import Heads, scenes, targets
 from deeperlab.cli import app
 from deeperlab.data import labels
-from deeperlab.predictor import prediction as predict
+from deeperlab.predictor import video
 
 LABELS = labels.preset("cityscapes")
 SIZES = {"a": (33, 49), "b": (50, 21), "000000000139": (20, 20), "aachen_1_2_leftImg8bit": (17, 60)}
@@ -36,7 +36,7 @@ class Net(torch.nn.Module):
         self.register_buffer("steps", torch.tensor(3))
         self.weight = torch.nn.Parameter(torch.randn((num_classes + 41, 3, 1, 1), generator=generator))
 
-    def fuse_bn(self) -> Net:
+    def fold_batch_norm(self) -> Net:
         return self
 
     def forward(self, images: torch.Tensor) -> Heads:
@@ -60,16 +60,16 @@ def picture(size: tuple[int, int], seed: int) -> np.ndarray:
     return coarse.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]]
 
 
-def video(
+def write_video(
     path: Path, size: tuple[int, int] = (34, 50), frames: int = 7, times: Any = None, aspect: Any = Fraction(1)
 ) -> Path:
     """Smooth pictures that move, as a codec likes them."""
     times = range(frames) if times is None else times
     ramp = np.linspace(0, 180, size[1])[None, :, None] + np.array([0, 30, 60]) + np.zeros((size[0], 1, 1))
-    with path.open("wb") as file, predict.video.Encoder(file, path) as encoder:
+    with path.open("wb") as file, video.Encoder(file, path) as encoder:
         for i, pts in enumerate(times):
             pixels = (ramp + i).astype(np.uint8)
-            encoder.add(pixels, predict.video.Frame(pixels, pts, Fraction(1, 10), aspect))
+            encoder.add(pixels, video.Frame(pixels, pts, Fraction(1, 10), aspect))
     return path
 
 
@@ -88,4 +88,10 @@ def fault(*arguments: object, **options: Any) -> str:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """Every file, with what the next run must know."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def result_files(folder: Path) -> set[str]:
+    """Of the results; what the next run must know is not among them."""
+    return {name for name in contents(folder) if not name.startswith(".deeperlab/")}

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from deeperlab import STAR, FuseParams, Heads, _numpy
+from deeperlab._schema import OPERATORS
 from deeperlab.stages import pipeline, reference
 from deeperlab.stages import torch_ops as ops
-from deeperlab.stages.schema import OPERATORS
 
 Arguments = dict[str, Any]
 

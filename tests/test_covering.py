@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from PIL import Image
 from deeperlab.metrics import (
     Evaluation,
     MeanIoU,
+    Metric,
+    Pairs,
     PanopticQuality,
     ParsingCovering,
-    lay_over,
+    intersect,
     panoptic_quality,
     parsing_covering,
 )
@@ -226,8 +230,8 @@ def test_merge_and_pairs_want_the_kind_and_the_categories() -> None:
         with pytest.raises(ValueError, match=f"other: expected a {kind.__name__} "):
             kind(CATEGORIES).merge((MeanIoU if kind is Evaluation else Evaluation)(CATEGORIES))
         with pytest.raises(ValueError, match="pairs: expected the categories"):
-            kind(CATEGORIES).add(lay_over(ids, ids, {1: True}))
-        kind(CATEGORIES).add(lay_over(ids, ids, CATEGORIES))
+            kind(CATEGORIES).add(intersect(ids, ids, {1: True}))
+        kind(CATEGORIES).add(intersect(ids, ids, CATEGORIES))
 
 
 def test_categories_and_instances_are_an_equal_form() -> None:
@@ -288,7 +292,7 @@ def test_the_authors_photos_give_their_figures(realdata: Path, names: list[str],
         assert result.pc.pixel.all.pc == pytest.approx(0.6208296732, abs=5e-11)
         assert result.pc.pc == pytest.approx(0.6208296732, abs=5e-11)  # one image: both are the same
         np.testing.assert_allclose(
-            metric.covering._sums,
+            metric.metrics["pc"].sums,
             [[0.5002088756, 0.7135955832, 39864.14634, 56870], [0.03935002196, 0.07277746408, 3136, 5800]],
             rtol=1e-9,
         )
@@ -315,8 +319,112 @@ def test_the_published_example_of_tf_models_gives_its_figures(tf_models: Any) ->
 
 
 def test_the_example_in_the_documentation_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/metrics.md").read_text(), re.DOTALL)
+    usual, extended = re.findall(r"```python\n(.*?)```", (ROOT / "docs/metrics.md").read_text(), re.DOTALL)
     ids, segments = row((5, 4), (6, 4)), [segment(5, 1), segment(6, 92)]
     scope: dict[str, Any] = {"images": [((ids, segments), (ids, segments))]}
-    exec(code, scope)
+    exec(extended, scope)
+    assert scope["evaluation"].compute()["pixel_accuracy"].to_dict() == {
+        "accuracy": 1,
+        "per_class": {"1": 1, "92": 1},
+    }
+    exec(usual, scope)
     assert scope["result"].pq.all.pq == scope["result"].pc.pc == scope["result"].iou.miou == 1
+
+
+@dataclass(frozen=True)
+class Pixels:
+    counted: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"counted": self.counted}
+
+
+class CountedPixels(Metric):
+    """A metric of a user's own: how many pixels have a category in the truth."""
+
+    name, columns = "counted_pixels", 1
+
+    def add(self, pairs: Pairs) -> None:
+        category = pairs.target.category[pairs.target_row]
+        self.sums[:, 0] += np.bincount(category[category >= 0], pairs.overlap[category >= 0], len(self.categories))
+
+    def compute(self) -> Pixels:
+        return Pixels(float(self.sums.sum()))
+
+
+def test_a_metric_of_ones_own_joins_the_others_and_merges() -> None:
+    rng = np.random.default_rng(0)
+    metrics = (CountedPixels, PanopticQuality)
+    parts, whole = [Evaluation(CATEGORIES, metrics) for _ in range(3)], Evaluation(CATEGORIES, metrics)
+    alone, pixels = CountedPixels(CATEGORIES), 0
+    for i in range(12):
+        target = scene(rng)
+        prediction = jitter(rng, target)
+        for metric in (parts[i % 3], whole, alone):
+            metric.update(prediction, target)
+        listed = [segment["id"] for segment in target[1]]
+        pixels += int(np.isin(target[0], listed).sum())
+    for part in parts[1:]:
+        parts[0].merge(part)
+    for result in (parts[0].compute(), whole.compute()):
+        assert result["counted_pixels"] == alone.compute() == Pixels(pixels)
+        assert list(result.to_dict()) == ["counted_pixels", "pq"]
+        assert result.pq is result["pq"]
+        with pytest.raises(AttributeError, match="miou: expected an evaluation with MeanIoU, got counted_pixels, pq"):
+            _ = result.iou
+    with pytest.raises(ValueError, match="other: expected the metrics counted_pixels, pq, got pq, pc, miou"):
+        whole.merge(Evaluation(CATEGORIES))
+
+
+def test_without_panoptic_quality_there_is_no_matching() -> None:
+    ids = row((1, 4)), [segment(1, 1)]
+    assert Evaluation(CATEGORIES, [MeanIoU]).update(ids, ids) is None
+    matching = Evaluation(CATEGORIES).update(ids, ids)
+    assert matching is not None
+    assert len(matching.matches) == 1
+
+
+def test_metrics_are_checked_where_they_are_given() -> None:
+    class Nameless(CountedPixels):
+        name = None  # type: ignore[assignment]
+
+    class Careless(CountedPixels):
+        def __init__(self, categories: Any) -> None:
+            self.sums = np.zeros(3)
+
+    class Numeric(CountedPixels):
+        name = "numeric"
+
+        def compute(self) -> Any:
+            return 0.5
+
+    class Summless(CountedPixels):
+        name, columns = "summless", 0
+
+    for wrong in (3, "pq", CountedPixels(CATEGORIES), dict, lambda categories: None):
+        with pytest.raises(TypeError, match="metrics: expected subclasses of "):
+            Evaluation(CATEGORIES, [wrong])  # type: ignore[list-item]
+    for kind in (Nameless, Careless):
+        with pytest.raises(TypeError, match=f"metrics: expected of {kind.__name__} a name, and super"):
+            Evaluation(CATEGORIES, [kind])
+    with pytest.raises(ValueError, match="metrics: expected distinct names, got 'counted_pixels' twice"):
+        Evaluation(CATEGORIES, [CountedPixels, CountedPixels])
+    with pytest.raises(ValueError, match="metrics: expected at least one, got none"):
+        Evaluation(CATEGORIES, [])
+    with pytest.raises(TypeError, match=r"numeric: expected compute\(\) to return a result with to_dict\(\), got 0\.5"):
+        Evaluation(CATEGORIES, [Numeric]).compute()
+    with pytest.raises(NotImplementedError, match="Summless: expected columns above 0, or a merge of its own"):
+        Evaluation(CATEGORIES, [Summless]).merge(Evaluation(CATEGORIES, [Summless]))
+
+
+def test_a_metric_with_settings_is_a_function_of_the_categories() -> None:
+    class Least(CountedPixels):
+        name = "least"
+
+        def __init__(self, categories: Any, least: int) -> None:
+            super().__init__(categories)
+            self.least = least
+
+    evaluation = Evaluation(CATEGORIES, [partial(Least, least=9)])
+    assert isinstance(evaluation.metrics["least"], Least)
+    assert evaluation.metrics["least"].least == 9

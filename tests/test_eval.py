@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from typer.testing import CliRunner
 
 from deeperlab.cli import app
 from deeperlab.data.formats import coco
-from deeperlab.metrics import Evaluation
-from deeperlab.metrics.folders import FolderEvaluation
+from deeperlab.metrics import Evaluation, FolderEvaluation
 
 CATEGORIES = (coco.Category(1, "person", True), coco.Category(5, "car", True), coco.Category(92, "grass", False))
 
@@ -351,5 +351,93 @@ def test_a_memory_error_names_the_file(case: Case, monkeypatch: pytest.MonkeyPat
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("deeperlab.metrics.folders.lay_over", exhausted)
+    monkeypatch.setattr("deeperlab.metrics.folders.intersect", exhausted)
     assert case.fault() == f"{case.pred_dir / '3.png'}: too large for the memory, it or its ground truth"
+
+
+METRIC = '''
+import numpy as np
+from deeperlab.metrics import Metric
+
+class Result:
+    def __init__(self, recall, per_class):
+        self.recall, self.per_class = recall, per_class
+
+    def to_dict(self):
+        return {"recall": self.recall, "note": "pixels", "per_class": self.per_class}
+
+class PixelRecall(Metric):
+    """The share of the pixels of each class that is predicted as the class."""
+
+    name, columns = "pixel_recall", 2
+
+    def add(self, pairs):
+        target = pairs.target.category[pairs.target_row]
+        labeled = target >= 0
+        target, overlap = target[labeled], pairs.overlap[labeled]
+        hit = pairs.prediction.category[pairs.prediction_row[labeled]] == target
+        for column, weight in enumerate((overlap * hit, overlap)):
+            self.sums[:, column] += np.bincount(target, weight, len(self.categories))
+
+    def compute(self):
+        per_class = {str(c): h / n if n else None for c, (h, n) in zip(self.categories, self.sums.tolist())}
+        return Result(float(self.sums[:, 0].sum() / self.sums[:, 1].sum()), per_class)
+
+class Nan(PixelRecall):
+    name = "nan"
+
+    def compute(self):
+        return Result(float("nan"), {})
+
+def function(categories):
+    return PixelRecall(categories)
+'''
+
+
+@pytest.fixture
+def own_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module in the working directory, which no installed package knows."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "metric_of_a_user.py").write_text(METRIC)
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "metric_of_a_user"
+    sys.modules.pop("metric_of_a_user", None)
+
+
+def test_a_metric_of_ones_own_is_printed_and_written(own_metric: str, case: Case) -> None:
+    result = run(*case.arguments(), "--metric", f"{own_metric}:PixelRecall", "--workers", 2)
+    assert result.exit_code == 0, result.output
+    report = json.loads(case.out.read_text())
+    assert list(report) == ["pq", "pc", "miou", "pixel_recall"]
+    mine = report["pixel_recall"]
+    assert 0.9 < mine["recall"] < 1
+    assert mine["per_class"]["5"] is None
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["pixel_recall", "recall", f"{mine['recall']:.4g}"] in rows
+    assert next(row for row in rows if row[:1] == ["person"])[-1] == f"{mine['per_class']['1']:.4g}"
+    assert "pixels" not in result.stdout  # words stay in the file
+    alone = case.report("--metric", f"{own_metric}:PixelRecall", "--workers", 1)
+    assert alone == report
+    del report["pixel_recall"]
+    assert case.report() == report
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("PixelRecall", "metric: expected package.module:Class, got 'PixelRecall'"),
+        ("no_such_module:A", "metric: expected a module that can be imported, got no_such_module:A: No module named"),
+        ("metric_of_a_user:Absent", "metric: expected a subclass of deeperlab.metrics.Metric, got metric_of_a_user:A"),
+        ("metric_of_a_user:Result", "metric: expected a subclass of deeperlab.metrics.Metric, got metric_of_a_user:R"),
+        (
+            "metric_of_a_user:function",
+            "metric: expected a subclass of deeperlab.metrics.Metric, got metric_of_a_user:f",
+        ),
+        ("metric_of_a_user:Nan", "nan: expected to_dict() to return what JSON can hold, got: Out of range"),
+        ("deeperlab.metrics:MeanIoU", "metrics: expected distinct names, got 'miou' twice"),
+        ("deeperlab.metrics:Metric", "Can't instantiate abstract class Metric"),
+    ],
+)
+def test_what_is_no_metric_is_named(name: str, fault: str, own_metric: str, case: Case) -> None:
+    assert case.fault("--metric", name).startswith(fault)

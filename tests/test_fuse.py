@@ -174,7 +174,7 @@ def test_a_batch_of_none_is_an_empty_result(make_heads: Any, as_tensors: Any) ->
         assert tuple(result.keypoints.shape) == (0, 1024, 5, 2)
         assert tuple(result.class_area.shape) == (0, 6)
         assert len(result) == 0
-        assert result.segments == []
+        assert result.batch_segments == []
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
@@ -194,7 +194,7 @@ def test_no_things_means_no_instances(make_heads: Any) -> None:
     result = deeperlab.fuse(heads, [])
     assert (result.instance == 0).all()
     np.testing.assert_array_equal(result.semantic, expected_labels(heads))
-    assert all(not segment.isthing for image in result.segments for segment in image)
+    assert all(not segment.isthing for image in result.batch_segments for segment in image)
 
 
 def expected_labels(heads: Heads) -> np.ndarray:
@@ -232,7 +232,7 @@ rng = np.random.default_rng(0)
 shapes = (3, 5, 10, 16, 10)
 heads = deeperlab.Heads(*(rng.standard_normal((c, 9, 9), dtype=np.float32) for c in shapes))
 panoptic = deeperlab.fuse(heads, [1])
-panoptic.segments, panoptic.to_ids(), panoptic.to_coco()
+panoptic.segments, panoptic.to_ids(1000), panoptic.to_coco()
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONWARNINGS": "error"})

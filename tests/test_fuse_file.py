@@ -61,7 +61,7 @@ def test_fuse_writes_what_fuse_returns(saved: Path, tmp_path: Path, assert_same:
     data = coco.read(tmp_path / "out" / "panoptic.json", tmp_path / "out")
     assert [annotation.file_name for annotation in data.annotations] == ["000000000000.png", "000000000001.png"]
     for i, annotation in enumerate(data.annotations):
-        assert_same(data.ids(annotation), want[i].to_ids())
+        assert_same(data.ids(annotation), want[i].to_coco()[0])
         assert [s.category_id for s in annotation.segments] == [s.category + 1 for s in want[i].segments]
     assert {category.id for category in data.categories if category.isthing} == {2, 4, 5}
 
@@ -85,7 +85,7 @@ def test_the_file_may_say_at_which_size_heads_are_fused_and_maps_are_wanted(
     fused = deeperlab.fuse(heads, [0], size=(62, 70))
     data = coco.read(out / "panoptic.json", out)
     assert [a.file_name for a in data.annotations] == ["a.png", "below/b.png"]
-    assert_same(data.ids(data.annotations[1]), fused[1].to_ids())
+    assert_same(data.ids(data.annotations[1]), fused[1].to_coco()[0])
 
     archive.save(tmp_path / "heads.npz", heads, size=(62, 70), original=(31, 140))
     assert run("fuse", tmp_path / "heads.npz", "--things", "0", "--out", out).exit_code == 0
@@ -115,7 +115,7 @@ def test_instances_have_scores(tmp_path: Path, make_heads: Any) -> None:
     archive.save(tmp_path / "heads.npz", heads)
     assert run("fuse", tmp_path / "heads.npz", "--things", "1,3-4", "--out", tmp_path / "out").exit_code == 0
     (annotation,) = json.loads((tmp_path / "out" / "panoptic.json").read_text())["annotations"]
-    segments = deeperlab.fuse(heads, [1, 3, 4]).segments[0]
+    segments = deeperlab.fuse(heads, [1, 3, 4])[0].segments
     told = [segment.get("score") for segment in annotation["segments_info"]]
     assert told == [None if s.score is None else round(s.score, 6) for s in segments]
     assert None in told
@@ -274,7 +274,7 @@ def test_what_fuse_writes_eval_reads(tmp_path: Path) -> None:
     entries, heads = [], []
     for seed in (0, 1):
         scene = scenes.draw(seed, (65, 97), instances=3, num_classes=2, num_things=1, least_area=60)
-        made = sample.of_maps(scene.category, scene.instance, mine)
+        made = sample.from_maps(scene.category, scene.instance, mine)
         ids, segments = made.to_coco(mine)
         entries.append((coco.Annotation(f"scene{seed}", f"scene{seed}.png", segments), ids))
         heads.append(targets.encode_heads(scene.category, scene.instance, 2))

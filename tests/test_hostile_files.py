@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deeperlab.data import labels
-from deeperlab.data.files import FormatError, inside, listing, replace
+from deeperlab.data.files import FormatError, inside, list_files, replace
 from deeperlab.data.formats import cityscapes, coco, label_map, png, segments, two_channel, vistas, voc
 from deeperlab.data.labels import LabelSet
 
@@ -72,7 +72,7 @@ def two_channels(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]
 def label_maps(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
     (root / "maps").mkdir(parents=True)
     np.save(root / "maps" / "a.npy", CLASSES.astype(np.int32) * 256)
-    return [root / "maps" / "a.npy"], lambda: label_map.samples(root / "maps", SMALL, divisor=256, shift=0)
+    return [root / "maps" / "a.npy"], lambda: label_map.samples(root / "maps", SMALL, divisor=256)
 
 
 def panoptic(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
@@ -222,7 +222,7 @@ def test_every_reader_has_max_pixels(tmp_path: Path) -> None:
         vistas.samples(root / "vistas_instances", "training", max_pixels=1),
         voc.samples(root / "voc_objects", "val", max_pixels=1),
         two_channel.samples(root / "two_channels" / "two", SMALL, max_pixels=1),
-        label_map.samples(root / "label_maps" / "maps", SMALL, divisor=256, shift=0, max_pixels=1),
+        label_map.samples(root / "label_maps" / "maps", SMALL, divisor=256, max_pixels=1),
         segments.samples(root / "panoptic" / "x.json", root / "panoptic" / "x", max_pixels=1),
     ):
         with pytest.raises(FormatError, match="too many pixels"):
@@ -345,11 +345,11 @@ def test_a_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
 
 def test_listings_are_sorted_and_name_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"no file \*\.png; expected pictures"):
-        listing(tmp_path, "*.png", "pictures")
+        list_files(tmp_path, "*.png", "pictures")
     for name in ("b.png", "a.png", ".a.png.12.tmp", ".hidden.png", "c.txt"):
         (tmp_path / name).touch()
-    assert [p.name for p in listing(tmp_path, "*.png", "pictures")] == ["a.png", "b.png"]
+    assert [p.name for p in list_files(tmp_path, "*.png", "pictures")] == ["a.png", "b.png"]
     with pytest.raises(FileNotFoundError, match="none"):
-        listing(tmp_path / "none", "*.png", "pictures")
+        list_files(tmp_path / "none", "*.png", "pictures")
     with pytest.raises(NotADirectoryError, match=r"a\.png"):
-        listing(tmp_path / "a.png", "*.png", "pictures")
+        list_files(tmp_path / "a.png", "*.png", "pictures")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeperlab.data import labels
-from deeperlab.data._lookup import UnknownValueError, look_up, number
+from deeperlab.data._lookup import UnknownValueError, look_up, relabel
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import coco
 
@@ -97,7 +97,7 @@ def test_looking_up_is_indexing_whatever_the_range(table: dict[int, int], seed: 
 @given(st.lists(st.one_of(st.integers(-2, 40), st.integers(0, 1 << 40)), max_size=40))
 def test_numbers_are_ranks(values: list[int]) -> None:
     array = np.array(values, np.int64)
-    ranks, present = number(array)
+    ranks, present = relabel(array)
     expected, index = np.unique(array, return_inverse=True)
     np.testing.assert_array_equal(present, expected)
     np.testing.assert_array_equal(ranks, index)

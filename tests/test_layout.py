@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deeperlab._schema import OPERATORS
 from deeperlab.stages import torch_ops as ops
 from deeperlab.stages.pipeline import NAMES
-from deeperlab.stages.schema import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "deeperlab"
@@ -76,28 +76,96 @@ def test_the_engine_knows_neither_python_nor_torch(path: Path) -> None:
         assert all("stable" in name or "headeronly" in name for name in names if name.startswith("torch"))
 
 
+LAYERS = (
+    ("_layout", "_runs", "_schema", "_threads"),
+    ("graph", "params"),
+    ("heads",),
+    ("panoptic",),
+    ("stages",),
+    ("fuse",),
+    ("targets",),
+    ("data",),
+    ("models",),
+    ("metrics",),
+    ("visualize",),
+    ("scenes",),
+    ("oracle",),
+    ("predictor",),
+    ("cli",),
+    ("__main__",),
+)
+"""Modules and folders of the package: each knows those before it."""
+LOADED_ON_USE = {
+    "data": {"formats"},
+    "scenes": {"demo"},
+    "stages": {"numpy_ops", "pipeline", "reference", "torch_ops"},
+    "predictor": {"heads_file"},
+}
+"""Submodules that others import by themselves, because their folder's `__init__` stays light without them."""
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(("deeperlab", *(part for part in parts if part != "__init__")))
+
+
+def exported(folder: Path) -> set[str]:
+    """The names in a folder's `__all__`."""
+    for node in ast.parse((folder / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows_never_go_up(path: Path) -> None:
-    name = path.stem
+    layer = {name: level for level, names in enumerate(LAYERS) for name in names}
+    inside = module_of(path).split(".")[1:]
+    if inside:  # the package itself offers everything
+        assert inside[0] in layer, f"{inside[0]} has no place in LAYERS"
+        for module in knows(path, "deeperlab"):
+            name = module.partition(".")[2].partition(".")[0]
+            if name in layer and name != inside[0]:
+                assert layer[name] < layer[inside[0]], module
     assert not knows(path, "tests", "benchmarks")
-    if name == "reference":
+    if inside[:1] == ["models"]:  # networks know what goes out of them, and their files
+        known = ("deeperlab.models", "deeperlab.graph", "deeperlab.heads", "deeperlab.data")
+        assert all(module.startswith(known) for module in knows(path, "deeperlab") - {"deeperlab"})
+    if path.stem == "reference":
         assert not knows(
             path, "torch", "deeperlab._numpy", "deeperlab._C", "deeperlab.stages.torch_ops", "deeperlab.fuse"
         )
-    if name in ("graph", "heads", "params"):
-        known = ("deeperlab._layout", "deeperlab.graph", *(("deeperlab.stages.schema",) if name == "params" else ()))
-        assert all(module.startswith(known) for module in knows(path, "deeperlab"))
-    network = path.is_relative_to(PACKAGE / "models")
-    if network:
-        ours = {module for module in knows(path, "deeperlab") if not module.startswith("deeperlab.models")}
-        files = name in ("weights", "checkpoint", "hub")
-        known = ("deeperlab.graph", "deeperlab.heads", *(("deeperlab.data",) if files else ()))
-        assert all(module.startswith(known) for module in ours - {"deeperlab"})
-    if name != "torch_ops" and not network:  # torch only inside functions
+    if path.stem != "torch_ops" and not path.is_relative_to(PACKAGE / "models"):  # torch only inside functions
         top = ast.Module([n for n in ast.parse(path.read_text()).body if not isinstance(n, ast.If)], [])
         assert not re.search(r"^(import|from) torch", ast.unparse(top), re.MULTILINE)
-    if not path.is_relative_to(PACKAGE / "cli") and name != "__main__":
+    if not path.is_relative_to(PACKAGE / "cli") and path.stem != "__main__":
         assert not knows(path, "deeperlab.cli", "typer", "rich")
+
+
+def test_no_two_modules_know_each_other() -> None:
+    """Not even through others, in functions or for a type checker."""
+    files = {module_of(path): path for path in PYTHON_FILES if path.name != "__init__.py"}
+    known = {module: {m for m in imports(path) if m in files and m != module} for module, path in files.items()}
+    while leaves := [module for module, others in known.items() if not others & known.keys()]:
+        for module in leaves:
+            del known[module]
+    assert not known, f"in a circle: {sorted(known)}"
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_folder_is_entered_by_its_init(path: Path) -> None:
+    """Outsiders import what its `__all__` names, and no underscore names."""
+    package = ["deeperlab", *path.relative_to(PACKAGE).parts[:-1]]
+    for module in knows(path, "deeperlab"):
+        parts = module.split(".")
+        for depth, part in enumerate(parts):
+            if part.startswith("_") and not part.startswith("__"):
+                holder = parts[:depth] if (PACKAGE / Path(*parts[1:depth])).is_dir() else parts[: depth - 1]
+                assert package[: len(holder)] == holder, f"{module} is private"
+        folder = PACKAGE / parts[1] if len(parts) > 2 else PACKAGE
+        if folder != PACKAGE and folder.is_dir() and package[1:2] != [parts[1]]:
+            doors = exported(folder) | LOADED_ON_USE.get(parts[1], set())
+            assert parts[2] in doors, f"{module}: not in __all__ of {parts[1]}/__init__.py"
 
 
 @pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES], ids=lambda path: str(path.relative_to(ROOT)))

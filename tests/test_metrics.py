@@ -194,7 +194,7 @@ def test_segments_may_be_objects() -> None:
     ids = row((1, 4), (2, 4))
     infos = [coco.SegmentInfo(1, 1), coco.SegmentInfo(2, 3)]
     assert quality((ids, infos), (ids, [segment(1, 1), segment(2, 3)]))["All"]["pq"] == 1
-    one = deeperlab.Segment(1, 1, True, None, 4, None, None), deeperlab.Segment(2, 3, False, None, 4, None, None)
+    one = (deeperlab.Segment(i, c, False, None, 4, (0, 0, 4, 1), None, None) for i, c in ((1, 1), (2, 3)))
     assert quality((ids, list(one)), (ids, infos))["All"]["pq"] == 1
 
 
@@ -222,6 +222,7 @@ def test_no_input_exceeds_one(
     metric = Evaluation(CATEGORIES)
     matching = metric.update((prediction, listing(prediction, False)), (target, listing(target, True)))
     result = metric.compute()
+    assert matching is not None
     assert all(0.5 < m.iou <= 1 for m in matching.matches)
     assert len({m.target for m in matching.matches}) == len({m.prediction for m in matching.matches})
     for q in (result.pq.all, *result.pq.per_class.values()):

@@ -27,7 +27,7 @@ from deeperlab.models import layers
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
 from deeperlab.models.backbones.xception import Xception
 from deeperlab.models.contexts import ASPP
-from deeperlab.models.deeperlab import Logits
+from deeperlab.models.heads import Logits
 
 Module = TypeVar("Module", bound=nn.Module)
 FIGURES = {  # parameters; multiply-adds in 10^9 at 1441² and 721²; receptive field of the backbone
@@ -373,18 +373,18 @@ FOLDED = ({}, {"separable_heads": False, "separable_aspp": False}, {"shallow_hea
 def test_folded_norms_give_the_same(options: dict[str, Any]) -> None:
     model = lively(tiny(**options))
     before = copy.deepcopy(model.state_dict())
-    folded, images = model.fuse_bn(), photos(2, 66, 99)
+    folded, images = model.fold_batch_norm(), photos(2, 66, 99)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert_same(outputs(folded, images), outputs(model, images), ROUNDED)
     images = images.double()
-    assert_same(outputs(model.double().fuse_bn(), images), outputs(model, images), EXACT)
+    assert_same(outputs(model.double().fold_batch_norm(), images), outputs(model, images), EXACT)
     torch.testing.assert_close(model.float().state_dict(), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("change", [0.0, 1.01], ids=["forgets", "scales"])
 def test_a_fold_that_forgets_or_scales_a_bias_is_noticed(change: float) -> None:
     model = lively(tiny()).double()
-    folded, images = model.fuse_bn(), photos(1, 34, 51, dtype=torch.float64)
+    folded, images = model.fold_batch_norm(), photos(1, 34, 51, dtype=torch.float64)
     want = outputs(model, images)
     convs = [(name, conv) for name, conv in folded.named_modules() if isinstance(conv, nn.Conv2d)]
     assert len(convs) == sum(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -485,7 +485,7 @@ def test_frozen_norms_stay_frozen(n: int) -> None:
 BAD_VALUES = (
     ({"output_stride": 32}, "output_stride: expected 16 or 8, got 32"),
     ({"decoder": "none"}, "decoder: expected space_to_depth or bilinear, got 'none'"),
-    ({"graph": "tree"}, "graph: expected star or rectangle, got 'tree'"),
+    ({"graph": "tree"}, "graph: expected star, rectangle, a Graph, or its keypoints and edges, got 'tree'"),
     ({"backbone": "resnet"}, "backbone: expected xception71 or .*, got 'resnet'"),
     ({"wide": True}, "options: expected .*kernel_size, .*, got 'wide'"),
     ({"num_classes": 0}, "num_classes: expected at least 1, got 0"),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deeperlab import FuseParams
-from deeperlab.stages.schema import OPERATORS, PARAMETERS
+from deeperlab._schema import OPERATORS, PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path("src/common/parameters.h")

@@ -11,8 +11,8 @@ import pytest
 
 import deeperlab
 from deeperlab import FuseParams
+from deeperlab._schema import PARAMETERS
 from deeperlab.stages import torch_ops as ops
-from deeperlab.stages.schema import PARAMETERS
 
 # docs/definition.md, stage by stage.
 DEFAULTS: dict[str, Any] = {

@@ -181,6 +181,6 @@ def test_a_cut_off_leaves_far_pixels_to_their_class(make_heads: Any) -> None:
     free = deeperlab.fuse(heads, [1, 3, 4], params=params)
     tight = deeperlab.fuse(heads, [1, 3, 4], params=replace(params, max_distance=1.0))
     assert (free.instance > 0).sum() > (tight.instance > 0).sum()
-    orphans = [s for s in tight.segments[0] if s.isthing and s.score is None]
+    orphans = [s for s in tight[0].segments if s.isthing and s.score is None]
     assert orphans
-    assert all(s.box is None and s.keypoints is None for s in orphans)
+    assert all(s.keypoint_box is None and s.keypoints is None for s in orphans)

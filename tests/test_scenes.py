@@ -125,9 +125,9 @@ def test_every_kind_fills_its_box_as_it_says(kind: things.Kind, height: int) -> 
     width = max(1, round(height * sum(kind.aspect) / 2))
     share = []
     for _ in range(6):
-        look, painted = kind.look(rng, palette), brush.Brush(height, width)
-        kind.paint(painted, look)
-        mask = painted.mask(look.main)
+        style, painted = kind.style(rng, palette), brush.Brush(height, width)
+        kind.paint(painted, style)
+        mask = painted.mask(style.main)
         assert mask.any()
         np.testing.assert_array_equal(mask, painted.material > 0)
         share.append(mask.mean())

@@ -13,7 +13,7 @@ from PIL import Image
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import coco, segments
 from deeperlab.data.labels import LabelSet, preset
-from deeperlab.data.sample import Entry, Regions, Sample, Samples, of_maps
+from deeperlab.data.sample import Entry, Regions, Sample, Samples, from_maps
 
 LABELS = LabelSet(
     "four", ("road", "car", "person", "sky"), (False, True, True, False), ((0, 0, 0),) * 4, (0, 26, 24, 300), (9,)
@@ -108,15 +108,15 @@ def test_segments_of_one_class_differ_only_where_they_are_things() -> None:
 def test_own_maps_become_a_sample() -> None:
     category = np.array([[-1, 0, 1, 1], [2, 2, 2, 3]])
     instance = np.array([[9, 9, 7, (1 << 32) - 1], [0, 7, 7, 0]])
-    sample = of_maps(category, instance, LABELS, image_id="a")
+    sample = from_maps(category, instance, LABELS, image_id="a")
     assert sample.image_id == "a"
     np.testing.assert_array_equal(sample.category, category)
     assert sample.instance.tolist() == [[0, 0, 1, 2], [0, 3, 3, 0]]
     assert sample.crowd.tolist() == [[False] * 4, [True, False, False, False]]
     assert sample.categories.tolist() == [1, 1, 2]
-    again = of_maps(*sample.maps, LABELS)
+    again = from_maps(*sample.maps, LABELS)
     np.testing.assert_array_equal(again.instance, sample.instance)
-    assert of_maps(np.zeros((0, 3), int), np.zeros((0, 3), int), LABELS).categories.tolist() == []
+    assert from_maps(np.zeros((0, 3), int), np.zeros((0, 3), int), LABELS).categories.tolist() == []
 
 
 def test_own_maps_out_of_bounds_are_named() -> None:
@@ -128,7 +128,7 @@ def test_own_maps_out_of_bounds_are_named() -> None:
         (zero, zero[:1], r"two maps \[H, W\], got \(2, 2\) and \(1, 2\)"),
     ):
         with pytest.raises(ValueError, match=words):
-            of_maps(category, instance, LABELS)
+            from_maps(category, instance, LABELS)
 
 
 def test_a_writer_that_breaks_the_rules_is_stopped(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ maps = hnp.arrays(
     hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
     elements=st.sampled_from([0, 0, 0, 1, 2, 5, 9000]),
 )
-graphs = st.sampled_from([STAR, RECTANGLE, Graph(("center", "top_left"), ((0, 1), (1, 0))), Graph(("center",), ())])
+EXTREMES = Graph(("left", "top", "center", "bottom", "right"), ((2, 0), (2, 1), (0, 2), (1, 3), (3, 4), (4, 2)))
+graphs = st.sampled_from(
+    [STAR, RECTANGLE, EXTREMES, Graph(("center", "top_left"), ((0, 1), (1, 0))), Graph(("center",), ())]
+)
 
 
 def blobs(seed: int, shape: tuple[int, int], count: int) -> Map:
@@ -44,12 +47,20 @@ def true_points(instance: Map, graph: Graph) -> dict[int, list[tuple[int, int]]]
     found = {}
     for i in sorted(set(instance[instance > 0].tolist())):
         y, x = np.nonzero(instance == i)
+
+        def mean(values: Map) -> int:
+            return math.floor(values.sum() / values.size + 0.5)
+
         named = {
             "top_left": (x.min(), y.min()),
             "top_right": (x.max(), y.min()),
             "bottom_right": (x.max(), y.max()),
             "bottom_left": (x.min(), y.max()),
-            "center": (math.floor(x.sum() / x.size + 0.5), math.floor(y.sum() / y.size + 0.5)),
+            "center": (mean(x), mean(y)),
+            "top": (mean(x[y == y.min()]), y.min()),
+            "bottom": (mean(x[y == y.max()]), y.max()),
+            "left": (x.min(), mean(y[x == x.min()])),
+            "right": (x.max(), mean(y[x == x.max()])),
         }
         found[i] = [(int(named[k][0]), int(named[k][1])) for k in graph.keypoints]
     return found

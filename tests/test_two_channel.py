@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import deeperlab
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import label_map, segments, two_channel
 from deeperlab.data.labels import LabelSet, preset
-from deeperlab.data.sample import Entry, Sample, Samples, of_maps
+from deeperlab.data.sample import Entry, Sample, Samples, from_maps
 
 COCO = preset("coco")
 SMALL = LabelSet("small", ("road", "car", "person"), (False, True, True), ((0, 0, 0),) * 3, (7, 26, 24), (0,))
@@ -26,7 +27,7 @@ SMALL = LabelSet("small", ("road", "car", "person"), (False, True, True), ((0, 0
 def drawn(seed: int, labels: LabelSet = SMALL, size: tuple[int, int] = (5, 7)) -> Sample:
     """A random sample."""
     rng = np.random.default_rng(seed)
-    return of_maps(rng.integers(-1, len(labels), size), rng.integers(0, 5, size), labels)
+    return from_maps(rng.integers(-1, len(labels), size), rng.integers(0, 5, size), labels)
 
 
 def assert_equal(a: Sample, b: Sample) -> None:
@@ -46,7 +47,7 @@ def test_two_channels_are_read_back(tmp_path: Path, seed: int) -> None:
 
 
 def test_red_is_the_category_and_green_the_instance_from_zero(tmp_path: Path) -> None:
-    sample = of_maps(np.array([[0, 1, 1, 1, 1, 2, -1]]), np.array([[9, 5, 8, 8, 0, 2, 3]]), SMALL)
+    sample = from_maps(np.array([[0, 1, 1, 1, 1, 2, -1]]), np.array([[9, 5, 8, 8, 0, 2, 3]]), SMALL)
     two_channel.write(tmp_path / "x.png", sample, SMALL)
     picture = np.asarray(Image.open(tmp_path / "x.png"))[0].tolist()
     assert picture == [[7, 0, 0], [26, 0, 0], [26, 1, 0], [26, 1, 0], [26, 255, 0], [24, 0, 0], [0, 0, 0]]
@@ -75,7 +76,7 @@ def test_what_two_channels_cannot_hold_is_refused(tmp_path: Path) -> None:
         (preset("voc"), np.zeros((1, 256), np.int32), "background: expected a category id of 1 to 255, got 0"),
         (LabelSet("x", ("a",), (True,), ((0, 0, 0),), (256,)), np.zeros((1, 256), np.int32), "to 255, got 256"),
     ):
-        sample = of_maps(category, wide, labels)
+        sample = from_maps(category, wide, labels)
         with pytest.raises(ValueError, match=words):
             two_channel.write(path, sample, labels)
     assert not path.exists()
@@ -94,35 +95,35 @@ def test_other_pictures_are_no_two_channels(tmp_path: Path) -> None:
     assert (everything_void.category == -1).all()
 
 
-@pytest.mark.parametrize("shift", [0, 1])
 @pytest.mark.parametrize("seed", range(3))
-def test_label_maps_are_read_back(tmp_path: Path, seed: int, shift: label_map.Shift) -> None:
+def test_label_maps_are_read_back(tmp_path: Path, seed: int) -> None:
     sample = drawn(seed)
-    label_map.write(tmp_path / "x.npy", sample, SMALL, divisor=256, shift=shift)
-    samples = label_map.samples(tmp_path, SMALL, divisor=256, shift=shift)
+    label_map.write(tmp_path / "x.npy", sample, SMALL, divisor=256)
+    samples = label_map.samples(tmp_path, SMALL, divisor=256)
     assert_equal(pickle.loads(pickle.dumps(samples))[0], sample)
     assert np.load(tmp_path / "x.npy").dtype == np.int32
 
 
-@given(st.integers(0, 1 << 30), st.integers(5, 1 << 31), st.sampled_from([0, 1]))
-def test_encoding_is_undone_by_decoding(seed: int, divisor: int, shift: label_map.Shift) -> None:
+@given(st.integers(0, 1 << 30), st.integers(5, 1 << 31))
+def test_encoding_is_undone_by_decoding(seed: int, divisor: int) -> None:
     sample = drawn(seed)
-    values = label_map.encode(sample, SMALL, divisor=divisor, shift=shift)
-    regions = label_map.decode(values, SMALL, divisor=divisor, shift=shift)
+    values = label_map.encode(sample, SMALL, divisor=divisor)
+    regions = label_map.decode(values, SMALL, divisor=divisor)
     assert_equal(Samples(SMALL, (Entry("x", None, Path("x"), lambda: regions),))[0], sample)
 
 
-def test_class_zero_instance_zero_is_zero_only_without_a_shift() -> None:
-    regions = label_map.decode(np.array([[0, 1, 256, 257, 65280, -1]]), SMALL, divisor=256, shift=0)
+def test_void_is_negative_or_a_class_and_class_zero_instance_zero_is_zero() -> None:
+    regions = label_map.decode(np.array([[0, 1, 256, 257, 65280, -1]]), SMALL, divisor=256)
     assert regions.category[regions.index].tolist() == [[0, 0, 1, 1, -1, -1]]
     assert regions.identity[regions.index][0, 2:4].tolist() == [-1, 0]
-    regions = label_map.decode(np.array([[0, 1, 256, 257]]), SMALL, divisor=256, shift=1)
-    assert regions.category[regions.index].tolist() == [[-1, 0, 0, 1]]
+    sample = from_maps(np.array([[-1, 0]]), np.zeros((1, 2), int), SMALL)
+    assert label_map.encode(sample, SMALL, divisor=256).tolist() == [[255 * 256, 0]]
+    assert label_map.encode(sample, replace(SMALL, ignore=-1), divisor=256).tolist() == [[-1, 0]]
 
 
-def test_a_fused_map_is_read_with_a_shift(make_heads: Callable[..., deeperlab.Heads]) -> None:
+def test_a_fused_map_is_a_label_map(make_heads: Callable[..., deeperlab.Heads]) -> None:
     (image,) = deeperlab.fuse(make_heads(0, classes=3), (1, 2))
-    regions = label_map.decode(image.to_ids(divisor=1000), SMALL, divisor=1000, shift=1)
+    regions = label_map.decode(image.to_ids(1000), SMALL, divisor=1000)
     np.testing.assert_array_equal(regions.category[regions.index], image.semantic)
     np.testing.assert_array_equal(regions.identity[regions.index] + 1, image.instance)
 
@@ -132,7 +133,7 @@ def test_label_maps_that_cannot_be_are_named(tmp_path: Path) -> None:
 
     def error() -> str:
         with pytest.raises(FormatError) as fault:
-            label_map.samples(tmp_path, SMALL, divisor=256, shift=0)[0]
+            label_map.samples(tmp_path, SMALL, divisor=256)[0]
         return str(fault.value).removeprefix(f"{path}: ")
 
     np.save(path, np.zeros((2, 3)))
@@ -156,17 +157,17 @@ def test_label_maps_that_cannot_be_are_named(tmp_path: Path) -> None:
     assert error() == "too many pixels: 1000 × 100000, the most is 89478485"
 
 
-@pytest.mark.parametrize("name", ["divisor", "shift", "first"])
+@pytest.mark.parametrize("name", ["divisor", "first"])
 def test_arguments_out_of_bounds_are_named(tmp_path: Path, name: str) -> None:
-    good = {"divisor": 256, "shift": 0, "first": 1}
+    good = {"divisor": 256, "first": 1}
     for value in (-1, 1 << 40, True, 0.5):
         with pytest.raises(ValueError, match=f"{name}: expected an integer"):
             label_map.samples(tmp_path, SMALL, **(good | {name: value}))  # type: ignore[arg-type]
     with pytest.raises(FormatError, match=r"no file \*\.npy"):
-        label_map.samples(tmp_path, SMALL, divisor=256, shift=0)
+        label_map.samples(tmp_path, SMALL, divisor=256)
     with pytest.raises(ValueError, match="divisor: expected more than the 4 instances of car"):
-        label_map.encode(_four_cars(), SMALL, divisor=4, shift=1)
+        label_map.encode(_four_cars(), SMALL, divisor=4)
 
 
 def _four_cars() -> Sample:
-    return of_maps(np.ones((1, 4), int), np.arange(1, 5)[None], SMALL)
+    return from_maps(np.ones((1, 4), int), np.arange(1, 5)[None], SMALL)

@@ -25,11 +25,11 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deeperlab import RECTANGLE, STAR, Graph
 from deeperlab.data.files import FormatError
 from deeperlab.models import DeeperLab, create, load_backbone, load_weights
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
-from deeperlab.models.checkpoint import read
-from deeperlab.models.weights import WeightsError
+from deeperlab.models.weights import WeightsError, read_tensors
 
 Module = TypeVar("Module", bound=nn.Module)
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -333,7 +333,7 @@ def test_all_weights_of_a_model_load_and_mark_it_as_trained(suffix: str, tmp_pat
     assert not model.has_trained_weights
     load_weights(model, file)
     assert model.has_trained_weights
-    assert model.fuse_bn().has_trained_weights
+    assert model.fold_batch_norm().has_trained_weights
     assert_equal(copy_of(model), copy_of(source))
     save_file(timm_mobilenet(1), tmp_path / "backbone.safetensors")
     load_backbone(model, tmp_path / "backbone.safetensors")
@@ -386,7 +386,7 @@ def test_a_step_of_training_makes_weights_trained(frozen: bool, tmp_path: Path) 
     model(torch.randn(2, 3, 33, 33)).heatmap.sub(1).square().mean().backward()
     optimizer.step()
     assert model.has_trained_weights
-    assert model.eval().fuse_bn().has_trained_weights
+    assert model.eval().fold_batch_norm().has_trained_weights
     assert saved_and_loaded(model, tmp_path).has_trained_weights
     save_file(timm_mobilenet(), tmp_path / "backbone.safetensors")
     load_backbone(model, tmp_path / "backbone.safetensors")  # its heads are of another
@@ -402,6 +402,32 @@ def test_a_whole_model_is_strict(tmp_path: Path) -> None:
     assert len(refused(load_weights, small(kernel_size=5), file).misfits) == 18  # no zeros are put around these
     three_classes = refused(load_weights, create("mobilenet_v2", 4, **SMALL), file)
     assert len(three_classes.misfits) == 2
+
+
+OTHER_GRAPH = Graph(("head", "tail", "center"), ((2, 0), (0, 2), (2, 1), (1, 2)))
+
+
+def test_a_graph_of_ones_own_is_saved_with_the_model(tmp_path: Path) -> None:
+    """Its names need not be known where the model is loaded."""
+    model = randomised(small(graph=OTHER_GRAPH))
+    edges = [[2, 0], [0, 2], [2, 1], [1, 2]]
+    assert model.config["graph"] == {"keypoints": ["head", "tail", "center"], "edges": edges}
+    model.save_pretrained(tmp_path)
+    again = DeeperLab.from_pretrained(tmp_path)
+    assert (again.graph, again.config) == (OTHER_GRAPH, model.config)
+    assert_equal(copy_of(again), copy_of(model))
+    with torch.no_grad():
+        heads = again(torch.zeros(1, 3, 33, 33))
+    assert heads.graph == OTHER_GRAPH
+    assert [heads.heatmap.shape[1], heads.middle_range.shape[1]] == [3, 8]
+    with pytest.raises(FormatError, match="does not fit"):
+        DeeperLab.from_pretrained(tmp_path, graph="star")
+
+
+def test_the_papers_graphs_are_saved_by_name() -> None:
+    for name, graph in (("star", STAR), ("rectangle", RECTANGLE)):
+        for given in (name, graph, Graph(graph.keypoints, graph.edges), vars(graph)):
+            assert small(graph=given).config["graph"] == name
 
 
 def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
@@ -445,7 +471,7 @@ def test_loading_a_folder_opens_no_connection(tmp_path: Path) -> None:
 
 def test_a_fused_model_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model: expected the network that its config makes, got another; save it"):
-        small().fuse_bn().save_pretrained(tmp_path / "a")
+        small().fold_batch_norm().save_pretrained(tmp_path / "a")
     with pytest.raises(ValueError, match=r"^config: expected None, or that of the network"):
         small().save_pretrained(tmp_path / "a", config={"num_classes": 4})
     assert not (tmp_path / "a").exists()
@@ -504,7 +530,10 @@ def test_a_disk_that_fills_up_leaves_the_old_model(fails: str, tmp_path: Path, m
         ({"num_classes": 10**30}, r"config\.json: "),
         ({"decoder_channels": "many"}, r"config\.json: "),
         ({"decoder_channels": -1}, r"config\.json: "),
-        ({"graph": ["star"]}, r"config\.json: graph: expected star or rectangle, got \['star'\]"),
+        ({"graph": ["star"]}, r"config\.json: graph: expected star, rectangle, a Graph, or .* got \['star'\]"),
+        ({"graph": {"keypoints": ["a"]}}, r"config\.json: graph: expected star, rectangle, a Graph, or .* got {"),
+        ({"graph": {"keypoints": ["a", "b"], "edges": [[0, 1]]}}, r"config\.json: graph: edges: \['a'\] cannot be"),
+        ({"graph": {"keypoints": ["a"], "edges": [0]}}, r"config\.json: graph: edges: expected pairs"),
     ],
     ids=str,
 )
@@ -725,7 +754,7 @@ def test_a_pickle_in_the_folder_of_a_model_is_not_loaded(tmp_path: Path) -> None
 def test_what_a_refused_pickle_asks_for_is_named(tmp_path: Path) -> None:
     torch.save({"a": Harm(tmp_path / "harmed")}, tmp_path / "a.pth")
     with pytest.raises(FormatError, match=r"a\.pth: a pickle that asks for \w+\.mkdir; refused"):
-        read(tmp_path / "a.pth")
+        read_tensors(tmp_path / "a.pth")
 
 
 def cyclic() -> dict[str, Any]:
@@ -751,7 +780,7 @@ def cyclic() -> dict[str, Any]:
 def test_a_checkpoint_of_other_things_is_refused(values: Any, match: str, tmp_path: Path) -> None:
     torch.save(values, tmp_path / "a.pth")
     with pytest.raises(FormatError, match=match):
-        read(tmp_path / "a.pth")
+        read_tensors(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("form", [".safetensors", ".pth", "legacy.pth"])
@@ -772,7 +801,7 @@ def test_no_damage_of_bytes_raises_anything_else(form: str, tmp_path: Path) -> N
             damaged[: int(torch.randint(len(damaged), (), generator=generator))] if i % 4 == 0 else damaged
         )
         try:
-            read(file)
+            read_tensors(file)
         except FormatError:
             faults += 1
     assert faults > 100
@@ -781,6 +810,6 @@ def test_no_damage_of_bytes_raises_anything_else(form: str, tmp_path: Path) -> N
 def test_a_file_that_cannot_be_read_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(FileNotFoundError):
-        read(tmp_path / "none.safetensors")
+        read_tensors(tmp_path / "none.safetensors")
     with pytest.raises(IsADirectoryError):
-        read(tmp_path / "folder.pth")
+        read_tensors(tmp_path / "folder.pth")

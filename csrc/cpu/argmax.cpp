@@ -6,7 +6,7 @@
 #include "cells.h"
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "mixed_cell.h"
+#include "argmax_fast.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -26,8 +26,8 @@ int32_t label_of_node(const View& logits, const Shape& shape, int64_t n, int y, 
 template <class T>
 void label_run(const View& logits, const Shape& shape, int64_t n, const int32_t* nodes, Cell first, int length,
                int32_t* run) {
-  if (corners_agree(nodes, shape.w, first)) {  // then their label is the pixel's, by definition
-    std::fill(run, run + length, nodes[int64_t(first.y) * shape.w + first.x]);
+  if (corners_agree(nodes, shape.grid_w, first)) {  // then their label is the pixel's, by definition
+    std::fill(run, run + length, nodes[int64_t(first.y) * shape.grid_w + first.x]);
     return;
   }
   for (int i = 0; i < length; ++i) {
@@ -43,15 +43,15 @@ void label_run(const View& logits, const Shape& shape, int64_t n, const int32_t*
 template <class T>
 void argmax_plain(const View& logits, const Shape& shape, int32_t* node_label, int32_t* label,
                   const Parallel& parallel) {
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-    for (int x = 0; x < shape.w; ++x) {
-      node_label[(n * shape.h + y) * shape.w + x] = label_of_node<T>(logits, shape, n, y, x);
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int y) {
+    for (int x = 0; x < shape.grid_w; ++x) {
+      node_label[(n * shape.grid_h + y) * shape.grid_w + x] = label_of_node<T>(logits, shape, n, y, x);
     }
   });
   parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
-    const int32_t* nodes = node_label + n * shape.h * shape.w;
+    const int32_t* nodes = node_label + n * shape.grid_h * shape.grid_w;
     int32_t* row = label + (n * shape.height + y) * shape.width;
-    visit_cells(y, shape.width, shape.stride, shape.h, shape.w,
+    visit_cells(y, shape.width, shape.stride, shape.grid_h, shape.grid_w,
                 [&](Cell first, int x, int length) { label_run<T>(logits, shape, n, nodes, first, length, row + x); });
   });
 }
@@ -108,7 +108,7 @@ struct Labeler {
     }
     for (int i = 0; i < wide; ++i) {
       const int64_t at = x + i * L::count;
-      store(nodes + int64_t(y) * shape.w + at, chosen[i]);
+      store(nodes + int64_t(y) * shape.grid_w + at, chosen[i]);
       store(rivals.runner + at, runner[i]);
       store(rivals.second + at, second[i]);
       store(rivals.third + at, third[i]);
@@ -117,10 +117,10 @@ struct Labeler {
 
   void label_nodes(int y, const Rivals& rivals) const {
     constexpr int wide = L::count == 16 ? 4 : 2;  // as many as there are registers for
-    if (shape.w >= wide * L::count) {
-      visit_blocks(shape.w, wide * L::count, [&](int64_t x) { label_nodes<wide>(y, x, rivals); });
+    if (shape.grid_w >= wide * L::count) {
+      visit_blocks(shape.grid_w, wide * L::count, [&](int64_t x) { label_nodes<wide>(y, x, rivals); });
     } else {
-      visit_blocks(shape.w, L::count, [&](int64_t x) { label_nodes<1>(y, x, rivals); });
+      visit_blocks(shape.grid_w, L::count, [&](int64_t x) { label_nodes<1>(y, x, rivals); });
     }
   }
 
@@ -132,9 +132,9 @@ struct Labeler {
 
   // The pixels of cells (y, x) … (y, x + lanes − 1) where their corners differ; the others are filled already.
   void label_cells(int y, int64_t x, const Rivals& rivals, const Rivals& rivals_below) const {
-    const int32_t* own = nodes + int64_t(y) * shape.w + x;
-    const int32_t* below = own + shape.w;
-    const Int labels[4] = {load<Int>(own), load<Int>(own + 1), load<Int>(below), load<Int>(below + 1)};
+    const int32_t* above = nodes + int64_t(y) * shape.grid_w + x;
+    const int32_t* below = above + shape.grid_w;
+    const Int labels[4] = {load<Int>(above), load<Int>(above + 1), load<Int>(below), load<Int>(below + 1)};
     const uint32_t mixed = all_bits<Int> & ~bits_of(equal(labels[0], labels[1]) & equal(labels[0], labels[2]) &
                                                     equal(labels[0], labels[3]));
     if (mixed == 0) {
@@ -144,7 +144,7 @@ struct Labeler {
     float least[L::count];  // scores that every pixel of a cell reaches
     std::fill(least, least + L::count, infinity);
     visit_bits(mixed, [&](int i) {
-      least[i] = out_of_reach(begin({own[i], own[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
+      least[i] = out_of_reach(begin({above[i], above[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
     });
     const Float most = most_of_others<L>(labels, rivals, rivals_below, x);
     visit_bits(mixed & ~bits_of(less(most, load<Float>(least))), [&](int i) {
@@ -175,24 +175,24 @@ struct Labeler {
   // Sides of a cell whose two corners agree keep their label, by definition.
   void write(int y, int x, MixedCell& cell) const {
     const int s = shape.stride;
-    const int32_t* own = nodes + int64_t(y) * shape.w + x;
-    for (int i = 1; i < s && own[0] == own[1]; ++i) {
-      cell.label[i] = own[0];
+    const int32_t* corner = nodes + int64_t(y) * shape.grid_w + x;
+    for (int i = 1; i < s && corner[0] == corner[1]; ++i) {
+      cell.label[i] = corner[0];
     }
-    for (int i = 1; i < s && own[0] == own[shape.w]; ++i) {
-      cell.label[i * s] = own[0];
+    for (int i = 1; i < s && corner[0] == corner[shape.grid_w]; ++i) {
+      cell.label[i * s] = corner[0];
     }
     write_cell(shape, y, x, cell.label, label);
   }
 
   // All pixel rows from node row y to the next, which is labeled.
   void label_pixels(int y, const Rivals& rivals, const Rivals& rivals_below) const {
-    const int32_t* own = nodes + int64_t(y) * shape.w;
+    const int32_t* labels = nodes + int64_t(y) * shape.grid_w;
     fill_cells(
-        shape, y, label, [&](int x) { return own[x]; },
+        shape, y, label, [&](int x) { return labels[x]; },
         [&](Cell first, int length, int32_t* to) { label_run<T>(logits, shape, n, nodes, first, length, to); });
-    if (y < shape.h - 1 && int64_t(y) * shape.stride < shape.height) {
-      visit_blocks(shape.w - 1, L::count, [&](int64_t x) { label_cells(y, x, rivals, rivals_below); });
+    if (y < shape.grid_h - 1 && int64_t(y) * shape.stride < shape.height) {
+      visit_blocks(shape.grid_w - 1, L::count, [&](int64_t x) { label_cells(y, x, rivals, rivals_below); });
     }
   }
 };
@@ -206,14 +206,14 @@ struct Layout {
 
   // Of row y of band `band`, counted over all images.
   Rivals rivals(const Shape& shape, int64_t band, int y) const {
-    const int64_t at = (3 * band + (y == 0 ? 0 : 1 + y % 2)) * shape.w;
+    const int64_t at = (3 * band + (y == 0 ? 0 : 1 + y % 2)) * shape.grid_w;
     return {runner + at, second + at, third + at};
   }
 };
 
 Layout lay_out(const Shape& shape, void* block) {
   Scratch scratch(block);
-  const int64_t bands = (shape.h + band_rows - 1) / band_rows, all = shape.images * bands * 3 * shape.w;
+  const int64_t bands = (shape.grid_h + band_rows - 1) / band_rows, all = shape.images * bands * 3 * shape.grid_w;
   int32_t* runner = scratch.take<int32_t>(all);
   float* second = scratch.take<float>(all);
   float* third = scratch.take<float>(all);
@@ -225,8 +225,8 @@ void argmax_fast(const View& logits, const Shape& shape, int32_t* node_label, in
                  const Parallel& parallel) {
   const CellPixels pixels(shape.stride);
   const Layout layout = lay_out(shape, scratch);
-  const int64_t nodes = int64_t(shape.h) * shape.w, pixel_count = int64_t(shape.height) * shape.width;
-  const auto begin_of = [&](int64_t band) { return int(shape.h * band / layout.bands); };
+  const int64_t nodes = int64_t(shape.grid_h) * shape.grid_w, pixel_count = int64_t(shape.height) * shape.width;
+  const auto begin_of = [&](int64_t band) { return int(shape.grid_h * band / layout.bands); };
   const auto run = [&](int64_t n, const auto& task) {
     with_density(logits.column == 1, [&](auto dense) {
       with_simd(parallel.simd, [&](auto lanes) {
@@ -244,7 +244,7 @@ void argmax_fast(const View& logits, const Shape& shape, int32_t* node_label, in
     run(i / layout.bands, [&](const auto& labeler) {
       const int begin = begin_of(i % layout.bands), rows = begin_of(i % layout.bands + 1) - begin;
       for (int y = 0; y < rows; ++y) {
-        const bool last = y + 1 == rows, end = begin + rows == shape.h;
+        const bool last = y + 1 == rows, end = begin + rows == shape.grid_h;
         const Rivals below = !last ? layout.rivals(shape, i, y + 1) : end ? Rivals{} : layout.rivals(shape, i + 1, 0);
         if (!last) {
           labeler.label_nodes(begin + y + 1, below);
@@ -265,11 +265,11 @@ void copy_labels(const View& labels, const Shape& shape, int32_t* node_label, in
       row[x] = valid_label(int64_t(from[x * labels.column]), shape.classes);
     }
   });
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int i) {
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int i) {
     const int64_t y = std::min<int64_t>(int64_t(shape.stride) * i, shape.height - 1);
     const int32_t* from = label + (n * shape.height + y) * shape.width;
-    int32_t* row = node_label + (n * shape.h + i) * shape.w;
-    for (int j = 0; j < shape.w; ++j) {
+    int32_t* row = node_label + (n * shape.grid_h + i) * shape.grid_w;
+    for (int j = 0; j < shape.grid_w; ++j) {
       row[j] = from[std::min<int64_t>(int64_t(shape.stride) * j, shape.width - 1)];
     }
   });

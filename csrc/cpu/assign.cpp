@@ -6,7 +6,7 @@
 #include "cells.h"
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
-#include "nearest.h"
+#include "assign_fast.h"
 
 namespace deeperlab::cpu {
 namespace {
@@ -33,12 +33,12 @@ void find_nearest(const Point* predicted, int64_t plane, const Point* keypoints,
 void assign_run(const NodeMaps& nodes, const Things& things, const Shape& shape, Cell first, int length,
                 const int32_t* label, int32_t* instance) {
   // Where all corners have one instance, whichever of them are eligible have it too.
-  const bool agree = corners_agree(nodes.instance, shape.w, first);
-  const int32_t common = nodes.instance[int64_t(first.y) * shape.w + first.x];
+  const bool agree = corners_agree(nodes.instance, shape.grid_w, first);
+  const int32_t common = nodes.instance[int64_t(first.y) * shape.grid_w + first.x];
   for (int i = 0; i < length; ++i) {
     instance[i] = !things.has(label[i]) ? 0
                   : agree ? common
-                          : assign_pixel(nodes, things, label[i], pixel_of_run(first, i), shape.stride, shape.w);
+                          : assign_pixel(nodes, things, label[i], pixel_of_run(first, i), shape.stride, shape.grid_w);
   }
 }
 
@@ -69,8 +69,9 @@ struct CellAssigner {
   }
 
   void decide(int y, int x) const {
-    const int64_t node = int64_t(y) * shape.w + x;
-    const CellCorners corners = cell_corners(nodes, things, {node, node + 1, node + shape.w, node + shape.w + 1});
+    const int64_t node = int64_t(y) * shape.grid_w + x;
+    const CellCorners corners =
+        cell_corners(nodes, things, {node, node + 1, node + shape.grid_w, node + shape.grid_w + 1});
     const int32_t first = corners.instance[0];
     const bool alike = corners.instance[1] == first && corners.instance[2] == first && corners.instance[3] == first;
     const CellRow rows(shape, y);
@@ -95,19 +96,19 @@ struct CellAssigner {
   }
 
   void assign_row(int y) const {
-    const int w = shape.w;
+    const int w = shape.grid_w;
     const int32_t* labels = nodes.label + int64_t(y) * w;
-    const int32_t* own = nodes.instance + int64_t(y) * w;
+    const int32_t* instances = nodes.instance + int64_t(y) * w;
     fill_cells(
-        shape, y, maps.instance, [&](int x) { return own[x] > 0 && things.has(labels[x]) ? own[x] : 0; },
+        shape, y, maps.instance, [&](int x) { return instances[x] > 0 && things.has(labels[x]) ? instances[x] : 0; },
         [&](Cell first, int length, int32_t* to) {
           assign_run(nodes, things, shape, first, length, maps.label + (to - maps.instance), to);
         });
-    if (y == shape.h - 1 || int64_t(y) * shape.stride >= shape.height) {
+    if (y == shape.grid_h - 1 || int64_t(y) * shape.stride >= shape.height) {
       return;
     }
     visit_blocks(w - 1, L::count, [&](int64_t x) {
-      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(own + x, w);
+      const uint32_t one_label = alike_cells<L>(labels + x, w), one_instance = alike_cells<L>(instances + x, w);
       visit_bits(all_bits<Int> & ~(one_label & one_instance), [&](int i) {
         if (!(one_label >> i & 1u) || things.has(labels[x + i])) {
           decide(y, int(x) + i);
@@ -154,16 +155,16 @@ void assign(const Targets& targets, const Instances& found, const Problem& probl
     std::fill(to + found.count[n], to + end, infinity);
   });
 
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-    const int64_t row = n * shape.nodes() + int64_t(y) * shape.w;
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int y) {
+    const int64_t row = n * shape.nodes() + int64_t(y) * shape.grid_w;
     const int32_t* column = targets.nodes.column + row;
-    const int32_t used = targets.nodes.count[n * shape.h + y];
+    const int32_t used = targets.nodes.count[n * shape.grid_h + y];
     const Point* predicted = targets.at + targets.nodes.packed(shape, keypoint_count, n, 0, y);
     const int64_t entries = targets.nodes.total(shape, n);
     int32_t* nearest = nodes.instance + row;
     float* least = nodes.distance + row;
-    std::fill(nearest, nearest + shape.w, 0);
-    std::fill(least, least + shape.w, infinity);
+    std::fill(nearest, nearest + shape.grid_w, 0);
+    std::fill(least, least + shape.grid_w, infinity);
     if (parallel.simd == Simd::plain) {
       const Point* keypoints = found.keypoints + n * params.max_instances * keypoint_count;
       for (int32_t i = 0; i < used; ++i) {
@@ -199,14 +200,14 @@ void assign(const Targets& targets, const Instances& found, const Problem& probl
     parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
       const int64_t row = (n * shape.height + y) * shape.width;
       const NodeMaps image = nodes.image(shape, n);
-      visit_cells(y, shape.width, shape.stride, shape.h, shape.w, [&](Cell first, int x, int length) {
+      visit_cells(y, shape.width, shape.stride, shape.grid_h, shape.grid_w, [&](Cell first, int x, int length) {
         assign_run(image, things, shape, first, length, pixels.label + row + x, pixels.instance + row + x);
       });
     });
     return;
   }
   const CellPixels cell(shape.stride);
-  parallel_rows(parallel, shape.images, shape.h, shape.w * shape.stride, [&](int64_t n, int y) {
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w * shape.stride, [&](int64_t n, int y) {
     with_simd(parallel.simd, [&](auto lanes) {
       const NodeMaps image = nodes.image(shape, n);
       const PixelMaps maps = pixels.image(shape, n);

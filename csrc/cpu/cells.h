@@ -20,10 +20,10 @@ inline Cell pixel_of_run(Cell first, int i) {
 // Calls visit(first, x, length) for runs of pixels [x, x + length) of row y: the pixel on each node, then those between
 // it and the next. All pixels of a run have the same corners of non-zero weight. The last node has one run, to the end.
 template <class Visit>
-void visit_cells(int y, int width, int stride, int h, int w, const Visit& visit) {
-  Cell cell = cell_of_pixel(y, 0, stride, h, w);
+void visit_cells(int y, int width, int stride, int grid_h, int grid_w, const Visit& visit) {
+  Cell cell = cell_of_pixel(y, 0, stride, grid_h, grid_w);
   int x = 0;
-  for (; cell.x < w - 1 && x < width; ++cell.x) {
+  for (; cell.x < grid_w - 1 && x < width; ++cell.x) {
     cell.past_x = 0;
     visit(cell, x, 1);
     cell.past_x = 1;
@@ -46,7 +46,9 @@ constexpr int max_fast_stride = 16;
 constexpr int max_cell_pixels = max_fast_stride * max_fast_stride;
 
 // Whether the fast forms serve: cells small enough, and rows of more nodes than the widest vector has lanes.
-inline bool has_fast_cells(const Shape& shape) { return shape.stride <= max_fast_stride && shape.w > widest_lanes; }
+inline bool has_fast_cells(const Shape& shape) {
+  return shape.stride <= max_fast_stride && shape.grid_w > widest_lanes;
+}
 
 // The pixels of a cell, row by row, for every cell alike.
 struct CellPixels {
@@ -75,8 +77,8 @@ struct CellRow {
 
   CellRow(const Shape& shape, int y)
       : begin(int(std::min<int64_t>(int64_t(y) * shape.stride, shape.height))),
-        end(y == shape.h - 1 ? shape.height : std::min(begin + shape.stride, shape.height)),
-        past(int(std::min<int64_t>(int64_t(shape.w - 1) * shape.stride, shape.width))) {}
+        end(y == shape.grid_h - 1 ? shape.height : std::min(begin + shape.stride, shape.height)),
+        past(int(std::min<int64_t>(int64_t(shape.grid_w - 1) * shape.stride, shape.width))) {}
 
   int width_of(const Shape& shape, int x) const { return std::min(shape.stride, shape.width - x * shape.stride); }
 };
@@ -91,8 +93,8 @@ void fill_cells(const Shape& shape, int y, int32_t* map, const Value& value, con
   }
   const int s = shape.stride, width = shape.width;
   int32_t* const top = map + int64_t(rows.begin) * width;
-  if (y == shape.h - 1) {
-    visit_cells(rows.begin, width, s, shape.h, shape.w,
+  if (y == shape.grid_h - 1) {
+    visit_cells(rows.begin, width, s, shape.grid_h, shape.grid_w,
                 [&](Cell first, int x, int length) { run(first, length, top + x); });
   } else {
     int x = 0, i = 0;
@@ -106,11 +108,11 @@ void fill_cells(const Shape& shape, int y, int32_t* map, const Value& value, con
     }
   }
   for (int i = rows.begin + 1; i < rows.end; ++i) {
-    std::copy(top, top + (y == shape.h - 1 ? width : rows.past), map + int64_t(i) * width);
+    std::copy(top, top + (y == shape.grid_h - 1 ? width : rows.past), map + int64_t(i) * width);
   }
-  for (int i = rows.begin; i < rows.end && rows.past < width && y < shape.h - 1; ++i) {
+  for (int i = rows.begin; i < rows.end && rows.past < width && y < shape.grid_h - 1; ++i) {
     int32_t* const last = map + int64_t(i) * width + rows.past;
-    run({y, shape.w - 1, i - rows.begin, 0}, width - rows.past, last);
+    run({y, shape.grid_w - 1, i - rows.begin, 0}, width - rows.past, last);
   }
 }
 

@@ -43,9 +43,9 @@ void cast_ballots(const NodeMaps& maps, const Nodes& nodes, int64_t n, const Ins
   const Params& params = problem.params;
   const int keypoint_count = problem.keypoints();
   const Point* keypoints = found.keypoints + n * params.max_instances * keypoint_count;
-  for (int64_t y = n * shape.h; y < (n + 1) * shape.h; ++y) {
-    for (int64_t i = y * shape.w; i < y * shape.w + nodes.count[y]; ++i) {
-      const int64_t node = y * shape.w + nodes.column[i];
+  for (int64_t y = n * shape.grid_h; y < (n + 1) * shape.grid_h; ++y) {
+    for (int64_t i = y * shape.grid_w; i < y * shape.grid_w + nodes.count[y]; ++i) {
+      const int64_t node = y * shape.grid_w + nodes.column[i];
       const int32_t j = maps.instance[node], label = maps.label[node];
       if (j > 0 && problem.things->has(label)) {
         const Box box = box_of(keypoints + int64_t(j - 1) * keypoint_count, keypoint_count);
@@ -66,21 +66,23 @@ struct Band {
   int32_t* areas;           // [M + 1]
   int32_t* orphans;         // [C]
 
-  void count(int32_t own, int32_t j, int32_t pixels) const {
+  void count(int32_t pixel_label, int32_t j, int32_t pixels) const {
     areas[j] += pixels;
-    if (j == 0 && own >= 0) {
-      orphans[own] += pixels;
+    if (j == 0 && pixel_label >= 0) {
+      orphans[pixel_label] += pixels;
     }
   }
 
-  int32_t final_label(int32_t own, int32_t j) const { return j > 0 && decided[j - 1] >= 0 ? decided[j - 1] : own; }
+  int32_t final_label(int32_t pixel_label, int32_t j) const {
+    return j > 0 && decided[j - 1] >= 0 ? decided[j - 1] : pixel_label;
+  }
 
   // The plain form.
   void merge_run(int64_t begin, int64_t length) const {
     for (int64_t i = begin; i < begin + length; ++i) {
-      const int32_t own = label[i], j = instance[i];
-      count(own, j, 1);
-      semantic[i] = final_label(own, j);
+      const int32_t pixel_label = label[i], j = instance[i];
+      count(pixel_label, j, 1);
+      semantic[i] = final_label(pixel_label, j);
     }
   }
 };
@@ -117,10 +119,11 @@ struct CellMerger {
       }
       for (uint32_t rest = all_bits<Int> >> std::max(0, L::count - (count - i)); rest != 0;) {
         const int lane = __builtin_ctz(rest);
-        const int32_t own = label[i + lane], j = instance[i + lane], last = band.final_label(own, j);
-        const uint32_t same = rest & bits_of(equal(labels, broadcast<Int>(own)) & equal(instances, broadcast<Int>(j)));
-        band.count(own, j, __builtin_popcount(same));
-        for (uint32_t todo = last != own ? same : 0; todo != 0; todo &= todo - 1) {
+        const int32_t pixel_label = label[i + lane], j = instance[i + lane], last = band.final_label(pixel_label, j);
+        const uint32_t same =
+            rest & bits_of(equal(labels, broadcast<Int>(pixel_label)) & equal(instances, broadcast<Int>(j)));
+        band.count(pixel_label, j, __builtin_popcount(same));
+        for (uint32_t todo = last != pixel_label ? same : 0; todo != 0; todo &= todo - 1) {
           const int pixel = i + __builtin_ctz(todo);
           band.semantic[first + int64_t(pixel / s) * shape.width + pixel % s] = last;
         }
@@ -131,25 +134,25 @@ struct CellMerger {
 
   void merge_row(int y) const {
     const CellRow rows(shape, y);
-    const int w = shape.w, s = shape.stride;
+    const int w = shape.grid_w, s = shape.stride;
     const auto merge_pixels = [&](int begin, int end) {  // columns
       for (int i = rows.begin; i < rows.end; ++i) {
         band.merge_run(int64_t(i) * shape.width + begin, end - begin);
       }
     };
-    if (y == shape.h - 1 || rows.begin >= rows.end) {
+    if (y == shape.grid_h - 1 || rows.begin >= rows.end) {
       return merge_pixels(0, shape.width);
     }
     const int32_t* labels = nodes.label + int64_t(y) * w;
     const int32_t* instances = nodes.instance + int64_t(y) * w;
     const auto merge_cells = [&](int x, int cells) {  // of one label; where that is a thing, of one instance
-      const int32_t own = labels[x];
+      const int32_t cell_label = labels[x];
       const int begin = std::min(x * s, shape.width), end = std::min((x + cells) * s, shape.width);
       const int64_t first = int64_t(rows.begin) * shape.width + begin;
       if (begin < end) {
-        const int32_t j = band.instance[first], last = band.final_label(own, j);
-        band.count(own, j, (end - begin) * (rows.end - rows.begin));
-        for (int i = rows.begin; i < rows.end && last != own; ++i) {
+        const int32_t j = band.instance[first], last = band.final_label(cell_label, j);
+        band.count(cell_label, j, (end - begin) * (rows.end - rows.begin));
+        for (int i = rows.begin; i < rows.end && last != cell_label; ++i) {
           std::fill(band.semantic + int64_t(i) * shape.width + begin, band.semantic + int64_t(i) * shape.width + end,
                     last);
         }
@@ -157,12 +160,12 @@ struct CellMerger {
     };
     int64_t done = 0;
     visit_blocks(w - 1, L::count, [&](int64_t x) {
-      const uint32_t whole = alike_cells<L>(labels + x, w) & alike_cells<L>(instances + x, w);
+      const uint32_t uniform = alike_cells<L>(labels + x, w) & alike_cells<L>(instances + x, w);
       for (int i = int(done - x), next; i < L::count; i = next) {
         next = i + 1;
         const int cell = int(x) + i;
-        if (whole >> i & 1u) {  // neighbors that are whole too share its corners, and so their values
-          next = std::min(i + __builtin_ctz(~(whole >> i)), L::count);
+        if (uniform >> i & 1u) {  // neighbors that are uniform too share its corners, and so their values
+          next = std::min(i + __builtin_ctz(~(uniform >> i)), L::count);
           merge_cells(cell, next - i);
         } else if (rows.end - rows.begin == s && rows.width_of(shape, cell) == s) {
           merge_cell(y, cell);
@@ -194,17 +197,17 @@ void visit_undecided(const Shape& shape, const int32_t* instance, const int32_t*
   if (node_instance == nullptr) {
     return visit_rows(0, shape.height, 0, shape.width);
   }
-  for (int y = 0; y < shape.h; ++y) {
+  for (int y = 0; y < shape.grid_h; ++y) {
     const CellRow rows(shape, y);
-    const int32_t* own = node_instance + int64_t(y) * shape.w;
-    const int32_t* below = y + 1 < shape.h ? own + shape.w : own;
+    const int32_t* above = node_instance + int64_t(y) * shape.grid_w;
+    const int32_t* below = y + 1 < shape.grid_h ? above + shape.grid_w : above;
     bool here = false;  // of this column of nodes
-    for (int x = shape.w - 1; x >= 0; --x) {
+    for (int x = shape.grid_w - 1; x >= 0; --x) {
       const bool next = here;
-      here = undecided(own[x]) || undecided(below[x]);
+      here = undecided(above[x]) || undecided(below[x]);
       if (here || next) {
         const int left = std::min(x * shape.stride, shape.width);
-        visit_rows(rows.begin, rows.end, left, x == shape.w - 1 ? shape.width : left + rows.width_of(shape, x));
+        visit_rows(rows.begin, rows.end, left, x == shape.grid_w - 1 ? shape.width : left + rows.width_of(shape, x));
       }
     }
   }
@@ -248,7 +251,7 @@ void merge(const PixelMaps& pixels, const NodeMaps& maps, const Nodes& nodes, co
     if (fast) {
       with_simd(parallel.simd, [&](auto lanes) {
         const CellMerger<decltype(lanes)> merger{shape, band, maps.image(shape, n)};
-        for (int64_t y = shape.h * index / bands; y < shape.h * (index + 1) / bands; ++y) {
+        for (int64_t y = shape.grid_h * index / bands; y < shape.grid_h * (index + 1) / bands; ++y) {
           merger.merge_row(int(y));
         }
       });

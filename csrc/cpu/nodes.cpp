@@ -16,9 +16,10 @@ namespace {
 // the last nodes, pixels are like those on them.
 bool needs_all_corners(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape, int y,
                        int x) {
-  const bool right = x + 1 < shape.w, down = y + 1 < shape.h;
-  const int32_t* own = node_label + int64_t(y) * shape.w + x;
-  const int32_t a = own[0], b = own[right], c = own[down * shape.w], d = own[down * shape.w + right];
+  const bool right = x + 1 < shape.grid_w, down = y + 1 < shape.grid_h;
+  const int32_t* corner = node_label + int64_t(y) * shape.grid_w + x;
+  const int32_t a = corner[0], b = corner[right];
+  const int32_t c = corner[down * shape.grid_w], d = corner[down * shape.grid_w + right];
   const bool a_thing = things.has(a), b_thing = things.has(b), c_thing = things.has(c);
   const bool inside = !a_thing && !b_thing && !c_thing && !things.has(d) && (a != b || a != c || a != d);
   const bool top = !a_thing && !b_thing && a != b, left = !a_thing && !c_thing && a != c;
@@ -42,13 +43,13 @@ bool needs_all_corners(const int32_t* node_label, const int32_t* label, const Th
 // Row y of an image: 1 where a node is chosen.
 void mark_row(const int32_t* node_label, const int32_t* label, const Things& things, const Shape& shape, int y,
               Simd simd, int32_t* row) {
-  const int h = shape.h, w = shape.w;
-  const int32_t* own = node_label + int64_t(y) * w;
+  const int h = shape.grid_h, w = shape.grid_w;
+  const int32_t* labels = node_label + int64_t(y) * w;
   int32_t known = -1;  // label of the node before: mostly this one's too
   bool thing = false;
   for (int x = 0; x < w; ++x) {
-    thing = own[x] == known ? thing : things.has(own[x]);
-    known = own[x];
+    thing = labels[x] == known ? thing : things.has(labels[x]);
+    known = labels[x];
     row[x] = thing;
   }
   for (int cell_y = std::max(y - 1, 0); cell_y <= y; ++cell_y) {  // the cells that this row's nodes are corners of
@@ -106,17 +107,17 @@ int32_t list_marked(int32_t* row, int w, Simd simd) {
 // Fills `before`.
 void add_up(const Shape& shape, const Nodes& nodes) {
   for (int64_t n = 0; n < shape.images; ++n) {
-    int64_t* before = nodes.before + n * (shape.h + 1);
+    int64_t* before = nodes.before + n * (shape.grid_h + 1);
     before[0] = 0;
-    for (int y = 0; y < shape.h; ++y) {
-      before[y + 1] = before[y] + nodes.count[n * shape.h + y];
+    for (int y = 0; y < shape.grid_h; ++y) {
+      before[y + 1] = before[y] + nodes.count[n * shape.grid_h + y];
     }
   }
 }
 
 Nodes lay_out(const Shape& shape, Scratch& scratch) {
-  const int64_t rows = int64_t(shape.images) * shape.h;
-  int32_t* column = scratch.take<int32_t>(rows * shape.w);
+  const int64_t rows = int64_t(shape.images) * shape.grid_h;
+  int32_t* column = scratch.take<int32_t>(rows * shape.grid_w);
   int32_t* count = scratch.take<int32_t>(rows);
   int64_t* before = scratch.take<int64_t>(rows + shape.images);
   return {column, count, before};
@@ -136,10 +137,10 @@ Nodes lay_out_nodes(const Shape& shape, void* block) {
 }
 
 void list_all_nodes(const Shape& shape, const Nodes& nodes, const Parallel& parallel) {
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-    int32_t* row = nodes.column + (n * shape.h + y) * shape.w;
-    std::iota(row, row + shape.w, 0);
-    nodes.count[n * shape.h + y] = shape.w;
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int y) {
+    int32_t* row = nodes.column + (n * shape.grid_h + y) * shape.grid_w;
+    std::iota(row, row + shape.grid_w, 0);
+    nodes.count[n * shape.grid_h + y] = shape.grid_w;
   });
   add_up(shape, nodes);
 }
@@ -148,11 +149,11 @@ void refine_nodes_that_matter(const Heads& heads, const Problem& problem, const 
                               const Targets& targets, const Parallel& parallel) {
   const Shape& shape = problem.shape;
   if (may_leave_out_nodes(heads.semantic, problem.params)) {
-    parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
-      int32_t* row = targets.nodes.column + n * shape.nodes() + int64_t(y) * shape.w;
+    parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int y) {
+      int32_t* row = targets.nodes.column + n * shape.nodes() + int64_t(y) * shape.grid_w;
       mark_row(nodes.label + n * shape.nodes(), label + n * shape.pixels(), *problem.things, shape, y, parallel.simd,
                row);
-      targets.nodes.count[n * shape.h + y] = list_marked(row, shape.w, parallel.simd);
+      targets.nodes.count[n * shape.grid_h + y] = list_marked(row, shape.grid_w, parallel.simd);
     });
     add_up(shape, targets.nodes);
     if (refine(heads, problem, targets, parallel)) {

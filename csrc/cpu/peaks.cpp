@@ -136,10 +136,10 @@ void peaks(const int64_t* votes, const Problem& problem, const Seeds& seeds, boo
     int64_t total = 0, dropped = 0;
     for (int k = 0; k < keypoints; ++k) {  // close the gaps between the keypoints' lists
       const Peak* list = all + k * room;
-      const Found& own = layout.found[n * keypoints + k];
-      std::copy(list, list + own.kept, all + total);
-      total += own.kept;
-      dropped += own.dropped;
+      const Found& found = layout.found[n * keypoints + k];
+      std::copy(list, list + found.kept, all + total);
+      total += found.kept;
+      dropped += found.dropped;
     }
     const int64_t kept = std::min(total, wanted);
     std::partial_sort(all, all + kept, all + total, better);

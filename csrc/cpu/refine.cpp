@@ -119,7 +119,7 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
   const auto [n, k, y, column, count, target] = row;
   using Float = typename L::Float;
   using Int = typename L::Int;
-  const Sampler<L, T> sampler{shape.h, shape.w, shape.stride};
+  const Sampler<L, T> sampler{shape.grid_h, shape.grid_w, shape.stride};
   const auto offset_of = [&](const View& head) {
     return [&sampler, &head, n, k](const PointOf<Float>& at) { return sampler.offset(head, n, k, at); };
   };
@@ -157,8 +157,9 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
 
 // Offsets within a plane, and pixels, must fit into 32 bits, and pairs of nodes must exist.
 bool has_fast_refine(const View& head, const Shape& shape) {
-  const int64_t reach = std::abs(head.row) * (shape.h - 1) + std::abs(head.column) * (shape.w - 1);
-  return shape.h >= 2 && shape.w >= 2 && reach < INT32_MAX && int64_t(shape.w) * shape.stride < INT32_MAX;
+  const int64_t reach = std::abs(head.row) * (shape.grid_h - 1) + std::abs(head.column) * (shape.grid_w - 1);
+  return shape.grid_h >= 2 && shape.grid_w >= 2 && reach < INT32_MAX &&
+         int64_t(shape.grid_w) * shape.stride < INT32_MAX;
 }
 
 }  // namespace
@@ -173,10 +174,10 @@ bool refine(const Heads& heads, const Problem& problem, const Targets& targets, 
   std::atomic<bool> all_near{true};
   with_float_type(long_range.type, [&](auto element) {
     using T = decltype(element);
-    parallel_rows(parallel, int64_t(shape.images) * keypoints, shape.h, shape.w, [&](int64_t plane, int y) {
-      const int64_t n = plane / keypoints, row = n * shape.h + y;
+    parallel_rows(parallel, int64_t(shape.images) * keypoints, shape.grid_h, shape.grid_w, [&](int64_t plane, int y) {
+      const int64_t n = plane / keypoints, row = n * shape.grid_h + y;
       const int k = int(plane % keypoints), count = nodes.count[row];
-      const int32_t* column = nodes.column + row * shape.w;
+      const int32_t* column = nodes.column + row * shape.grid_w;
       Point* to = targets.at + nodes.packed(shape, keypoints, n, k, y);
       if (fast) {
         with_simd(parallel.simd, [&](auto lanes) {

@@ -69,16 +69,16 @@ struct Columns {
   float* box(int side) const { return values + (2 * keypoint_count + side) * room; }
   float* area() const { return box(4); }
 
-  void set(int32_t i, const Point* keypoints, const Box& own) const {
+  void set(int32_t i, const Point* keypoints, const Box& keypoint_box) const {
     for (int k = 0; k < keypoint_count; ++k) {
       x(k)[i] = keypoints[k].x;
       y(k)[i] = keypoints[k].y;
     }
-    box(0)[i] = own.x0;
-    box(1)[i] = own.y0;
-    box(2)[i] = own.x1;
-    box(3)[i] = own.y1;
-    area()[i] = own.area();
+    box(0)[i] = keypoint_box.x0;
+    box(1)[i] = keypoint_box.y0;
+    box(2)[i] = keypoint_box.x1;
+    box(3)[i] = keypoint_box.y1;
+    area()[i] = keypoint_box.area();
   }
 };
 

@@ -16,7 +16,7 @@ namespace {
 template <class T, class Add>
 void vote_short(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>& dy, int y, int first, const Shape& shape,
                 const VoteGrid& grid, const Add& add) {
-  for (int x = first; x < shape.w; ++x) {
+  for (int x = first; x < shape.grid_w; ++x) {
     const Point node{float(int64_t(shape.stride) * x), float(int64_t(shape.stride) * y)};
     const Point target = node + Point{dx(y, x), dy(y, x)};
     if (in_image(target, shape)) {
@@ -95,8 +95,8 @@ struct Voter {
   int32_t at[room];
   uint64_t top[room], bottom[room];
 
-  Voter(const Shape& own_shape, const VoteGrid& own_grid, uint64_t* own_words)
-      : shape(own_shape), grid(own_grid), words(own_words) {}
+  Voter(const Shape& image_shape, const VoteGrid& vote_grid, uint64_t* map)
+      : shape(image_shape), grid(vote_grid), words(map) {}
 
   // The left and the right share of every vote, as one word.
   static void store_pairs(uint64_t* to, const Int (&share)[2]) {
@@ -140,7 +140,7 @@ void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>
     return load_floats<Float, dense>(plane.data + y * plane.row + x * plane.column, plane.column);
   };
   int x = 0;
-  for (; x + L::count <= shape.w; x += L::count) {
+  for (; x + L::count <= shape.grid_w; x += L::count) {
     const Float px = (float(int64_t(shape.stride) * x) + along) + row(dx, x);
     const Float py = float(int64_t(shape.stride) * y) + row(dy, x);
     voter.cast({px, py}, sigmoid(row(heatmap, x)));
@@ -173,7 +173,7 @@ struct Layout {
 Layout lay_out(const Problem& problem, void* block) {
   const Shape& shape = problem.shape;
   Scratch scratch(block);
-  uint8_t* voter = scratch.take<uint8_t>(int64_t(shape.images) * shape.h * shape.w);
+  uint8_t* voter = scratch.take<uint8_t>(int64_t(shape.images) * shape.grid_h * shape.grid_w);
   const int64_t maps = one_map(problem.params) ? 0 : int64_t(shape.images) * problem.keypoints();
   uint64_t* long_votes = scratch.take<uint64_t>(maps * vote_grid(shape, problem.params).size());
   return {voter, long_votes, scratch.bytes()};
@@ -181,7 +181,7 @@ Layout lay_out(const Problem& problem, void* block) {
 
 // Coordinates and their lanes stay below 2^24, exact in a float, and cells below 2^31.
 bool has_fast_vote(const Shape& shape, const VoteGrid& grid) {
-  return int64_t(shape.w) * shape.stride < (1 << 24) && grid.size() < INT32_MAX;
+  return int64_t(shape.grid_w) * shape.stride < (1 << 24) && grid.size() < INT32_MAX;
 }
 
 }  // namespace
@@ -197,17 +197,17 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
   const int keypoints = problem.keypoints();
   const VoteGrid grid = vote_grid(shape, params);
   const Layout layout = lay_out(problem, scratch);
-  const int64_t planes = int64_t(shape.images) * keypoints, rows = shape.h, w = shape.w;
+  const int64_t planes = int64_t(shape.images) * keypoints, rows = shape.grid_h, w = shape.grid_w;
   const bool fast = parallel.simd != Simd::plain && has_fast_vote(shape, grid);
 
-  parallel_rows(parallel, shape.images, shape.h, shape.w, [&](int64_t n, int y) {
+  parallel_rows(parallel, shape.images, shape.grid_h, shape.grid_w, [&](int64_t n, int y) {
     const int64_t first = (n * rows + y) * w;
     int32_t known = -1;  // label of the node before: mostly this one's too
     bool votes_too = params.all_voters;
     for (int32_t i = 0; i < nodes.count[n * rows + y]; ++i) {
-      const int32_t own = node_label[first + nodes.column[first + i]];
-      votes_too = own == known ? votes_too : casts_long_votes(own, *problem.things, params);
-      known = own;
+      const int32_t label = node_label[first + nodes.column[first + i]];
+      votes_too = label == known ? votes_too : casts_long_votes(label, *problem.things, params);
+      known = label;
       layout.voter[first + i] = votes_too;
     }
   });

@@ -23,7 +23,8 @@ __global__ void assign_nodes(Heads heads, Problem problem, Asked asked, Instance
   const Shape& shape = problem.shape;
   const Params& params = problem.params;
   const int keypoint_count = problem.keypoints();
-  const int across = (shape.w + tile_width - 1) / tile_width, down = (shape.h + tile_height - 1) / tile_height;
+  const int across = (shape.grid_w + tile_width - 1) / tile_width,
+            down = (shape.grid_h + tile_height - 1) / tile_height;
   const int64_t task = thread_index() / warp;
   if (task >= int64_t(shape.images) * across * down) {
     return;  // the whole warp
@@ -32,8 +33,8 @@ __global__ void assign_nodes(Heads heads, Problem problem, Asked asked, Instance
   const int64_t n = task / (across * down);
   const int index = int(task % (across * down));
   const int y = index / across * tile_height + lane / tile_width, x = index % across * tile_width + lane % tile_width;
-  const bool inside = y < shape.h && x < shape.w;
-  const int64_t plane = shape.nodes(), node = int64_t(y) * shape.w + x;
+  const bool inside = y < shape.grid_h && x < shape.grid_w;
+  const int64_t plane = shape.nodes(), node = int64_t(y) * shape.grid_w + x;
   const int32_t label = inside ? nodes.label[n * plane + node] : -1;
   const bool thing = problem.things->has(label);
   const bool asks = inside && (thing || asked.all || *asked.far != 0 || asked.speaks[n * plane + node] != 0);
@@ -115,7 +116,8 @@ __global__ void assign_nodes(Heads heads, Problem problem, Asked asked, Instance
 void assign(const Heads& heads, const Problem& problem, const Asked& asked, const Instances& found,
             const NodeMaps& nodes, Stream stream) {
   const Shape& shape = problem.shape;
-  const int64_t warps = int64_t(shape.images) * blocks_for(shape.w, tile_width) * blocks_for(shape.h, tile_height);
+  const int64_t warps =
+      int64_t(shape.images) * blocks_for(shape.grid_w, tile_width) * blocks_for(shape.grid_h, tile_height);
   with_float_type(heads.long_range.type, [&](auto element) {
     launch(assign_nodes<decltype(element)>, blocks_for(warps, warps_of_block), stream, heads, problem, asked, found,
            nodes);

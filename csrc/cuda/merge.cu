@@ -45,11 +45,11 @@ struct alignas(16) Four {
 // The instance of a pixel with a thing's label.
 __device__ int32_t instance_of(const NodeMaps& nodes, const Problem& problem, int y, int x, int32_t label) {
   const Shape& shape = problem.shape;
-  const Cell cell = cell_of_pixel(y, x, shape.stride, shape.h, shape.w);
-  if (corners_agree(nodes.instance, shape.w, cell)) {
-    return nodes.instance[int64_t(cell.y) * shape.w + cell.x];
+  const Cell cell = cell_of_pixel(y, x, shape.stride, shape.grid_h, shape.grid_w);
+  if (corners_agree(nodes.instance, shape.grid_w, cell)) {
+    return nodes.instance[int64_t(cell.y) * shape.grid_w + cell.x];
   }
-  return assign_pixel(nodes, *problem.things, label, cell, shape.stride, shape.w);
+  return assign_pixel(nodes, *problem.things, label, cell, shape.stride, shape.grid_w);
 }
 
 // A run of neighbors a thread, rows and images one after the other: their instances, classes and areas.

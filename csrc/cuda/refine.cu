@@ -14,7 +14,7 @@ __global__ void refine_nodes(Heads heads, Problem problem, const int32_t* node_l
   const int64_t i = thread_index(), plane = i / shape.nodes(), node = i % shape.nodes();
   const int64_t n = plane / problem.keypoints();
   if (n < shape.images && casts_long_votes(node_label[n * shape.nodes() + node], *problem.things, problem.params)) {
-    const int k = int(plane % problem.keypoints()), y = int(node / shape.w), x = int(node % shape.w);
+    const int k = int(plane % problem.keypoints()), y = int(node / shape.grid_w), x = int(node % shape.grid_w);
     const Point at = refine_node<T>(heads, n, k, y, x, shape, problem.params);
     target[i] = at;
     if (!is_near(at)) {

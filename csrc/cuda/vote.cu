@@ -42,7 +42,7 @@ template <class Visit>
 __device__ void visit_tile(int top, int left, const Shape& shape, const Visit& visit) {
   for (int i = int(threadIdx.x); i < tile * tile; i += block) {
     const int y = top + i / tile, x = left + i % tile;
-    if (y < shape.h && x < shape.w) {
+    if (y < shape.grid_h && x < shape.grid_w) {
       visit(y, x);
     }
   }
@@ -56,7 +56,7 @@ __global__ void vote_tile(Heads heads, Problem problem, const Point* target, con
   const Shape& shape = problem.shape;
   const VoteParams& params = problem.params;
   const VoteGrid grid = vote_grid(shape, params);
-  const int across = (shape.w + tile - 1) / tile, down = (shape.h + tile - 1) / tile;
+  const int across = (shape.grid_w + tile - 1) / tile, down = (shape.grid_h + tile - 1) / tile;
   const int64_t plane = int64_t(blockIdx.x) / (across * down), n = plane / problem.keypoints();
   const int index = int(int64_t(blockIdx.x) % (across * down)), k = int(plane % problem.keypoints());
   const int top = index / across * tile, left = index % across * tile;
@@ -81,7 +81,7 @@ __global__ void vote_tile(Heads heads, Problem problem, const Point* target, con
     __syncthreads();
   }
   visit_tile(top, left, shape, [&](int y, int x) {
-    const int64_t node = int64_t(y) * shape.w + x;
+    const int64_t node = int64_t(y) * shape.grid_w + x;
     if (casts_long_votes(label[node], *problem.things, params) && in_image(targets[node], shape)) {
       tile_votes.cast(splat(targets[node], 1.0f, grid), params.long_weight);
     }
@@ -94,7 +94,7 @@ __global__ void vote_tile(Heads heads, Problem problem, const Point* target, con
 void vote(const Heads& heads, const Problem& problem, const Point* target, const int32_t* node_label, int64_t* votes,
           Stream stream) {
   const Shape& shape = problem.shape;
-  const int64_t tiles = blocks_for(shape.w, tile) * blocks_for(shape.h, tile);
+  const int64_t tiles = blocks_for(shape.grid_w, tile) * blocks_for(shape.grid_h, tile);
   const int64_t planes = int64_t(shape.images) * problem.keypoints();
   fill_with_zeros(votes, planes * vote_grid(shape, problem.params).size(), stream);
   with_float_type(heads.heatmap.type, [&](auto element) {

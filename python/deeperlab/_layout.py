@@ -16,7 +16,7 @@ COMPONENTS = ("xy", "yx", "planar_yx")
 
 
 def kind_of(name: str, head: Any) -> type:
-    """torch.Tensor or numpy.ndarray, whichever a head is; torch is not imported to find out."""
+    """Return torch.Tensor or numpy.ndarray, whichever a head is; torch is not imported to find out."""
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     if tensor is not None and isinstance(head, tensor):
         return tensor  # type: ignore[no-any-return]
@@ -28,39 +28,39 @@ def kind_of(name: str, head: Any) -> type:
 
 
 def dtype_of(array: Any) -> str:
-    """The same word for torch.float32 and numpy.float32."""
+    """Name a dtype by the same word for torch.float32 and numpy.float32."""
     return str(array.dtype).removeprefix("torch.")
 
 
 def shape_of(array: Any) -> list[int]:
-    """As people write it."""
+    """Return the shape as a list, which reads the same for torch and NumPy."""
     return list(array.shape)
 
 
-def described(owner: Any) -> str:
-    """A dataclass of arrays in one line: dtypes and shapes instead of numbers."""
+def summarize(instance: Any) -> str:
+    """Write a dataclass of arrays in one line: dtypes and shapes instead of numbers."""
     parts = []
-    for field in fields(owner):
-        value = getattr(owner, field.name)
+    for field in fields(instance):
+        value = getattr(instance, field.name)
         parts.append(f"{field.name}={dtype_of(value)}{shape_of(value)}" if hasattr(value, "dtype") else "")
-    return f"{type(owner).__name__}({', '.join(part for part in parts if part)})"
+    return f"{type(instance).__name__}({', '.join(part for part in parts if part)})"
 
 
 def sequence(name: str, values: Any) -> Iterable[Any]:
-    """The values, if they are any."""
+    """Return the values if they can be iterated over; else raise a TypeError."""
     if not isinstance(values, Iterable):
         raise TypeError(f"{name}: expected a sequence, got {type(values).__name__} {values!r}")
     return values
 
 
-def positions(name: str, own: Sequence[Any], given: Sequence[Any] | None) -> list[int]:
-    """Where each of our keypoints or edges stands in the given order; None: the same order."""
+def positions(name: str, expected: Sequence[Any], given: Sequence[Any] | None) -> list[int]:
+    """Return where each expected keypoint or edge stands in the given order; None: the same order."""
     if given is None:
-        return list(range(len(own)))
+        return list(range(len(expected)))
     given = [item if isinstance(item, str) else _tuple(item) for item in sequence(name, given)]
-    if len(given) != len(own) or set(given) != set(own):
-        raise ValueError(f"{name}: expected each of {list(own)} once, got {given}")
-    return [given.index(item) for item in own]
+    if len(given) != len(expected) or set(given) != set(expected):
+        raise ValueError(f"{name}: expected each of {list(expected)} once, got {given}")
+    return [given.index(item) for item in expected]
 
 
 def _tuple(item: Any) -> Any:
@@ -69,15 +69,15 @@ def _tuple(item: Any) -> Any:
 
 
 def offset_channels(order: list[int], components: str) -> list[int]:
-    """Which given channels hold x and y of each offset."""
+    """Return which given channels hold x and y of each offset."""
     if components == "planar_yx":
         return [c for i in order for c in (len(order) + i, i)]
     x = components == "yx"
     return [c for i in order for c in (2 * i + x, 2 * i + 1 - x)]
 
 
-def take(name: str, head: Array, channels: list[int]) -> Array:
-    """The channels of [..., channels, h, w] in a new order; the head itself where nothing moves."""
+def reorder(name: str, head: Array, channels: list[int]) -> Array:
+    """Return the channels of [..., channels, h, w] in a new order; the head itself where nothing moves."""
     kind_of(name, head)
     shape = shape_of(head)
     if len(shape) not in (3, 4) or shape[-3] != len(channels):

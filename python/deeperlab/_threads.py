@@ -13,7 +13,10 @@ Result = TypeVar("Result")
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results as soon as they are there, at most twice as many items ahead as workers; the first fault ends it."""
+    """Yield results in order, as soon as they are there; at most twice as many items ahead as workers.
+
+    The first fault ends it.
+    """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

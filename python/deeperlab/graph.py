@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ class Graph:
         edges: E pairs (source, target) of keypoint indices; channels 2e and 2e + 1 of `middle_range` lead
             from `source` to `target`.
 
-    From a seed the other keypoints are reached by breadth-first search, edges in index order.
+    From a seed the other keypoints are reached by breadth-first search, edges in index order. Any names will do for
+    networks, the fusion and files; `deeperlab.targets.KEYPOINTS` says where the keypoints of a ground truth lie.
 
     Raises:
         ValueError: a name or edge is repeated or out of range, or a keypoint cannot be reached from another.
@@ -61,7 +63,7 @@ class Graph:
                 raise ValueError(f"edges: {names} cannot be reached from {self.keypoints[seed]!r}")
 
     def path(self, seed: int) -> tuple[int, ...]:
-        """The P − 1 edges that lead from keypoint `seed` to all others, in the order they are followed."""
+        """Return the P − 1 edges that lead from keypoint `seed` to all others, in the order they are followed."""
         reached, path = [seed], []
         for source in reached:  # grows while it is read: a queue
             for e, (a, b) in enumerate(self.edges):
@@ -69,6 +71,33 @@ class Graph:
                     reached.append(b)
                     path.append(e)
         return tuple(path)
+
+    def to_config(self) -> str | dict[str, Any]:
+        """Return what JSON can hold: the name of a graph of `GRAPHS`, else {"keypoints": names, "edges": pairs}."""
+        for name, graph in GRAPHS.items():
+            if graph == self:
+                return name
+        return {"keypoints": list(self.keypoints), "edges": [list(edge) for edge in self.edges]}
+
+    @classmethod
+    def from_config(cls, config: Graph | str | Mapping[str, Any]) -> Graph:
+        """Make a graph from what `to_config` returns; a graph is returned as it is.
+
+        Raises:
+            ValueError, TypeError: another name, other keys, or as `Graph`.
+        """
+        if isinstance(config, Graph):
+            return config
+        if isinstance(config, str) and config in GRAPHS:
+            return GRAPHS[config]
+        if not isinstance(config, Mapping) or config.keys() != {"keypoints", "edges"}:
+            raise ValueError(
+                f"graph: expected {', '.join(GRAPHS)}, a Graph, or its keypoints and edges, got {config!r}"
+            )
+        try:
+            return cls(config["keypoints"], config["edges"])
+        except (ValueError, TypeError) as fault:
+            raise type(fault)(f"graph: {fault}") from fault
 
 
 _CORNERS = ("top_left", "top_right", "bottom_right", "bottom_left")
@@ -84,3 +113,6 @@ RECTANGLE = Graph(
     edges=((0, 1), (1, 2), (2, 3), (3, 0), (1, 0), (2, 1), (3, 2), (0, 3)),
 )
 """The paper's ablation (Table 6): four box corners in a two-way ring, clockwise edges first."""
+
+GRAPHS = {"star": STAR, "rectangle": RECTANGLE}
+"""The paper's graphs by name."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ._layout import COMPONENTS, described, dtype_of, kind_of, offset_channels, positions, shape_of, take
+from ._layout import COMPONENTS, dtype_of, kind_of, offset_channels, positions, reorder, shape_of, summarize
 from .graph import STAR, Graph
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
@@ -72,7 +72,7 @@ class Heads:
         self._check_shapes()
 
     def __repr__(self) -> str:
-        return f"{described(self)[:-1]}, stride={self.stride}, num_classes={self.classes})"
+        return f"{summarize(self)[:-1]}, stride={self.stride}, num_classes={self.classes})"
 
     def _check_types(self) -> None:
         """Five tensors, or five arrays, of one floating dtype on one device; labels may be integers."""
@@ -98,8 +98,8 @@ class Heads:
                 raise TypeError(f"{name}: expected dtype {dtype_of(self.heatmap)} as heatmap has, got {dtype}")
 
     def _check_shapes(self) -> None:
-        *images, keypoints, h, w = self.heatmap.shape
-        if h < 1 or w < 1:
+        *images, keypoints, grid_h, grid_w = self.heatmap.shape
+        if grid_h < 1 or grid_w < 1:
             raise ValueError(f"heatmap: expected at least 1 x 1 nodes, got shape {shape_of(self.heatmap)}")
         points, edges = len(self.graph.keypoints), len(self.graph.edges)
         if keypoints != points:
@@ -107,7 +107,7 @@ class Heads:
                 f"heatmap: expected {points} channels, the keypoints of graph, got {shape_of(self.heatmap)}"
             )
         for name, channels in zip(_OFFSETS, (2 * points, 2 * edges, 2 * points), strict=True):
-            expected = [*images, channels, h, w]
+            expected = [*images, channels, grid_h, grid_w]
             if list(getattr(self, name).shape) != expected:
                 raise ValueError(f"{name}: expected shape {expected}, got {shape_of(getattr(self, name))}")
         if self.num_classes is not None and (
@@ -121,15 +121,14 @@ class Heads:
             if shape[:-2] != images:
                 raise ValueError(f"semantic: expected labels {[*images, 'H', 'W']}, got {shape}")
             return
-        if len(shape) != self.heatmap.ndim or shape[:-3] != images or shape[-2:] != [h, w] or shape[-3] < 1:
-            raise ValueError(
-                f"semantic: expected logits {[*images, 'C', h, w]} or integer labels {[*images, 'H', 'W']}, got {shape}"
-            )
+        if len(shape) != self.heatmap.ndim or shape[:-3] != images or shape[-2:] != [grid_h, grid_w] or shape[-3] < 1:
+            logits, labels = [*images, "C", grid_h, grid_w], [*images, "H", "W"]
+            raise ValueError(f"semantic: expected logits {logits} or integer labels {labels}, got {shape}")
         if self.num_classes is not None and self.num_classes != shape[-3]:
             raise ValueError(f"num_classes: expected {shape[-3]}, the channels of semantic, got {self.num_classes}")
 
     def map(self, function: Callable[[Any], Any]) -> Heads:
-        """Each of the five changed by a function: `heads.map(torch.Tensor.cuda)`."""
+        """Apply a function to each of the five: `heads.map(torch.Tensor.cuda)`."""
         return replace(self, **{name: function(getattr(self, name)) for name in NAMES})
 
     @property
@@ -170,7 +169,7 @@ class Heads:
         graph: Graph = STAR,
         num_classes: int | None = None,
     ) -> Heads:
-        """Heads that were trained with another channel order.
+        """Make heads from those that were trained with another channel order.
 
         Args:
             semantic, heatmap, short_range, middle_range, long_range: as in `Heads`, but for the order of channels.
@@ -195,10 +194,10 @@ class Heads:
         offsets = offset_channels(points, components)
         return cls(
             semantic,
-            take("heatmap", heatmap, points),
-            take("short_range", short_range, offsets),
-            take("middle_range", middle_range, offset_channels(positions("edges", graph.edges, edges), components)),
-            take("long_range", long_range, offsets),
+            reorder("heatmap", heatmap, points),
+            reorder("short_range", short_range, offsets),
+            reorder("middle_range", middle_range, offset_channels(positions("edges", graph.edges, edges), components)),
+            reorder("long_range", long_range, offsets),
             stride=stride,
             graph=graph,
             num_classes=num_classes,

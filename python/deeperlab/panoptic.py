@@ -9,22 +9,28 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ._layout import described
+from ._layout import summarize
+from ._runs import find_runs, pixel_boxes
 
 
 @dataclass(frozen=True)
 class Segment:
     """One segment of a panoptic map: an instance, or all pixels of one class that belong to no instance.
 
+    Boxes are (x0, y0, x1, y1) in px.
+
     Attributes:
-        id: Its value in `Panoptic.to_ids()`: the instance number, then numbers that follow the last instance.
+        id: Its value in the maps of `to_coco` and `to_detectron2`: the instance number, then numbers that follow the
+            last instance.
         category: The class, 0 … C − 1.
         isthing: Also True for orphans: pixels of a thing class that no instance claimed.
         score: Mean Expected-OKS of the keypoints; None for stuff and orphans.
         area: Pixels.
-        box: Tight box of the keypoints (x0, y0, x1, y1) in px; None for stuff and orphans.
+        box: Tight box of the pixels: columns x0 … x1 − 1, rows y0 … y1 − 1, so that COCO's [x, y, width, height] is
+            [x0, y0, x1 − x0, y1 − y0].
+        keypoint_box: Tight box of the keypoints, from coordinate to coordinate, which may leave the pixels and the
+            image; None for stuff and orphans.
         keypoints: (x, y) in px, in the order of the graph; None for stuff and orphans.
     """
 
@@ -33,7 +39,8 @@ class Segment:
     isthing: bool
     score: float | None
     area: int
-    box: tuple[float, float, float, float] | None
+    box: tuple[int, int, int, int]
+    keypoint_box: tuple[float, float, float, float] | None
     keypoints: tuple[tuple[float, float], ...] | None
 
 
@@ -79,7 +86,7 @@ class Panoptic:
         return int(self.semantic.shape[-2]), int(self.semantic.shape[-1])
 
     def __repr__(self) -> str:
-        return f"{described(self)[:-1]}, things={self.things})"
+        return f"{summarize(self)[:-1]}, things={self.things})"
 
     def __bool__(self) -> bool:
         return True  # or `if panoptic:` would ask for len(), which a single image has none of
@@ -89,7 +96,7 @@ class Panoptic:
         return int(self.semantic.shape[0])
 
     def __getitem__(self, index: int | slice) -> Panoptic:
-        """One image, or a smaller batch (views)."""
+        """Return one image, or a smaller batch (views)."""
         self._require_batch("indexing")
         if not isinstance(index, slice):
             index = range(len(self))[index]  # an IndexError beyond either end
@@ -99,87 +106,100 @@ class Panoptic:
         return (self[i] for i in range(len(self)))
 
     def to(self, device: Any) -> Panoptic:
-        """The same on another torch device."""
+        """Move the fields to a torch device."""
         import torch
 
         return self._map(lambda field: torch.as_tensor(field).to(device))
 
     def numpy(self) -> Panoptic:
-        """The same as NumPy arrays; waits for the device."""
+        """Convert the fields to NumPy arrays; waits for the device."""
         return self._map(lambda field: field if isinstance(field, np.ndarray) else np.asarray(field.cpu()))
 
     @cached_property
-    def segments(self) -> list[Any]:
-        """`list[Segment]`, or one such list per image of a batch: instances 1 … in order, with gaps where one won no
-        pixel, then the classes that have pixels of no instance, ascending. Waits for the device."""
-        host = self.numpy()
-        return [_segments(image) for image in host] if self.batched else _segments(host)
-
-    def to_ids(self, divisor: int | None = None) -> Any:
-        """One id per pixel, int32 [N, H, W], 0 = void (labels that were void).
-
-        Args:
-            divisor: None for the ids of `segments`; else category·divisor + instance + 1, as label divisors are used
-                by Panoptic-DeepLab and others, but never 0, which every format takes for void.
+    def segments(self) -> list[Segment]:
+        """The segments of one image: instances 1 … in order, with gaps where one won no pixel, then the classes that
+        have pixels of no instance, ascending. Waits for the device.
 
         Raises:
-            ValueError: an instance or class too large for the divisor, or for 32 bits. Waits for the device.
+            TypeError: a batch; it has `batch_segments`, and each of its images has `segments`.
         """
-        void = self.semantic < 0
-        if divisor is not None:
-            divisor = divisor.tolist() if isinstance(divisor, np.integer) else divisor
-            if isinstance(divisor, bool) or not isinstance(divisor, int):
-                raise TypeError(f"divisor: expected an int or None, got {divisor!r}")
-            most = int(self.count.max()) if self.count.shape == () or len(self.count) else 0
-            if divisor < most + 2:
-                raise ValueError(f"divisor: expected at least {most + 2} for {most} instances, got {divisor}")
-            if divisor * self.class_area.shape[-1] >= 2**31:
-                raise ValueError(f"divisor: expected {self.class_area.shape[-1]} classes to fit 32 bits, got {divisor}")
-            ids = self.semantic * divisor + self.instance + 1
-        else:
-            present = (self.class_area > 0).cumsum(-1)  # rank of each class among those that need an id
-            if self.batched:
-                table = present + self.count[:, None]
-                flat = (self.semantic * ~void).reshape(len(self), self.size[0] * self.size[1])
-                rank = _gather(table, flat).reshape(self.semantic.shape)
-            else:
-                rank = (present + self.count)[self.semantic * ~void]
-            ids = self.instance + (self.instance == 0) * rank
-        ids = ids * ~void
-        return ids.astype(np.int32) if isinstance(ids, np.ndarray) else ids.int()
+        if self.batched:
+            remedy = "use batch_segments, or panoptic[i].segments"
+            raise TypeError(f"segments: expected a single image, but this is a batch of {len(self)}; {remedy}")
+        return _segments(self.numpy())
 
-    def to_coco(self, category_ids: Mapping[int, int] | None = None) -> list[Any]:
-        """The `segments_info` of the COCO panoptic format for the ids of `to_ids()`; one list per image of a batch.
+    @cached_property
+    def batch_segments(self) -> list[list[Segment]]:
+        """The `segments` of every image of a batch. Waits for the device.
 
-        Each holds id, category_id, isthing, iscrowd (0), area, bbox = [x, y, width, height] of the mask in px, and
-        score for instances. Waits for the device.
+        Raises:
+            TypeError: a single image.
+        """
+        self._require_batch("batch_segments")
+        return [image.segments for image in self.numpy()]
+
+    def to_ids(self, divisor: int, *, void: int = -1) -> Any:
+        """Return category · divisor + instance of every pixel, int32 [N, H, W], as Panoptic-DeepLab and DeepLab2 do.
+
+        Instance 0 is none, so class 0 without instance is 0. The ids of COCO's format are those of `to_coco`.
+
+        Args:
+            divisor: more than the number of instances, e.g. 1000.
+            void: the number of pixels without a class (labels that were void), e.g. ignore_label · divisor.
+
+        Raises:
+            ValueError: a divisor with room for too few instances or beyond 32 bits, or a void that is an id. Waits for
+                the device.
+            TypeError: no integers.
+        """
+        divisor, void = _integer("divisor", divisor), _integer("void", void)
+        classes = self.class_area.shape[-1]
+        most = int(self.count.max()) if self.count.shape == () or len(self.count) else 0
+        if divisor < most + 1:
+            raise ValueError(f"divisor: expected at least {most + 1} for {most} instances, got {divisor}")
+        if divisor * classes > 2**31:
+            raise ValueError(f"divisor: expected {classes} classes to fit 32 bits, got {divisor}")
+        if 0 <= void < divisor * classes or not -(2**31) <= void < 2**31:
+            ids = f"0 to {divisor * classes - 1}, the ids of {classes} classes"
+            raise ValueError(f"void: expected an integer of 32 bits that is none of {ids}, got {void}")
+        labeled = self.semantic >= 0
+        ids = (self.semantic * divisor + self.instance) * labeled + void * ~labeled
+        return _int32(ids)
+
+    def to_coco(self, category_ids: Mapping[int, int] | None = None) -> Any:
+        """Return (ids, segments_info) of COCO's panoptic format, or a list of pairs, one per image of a batch.
+
+        `ids` is an int32 array [H, W], 0 = void. Each segment is a dictionary of id, category_id, isthing, iscrowd (0),
+        area, bbox = [x, y, width, height] of its pixels in px, and score for instances. Waits for the device.
 
         Args:
             category_ids: class → id in the data set; by default the class itself.
+
+        Raises:
+            ValueError: a class that is present has no id.
         """
         if self.batched:
             return [image.to_coco(category_ids) for image in self.numpy()]
-        host = self.numpy()
-        if category_ids is not None and (missing := {s.category for s in host.segments} - set(category_ids)):
+        if category_ids is not None and (missing := {s.category for s in self.segments} - set(category_ids)):
             raise ValueError(f"category_ids: expected an id for each class present, got none for {sorted(missing)}")
-        boxes = _mask_boxes(host.to_ids())
-        out = []
-        for segment in host.segments:
+        infos = []
+        for segment in self.segments:
+            x0, y0, x1, y1 = segment.box
             info: dict[str, Any] = {
                 "id": segment.id,
                 "category_id": segment.category if category_ids is None else category_ids[segment.category],
                 "isthing": int(segment.isthing),
                 "iscrowd": 0,
                 "area": segment.area,
-                "bbox": boxes[segment.id],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
             }
             if segment.score is not None:
                 info["score"] = segment.score
-            out.append(info)
-        return out
+            infos.append(info)
+        return self.numpy()._segment_ids(), infos
 
     def to_detectron2(self) -> Any:
-        """(ids, segments_info) as Detectron2's `panoptic_seg`, one such pair per image of a batch.
+        """Return (ids, segments_info) as Detectron2's `panoptic_seg`, or a list of pairs, one per image of a batch.
 
         `ids` is an int32 tensor [H, W], 0 = void; each dictionary holds id, isthing, category_id (our class), area,
         and for instances instance_id (from 0) and score. Waits for the device.
@@ -190,7 +210,7 @@ class Panoptic:
             return [image.to_detectron2() for image in self]
         infos = []
         for segment in self.segments:
-            info = {
+            info: dict[str, Any] = {
                 "id": segment.id,
                 "isthing": segment.isthing,
                 "category_id": segment.category,
@@ -199,7 +219,13 @@ class Panoptic:
             if segment.score is not None:
                 info.update(instance_id=segment.id - 1, score=segment.score)
             infos.append(info)
-        return torch.as_tensor(self.to_ids()), infos
+        return torch.as_tensor(self._segment_ids()), infos
+
+    def _segment_ids(self) -> Any:
+        """The id of each pixel's segment, int32 [H, W], 0 = void, where the fields are; of a single image."""
+        labeled = self.semantic >= 0
+        class_id = self.count + (self.class_area > 0).cumsum(-1)  # past the instances, only for classes that need one
+        return _int32(self.instance + (self.instance == 0) * labeled * class_id[self.semantic * labeled])
 
     def _map(self, function: Any) -> Panoptic:
         arrays = (field.name for field in fields(self) if field.name != "things")
@@ -211,57 +237,54 @@ class Panoptic:
 
 
 def _segments(image: Panoptic) -> list[Segment]:
-    things = set(image.things)
-    out = []
-    for j in range(int(image.count)):
+    things, count = set(image.things), int(image.count)
+    classes = np.flatnonzero(image.class_area).tolist()
+    id_of_class = np.zeros(len(image.class_area) + 1, np.int64)  # void, −1, is the last: 0
+    id_of_class[classes] = range(count + 1, count + 1 + len(classes))
+    runs = find_runs(image.semantic, image.instance)
+    instance, category = (values.reshape(-1)[runs.start] for values in (image.instance, image.semantic))
+    ids = np.where(instance > 0, instance, id_of_class[category])
+    boxes = [(x0, y0, x1, y1) for x0, y0, x1, y1 in pixel_boxes(runs, ids, count + 1 + len(classes)).tolist()]
+    segments = []
+    for j in range(count):
         if image.category[j] >= 0:
             points = image.keypoints[j]
             (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-            out.append(
+            segments.append(
                 Segment(
                     id=j + 1,
                     category=int(image.category[j]),
                     isthing=True,
                     score=float(image.score[j]),
                     area=int(image.area[j]),
-                    box=(x0, y0, x1, y1),
+                    box=boxes[j + 1],
+                    keypoint_box=(x0, y0, x1, y1),
                     keypoints=tuple((x, y) for x, y in points.tolist()),
                 )
             )
-    for rank, c in enumerate(np.flatnonzero(image.class_area).tolist(), start=1):
-        out.append(
+    for c in classes:
+        segment_id = int(id_of_class[c])
+        segments.append(
             Segment(
-                id=int(image.count) + rank,
+                id=segment_id,
                 category=c,
                 isthing=c in things,
                 score=None,
                 area=int(image.class_area[c]),
-                box=None,
+                box=boxes[segment_id],
+                keypoint_box=None,
                 keypoints=None,
             )
         )
-    return out
+    return segments
 
 
-def _gather(table: Any, index: Any) -> Any:
-    """table[n, index[n, i]] for tensors and arrays."""
-    if isinstance(table, np.ndarray):
-        return np.take_along_axis(table, index, axis=1)
-    return table.gather(1, index.long())
+def _integer(name: str, value: Any) -> int:
+    value = value.tolist() if isinstance(value, np.integer) else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    return value
 
 
-def _mask_boxes(ids: NDArray[np.int32]) -> dict[int, list[int]]:
-    """[x, y, width, height] of every id's pixels."""
-    height, width = ids.shape
-    most = int(ids.max()) + 1
-    in_row = np.zeros((height, most), dtype=bool)
-    in_column = np.zeros((width, most), dtype=bool)
-    in_row[np.arange(height)[:, None], ids] = True
-    in_column[np.arange(width)[None, :], ids] = True
-    top, left = in_row.argmax(axis=0), in_column.argmax(axis=0)
-    bottom, right = height - in_row[::-1].argmax(axis=0), width - in_column[::-1].argmax(axis=0)
-    return {
-        i: [int(left[i]), int(top[i]), int(right[i] - left[i]), int(bottom[i] - top[i])]
-        for i in range(most)
-        if in_row[:, i].any()
-    }
+def _int32(ids: Any) -> Any:
+    return ids.astype(np.int32) if isinstance(ids, np.ndarray) else ids.int()

@@ -86,7 +86,7 @@ class FuseParams:
                 object.__setattr__(self, name, value.tolist())
         if isinstance(self.kappa, list):
             object.__setattr__(self, "kappa", tuple(self.kappa))
-        from .stages.schema import PARAMETERS  # what the engine takes is the engine's to say
+        from ._schema import PARAMETERS  # what the engine takes is the engine's to say
 
         for name, parameter in PARAMETERS.items():
             value = getattr(self, name)

@@ -87,7 +87,7 @@ Results<Traits> argmax(const Call<Traits>& call) {
                                  call.integers("nodes"), call.integer("stride"), "size", call.integers("size"));
   const typename Call<Traits>::Problem problem(shape, 0, {});
   const View view = semantic_view<Traits>(semantic, semantic, shape);
-  const auto node_label = call.template make<int32_t>({shape.images, shape.h, shape.w});
+  const auto node_label = call.template make<int32_t>({shape.images, shape.grid_h, shape.grid_w});
   const auto label = call.template make<int32_t>({shape.images, shape.height, shape.width});
   const auto scratch = call.template make<uint8_t>({cpu::argmax_scratch_bytes(problem)});
   const NodeMaps nodes{out<int32_t, Traits>(node_label), nullptr, nullptr, true};

@@ -97,7 +97,7 @@ View head_view(const ArrayOf<Traits>& array, const char* name, const ArrayOf<Tra
 template <class Traits>
 View semantic_view(const ArrayOf<Traits>& array, const ArrayOf<Traits>& like, const Shape& shape) {
   if (Traits::rank(array) == 4) {
-    return head_view<Traits>(array, "semantic", like, {shape.images, shape.classes, shape.h, shape.w});
+    return head_view<Traits>(array, "semantic", like, {shape.images, shape.classes, shape.grid_h, shape.grid_w});
   }
   require_shape<Traits>(array, "semantic", {shape.images, shape.height, shape.width});
   Type type;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts of _numpy that have files of their own; numpy.cpp puts them together.
+// The parts of _numpy that have files of their own; module.cpp puts them together.
 #pragma once
 
 #include <pybind11/pybind11.h>

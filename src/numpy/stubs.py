@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from deeperlab import _numpy
-from deeperlab.stages.schema import OPERATORS
+from deeperlab._schema import OPERATORS
 
 STUBS = Path(__file__).resolve().parents[2] / "python" / "deeperlab" / "_numpy.pyi"
 TYPES = {

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from predicting import LABELS, contents, fault, picture, run, video
+from predicting import LABELS, contents, fault, picture, result_files, run, write_video
 
 import deeperlab
 from deeperlab.data.formats import coco
-from deeperlab.predictor import prediction as predict
+from deeperlab.predictor import results
 
 
 def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -46,18 +46,17 @@ def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) ->
 
 
 def test_results_of_others_are_not_touched(photos: Path, model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    (out / "panoptic").mkdir(parents=True)
-    (out / "panoptic" / "a.png").write_bytes(b"mine")
-    message = fault(photos, "--model", model, "--out", out, "--overwrite")
-    assert "a.png: is there already and not of deeperlab predict; choose another --out" in message
-    (out / "panoptic" / "a.png").unlink()
-    for theirs in ('{"info": {"description": "deeperlab fuse"}, "images": [], "annotations": []}', "{", "[]"):
-        (out / "panoptic.json").write_text(theirs)
+    """A folder is taken only if it is empty or marked."""
+    for theirs in ("panoptic.json", "panoptic/other.png", ".hidden"):
+        out = tmp_path / theirs.replace("/", "_")
+        (out / theirs).parent.mkdir(parents=True)
+        (out / theirs).write_bytes(b"theirs")
         for options in ((), ("--overwrite",)):
-            assert "panoptic.json: is there already" in fault(photos, "--model", model, "--out", out, *options)
-        assert (out / "panoptic.json").read_text() == theirs
-    assert set(contents(out)) == {"panoptic.json"}
+            message = fault(photos, "--model", model, "--out", out, *options)
+            assert message == f"{out}: is neither empty nor a folder of deeperlab predict; choose another --out"
+        assert contents(out) == {theirs: b"theirs"}
+    (tmp_path / "empty").mkdir()
+    assert run(photos, "--model", model, "--out", tmp_path / "empty").exit_code == 0
 
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
@@ -75,16 +74,15 @@ def test_files_that_no_run_has_listed_are_not_touched(
     name: str, mine: str, overwrite: tuple[str, ...], photos: Path, model: Path, tmp_path: Path
 ) -> None:
     """Not in a folder of results either."""
-    out, film = tmp_path / "out", video(photos / "ana.mp4")
+    out, film = tmp_path / "out", write_video(photos / "ana.mp4")
     assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
     (out / mine).parent.mkdir(parents=True, exist_ok=True)
     (out / mine).write_bytes(b"mine")
-    before = contents(out) | {".panoptic.jsonl": b""}
+    before = contents(out)
     for _ in range(2):
         message = fault(photos / "b.png", photos / name, "--model", model, "--out", out, *overwrite)
         assert message == f"{out / mine}: is there already and not of deeperlab predict; choose another --out"
-        assert contents(out).keys() == before.keys()
-        assert all(data == before[file] for file, data in contents(out).items() if file != ".panoptic.jsonl")
+        assert contents(out) == before
     (out / mine).unlink()
     (out / "panoptic" / "ana").mkdir(exist_ok=True)
     others = ("panoptic/ana/20240131x.png", "panoptic/ana/01234567.png", "panoptic/ana/12345.png")
@@ -95,13 +93,40 @@ def test_files_that_no_run_has_listed_are_not_touched(
 
 
 def test_a_video_that_is_done_again_leaves_files_that_are_not_its_own(model: Path, tmp_path: Path) -> None:
-    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    out, film = tmp_path / "out", write_video(tmp_path / "film.mp4")
     assert run(film, "--model", model, "--out", out).exit_code == 0
     before = contents(out)
     (out / "panoptic" / "film" / "000099.png").write_bytes(b"mine")
     assert "000099.png: is there already" in fault(film, "--model", model, "--out", out, "--overwrite")
     assert run(film, "--model", model, "--out", out).exit_code == 0
     assert contents(out) == before | {"panoptic/film/000099.png": b"mine"}
+
+
+def test_a_file_in_the_place_of_heads_that_were_not_wanted_is_not_touched(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    """The record of an image tells which of its files were written."""
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    (out / "heads").mkdir()
+    (out / "heads" / "a.npz").write_bytes(b"mine")
+    before = contents(out)
+    for options in ((), ("--heads",)):
+        message = fault(photos / "a.png", "--model", model, "--out", out, "--overwrite", *options)
+        assert message.startswith(f"{out / 'heads' / 'a.npz'}: is there already")
+        assert contents(out) == before
+    assert run(photos, "--model", model, "--out", out, "--size", 20, "--overwrite").exit_code == 2
+    assert (out / "heads" / "a.npz").read_bytes() == b"mine"
+
+
+def test_heads_that_are_wanted_later_are_made(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    assert "1 image written" in run(photos / "a.png", "--model", model, "--out", out, "--heads").stdout
+    before = contents(out)
+    assert "heads/a.npz" in before
+    assert "1 finished already" in run(photos / "a.png", "--model", model, "--out", out).stdout
+    assert contents(out) == before
 
 
 def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,35 +159,33 @@ def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path, monke
 def test_overwriting_removes_the_results_of_other_settings_and_nothing_else(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
-    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    out, film = tmp_path / "out", write_video(tmp_path / "film.mp4")
     for interrupted in (False, True):
         assert run(photos, film, "--model", model, "--out", out, "--heads").exit_code == 0
-        if interrupted:  # then the lines tell what there is
-            listed = predict.journal.Journal(
-                predict.folder.Folder(out, heads=True), json.loads((out / "panoptic.json").read_text())["info"]
-            )
-            listed.close()
+        if interrupted:
+            (out / "panoptic.json").unlink()
         mine = {"overlay/mine.png", "panoptic/film/mine.png", "panoptic/film/000099.png", "heads/mine.npz", "mine.txt"}
         for name in mine:
             (out / name).write_bytes(b"mine")
         result = run(photos / "b.png", "--model", model, "--out", out, "--size", 20, "--overwrite")
         assert result.exit_code == 0, result.output
         assert "removed 5 results of another model or other settings\n" in result.stdout
-        assert set(contents(out)) == mine | {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
+        assert result_files(out) == mine | {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
         assert not (out / "panoptic" / "below").exists()
         assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 1
         shutil.rmtree(out)
 
 
-def test_a_listing_that_names_files_outside_removes_nothing(photos: Path, model: Path, tmp_path: Path) -> None:
+def test_a_record_that_names_files_outside_removes_nothing(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
-    root = json.loads((out / "panoptic.json").read_text())
-    root["annotations"][0]["file_name"] = "../../photos/b.png"
-    (out / "panoptic.json").write_text(json.dumps(root))
+    before = contents(out)
+    (record,) = (out / ".deeperlab").glob("*.jsonl")
+    record.write_text(record.read_text().replace('"file_name": "a.png"', '"file_name": "../../photos/b.png"'))
     message = fault(photos / "a.png", "--model", model, "--out", out, "--size", 20, "--overwrite")
-    assert "a.png: is there already" in message  # for the listing does not tell of it
+    assert message == f"{record}: damaged: not of ../../photos/b; choose another --out"
     assert (photos / "b.png").is_file()
+    assert contents(out).keys() == before.keys()
 
 
 @pytest.mark.parametrize("name", ["a.png", "film.mp4"])
@@ -173,7 +196,7 @@ def test_another_file_of_the_same_name_is_not_taken_for_the_first(name: str, mod
         if name == "a.png":
             Image.fromarray(picture((20 + i, 30), i)).save(path)
         else:
-            video(path, frames=3 + 2 * i)
+            write_video(path, frames=3 + 2 * i)
     assert run(paths[0], "--model", model, "--out", out).exit_code == 0
     before = contents(out)
     result = run(paths[1], "--model", model, "--out", out)
@@ -207,7 +230,7 @@ def test_another_file_of_the_same_name_is_not_taken_for_the_first(name: str, mod
 
 
 def test_frames_of_a_video_and_images_of_its_name_never_mix(photos: Path, model: Path, tmp_path: Path) -> None:
-    film, out = video(tmp_path / "film.mp4"), tmp_path / "out"
+    film, out = write_video(tmp_path / "film.mp4"), tmp_path / "out"
     (tmp_path / "root" / "film").mkdir(parents=True)
     like = tmp_path / "root" / "film" / "000003.png"
     like.write_bytes((photos / "a.png").read_bytes())
@@ -231,10 +254,10 @@ def test_frames_of_a_video_and_images_of_its_name_never_mix(photos: Path, model:
 
 def test_one_run_at_a_time_writes_to_a_folder(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with predict.folder.Folder(out, heads=False):
+    with results.locked(out):
         message = fault(photos, "--model", model, "--out", out)
         assert message == f"{out}: another deeperlab predict is writing there; wait for it, or choose another --out"
-    assert list(out.iterdir()) == []
+    assert contents(out) == {}
     assert run(photos, "--model", model, "--out", out).exit_code == 0
     assert run(photos, "--model", model, "--out", out).exit_code == 0
 
@@ -245,26 +268,32 @@ def test_a_folder_without_locks_is_written_to_as_well(
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(predict.folder.fcntl, "flock", none)
+    monkeypatch.setattr(results.fcntl, "flock", none)
     assert run(photos, "--model", model, "--out", tmp_path / "out").exit_code == 0
 
 
-def test_a_damaged_list_of_results_is_told(photos: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["settings.json", "a record"])
+def test_damage_is_told(name: str, photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    state = out / ".deeperlab"
+    path = state / name if name.endswith("json") else next(state.glob("*.jsonl"))
+    path.write_text('{"kinds": [')
+    before = contents(out)
+    for options in ((), ("--overwrite",)):
+        message = fault(photos, "--model", model, "--out", out, *options)
+        assert message.startswith(f"{path}: damaged: ")
+    assert contents(out) == before
+
+
+def test_the_json_is_made_of_the_records(photos: Path, model: Path, tmp_path: Path) -> None:
+    """Whatever became of it since."""
     out = tmp_path / "out"
     assert run(photos, "--model", model, "--out", out).exit_code == 0
-    root = json.loads((out / "panoptic.json").read_text())
-    (out / "panoptic.json").write_text(json.dumps(root | {"annotations": []}))
-    assert "panoptic.json: damaged" in fault(photos, "--model", model, "--out", out)
-    message = fault(photos, "--model", model, "--out", out, "--overwrite")
+    before = contents(out)
+    (out / "panoptic.json").write_text("{")
+    assert "4 finished already" in run(photos, "--model", model, "--out", out).stdout
+    assert contents(out) == before
+    next((out / ".deeperlab").glob("*.jsonl")).unlink()  # then nobody knows whose its files are
+    message = fault(photos, "--model", model, "--out", out)
     assert message.endswith(".png: is there already and not of deeperlab predict; choose another --out")
-    for kind in ("overlay", "panoptic"):
-        shutil.rmtree(out / kind)
-    assert run(photos, "--model", model, "--out", out, "--overwrite").exit_code == 0
-    assert json.loads((out / "panoptic.json").read_text()) == root
-
-
-def test_a_damaged_first_line_is_told(photos: Path, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".panoptic.jsonl").write_text('{"info": {"descri\n')
-    message = fault(photos, "--model", model, "--out", tmp_path / "out")
-    assert ".panoptic.jsonl: is there already and not of deeperlab predict, or damaged in its first line" in message

@@ -6,23 +6,38 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from predicting import contents, run, video
+from predicting import contents, result_files, run, write_video
 
 from deeperlab.data.formats import coco
-from deeperlab.predictor import prediction as predict
+from deeperlab.predictor import batch, results, video
+
+
+def after(calls: int, function: Any) -> Any:
+    """A function that is interrupted after some calls."""
+    done: list[Any] = []
+
+    def dies(*arguments: Any) -> Any:
+        if len(done) >= calls:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return function(*arguments)
+
+    return dies
 
 
 def test_what_a_killed_run_left_is_swept_away(photos: Path, model: Path, tmp_path: Path) -> None:
-    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
+    out, film = tmp_path / "out", write_video(tmp_path / "film.mp4")
     assert run(photos, film, "--model", model, "--out", out).exit_code == 0
     before = contents(out)
-    left = ("overlay/.a.png.0123abcd.tmp", "panoptic/film/.000001.png.0123abcd.tmp", ".panoptic.json.0123abcd.tmp",
-            "..panoptic.jsonl.0123abcd.tmp")  # fmt: skip
+    left = ("overlay/.a.png.0123abcd.tmp", "panoptic/film/.000001.png.0123abcd.tmp",
+            ".deeperlab/.settings.json.0123abcd.tmp", ".deeperlab/.panoptic.json.0123abcd.tmp")  # fmt: skip
     mine = (
         ".a.png.0123abcd.tmp",
         "overlay/a.png.0123abcd.tmp",
@@ -37,79 +52,63 @@ def test_what_a_killed_run_left_is_swept_away(photos: Path, model: Path, tmp_pat
 
 
 def test_frames_that_a_killed_run_left_are_removed(photos: Path, model: Path, tmp_path: Path) -> None:
-    out, film = tmp_path / "out", video(tmp_path / "film.mp4")
-    assert run(photos / "a.png", film, "--model", model, "--out", out, "--heads").exit_code == 0
-    root = json.loads((out / "panoptic.json").read_text())
-    annotations = {a["image_id"]: a for a in root["annotations"]}
-    due = {"due": [[False, "a"], [True, "film"]]}
-    lines = [
-        {"info": root["info"]},
-        due,
-        *({"image": i, "annotation": annotations[i["id"]]} for i in root["images"][:5]),
-    ]
-    (out / ".panoptic.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert run(photos / "a.png", "--model", model, "--out", out, "--heads").exit_code == 0
-    assert set(contents(out)) == {"overlay/a.png", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
+    out, film = tmp_path / "out", write_video(tmp_path / "film.mp4")
+    arguments = ("--model", model, "--out", out, "--heads")
+    assert run(film, *arguments).exit_code == 0
+    (record,) = (out / ".deeperlab").glob("*.jsonl")
+    record.unlink()  # it is the last file that is written of a video
+    (out / ".deeperlab" / "announced.json").write_text('["film.mp4"]')
+    assert run(photos / "a.png", *arguments).exit_code == 0
+    assert result_files(out) == {"overlay/a.png", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
     assert not (out / "panoptic" / "film").exists()
 
 
 @pytest.mark.parametrize("settings", [(), ("--size", 20, "--overwrite")])
-@pytest.mark.parametrize("lines", [1, 3, 7])
-def test_files_that_a_killed_run_wrote_ahead_of_its_lines_are_removed(
-    lines: int, settings: Any, photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("records", [0, 1, 2])
+def test_files_that_a_killed_run_wrote_ahead_of_its_records_are_removed(
+    records: int, settings: Any, photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the next has other sources or settings."""
-    out, film, whole = tmp_path / "out", video(tmp_path / "film.mp4"), tmp_path / "whole"
+    out, film, whole = tmp_path / "out", write_video(tmp_path / "film.mp4"), tmp_path / "whole"
     sources = (photos / "b.png", photos / "a.png", film)
-    add, calls = predict.journal.Journal.add, []
-
-    def dies(self: Any, entry: Any) -> None:
-        calls.extend([entry] if "image" in entry else [])
-        if len(calls) > lines:
-            raise KeyboardInterrupt
-        add(self, entry)
-
+    dies = after(records, results.Results.add)
     with monkeypatch.context() as patch:
-        patch.setattr(predict.journal.Journal, "add", dies)
-        patch.setattr(predict.journal.Journal, "give_up", lambda *_: None)  # who is killed cleans nothing up
+        patch.setattr(results.Results, "add", dies)
+        patch.setattr(results.Results, "give_up", lambda *_: None)  # who is killed cleans nothing up
         assert run(*sources, "--model", model, "--out", out, "--heads").exit_code == 130
-    left = set(contents(out))
-    assert ("panoptic/a.png" if lines == 1 else f"panoptic/film/{lines - 2:06d}.png") in left
+    left = result_files(out)
+    assert ("b.png", "a.png", "film/000006.png")[records] in {name.removeprefix("panoptic/") for name in left}
     (out / "overlay" / "mine.png").write_bytes(b"mine")
     assert run(photos / "b.png", "--model", model, "--out", out, *settings).exit_code == 0
     there = {a.file_name for a in coco.read(out / "panoptic.json", out / "panoptic").annotations}
-    assert there == ({"a.png", "b.png"} if lines > 1 and not settings else {"b.png"})
+    assert there == ({"a.png", "b.png"} if records == 2 and not settings else {"b.png"})
+    heads = () if settings else there if records else there - {"b.png"}  # which the second run did without them
     files = {f"{kind}/{name}" for kind in ("overlay", "panoptic") for name in there}
-    files |= set() if settings else {f"heads/{Path(name).stem}.npz" for name in there}
-    assert set(contents(out)) == files | {"overlay/mine.png", "panoptic.json"}
+    files |= {f"heads/{Path(name).stem}.npz" for name in heads}
+    assert result_files(out) == files | {"overlay/mine.png", "panoptic.json"}
     (out / "overlay" / "mine.png").unlink()
-    assert run(*sources, "--model", model, "--out", out, *settings[:2]).exit_code == 0
+    assert run(*sources, "--model", model, "--out", out, "--overwrite", *settings[:2]).exit_code == 0
     assert run(*sources, "--model", model, "--out", whole, *settings[:2]).exit_code == 0
-    after = {name: data for name, data in contents(out).items() if not name.startswith("heads")}
-    assert after == contents(whole)
+    assert contents(out) == contents(whole)
 
 
-def test_what_was_due_once_is_not_for_ever(photos: Path, model: Path, tmp_path: Path) -> None:
+def test_what_was_announced_once_is_not_for_ever(photos: Path, model: Path, tmp_path: Path) -> None:
     """A run that is refused has no right to what one before it left."""
     out = tmp_path / "out"
     assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
-    info = json.loads((out / "panoptic.json").read_text())["info"]
-    with predict.folder.Folder(out, heads=False) as folder:
-        journal = predict.journal.Journal(folder, info)
-        journal.begin([predict.sources.Source(photos / "a.png", "a", video=False)])
-        journal.close()
-        predict.journal.Journal(folder, info).close()
-        (out / "overlay" / "a.png").write_bytes(b"mine")
-        predict.journal.Journal(folder, info).close()
+    (out / ".deeperlab" / "announced.json").write_text('["a.png"]')
+    assert run(photos / "b.png", "--model", model, "--out", out, "--size", 20).exit_code == 2
+    (out / "overlay" / "a.png").write_bytes(b"mine")
+    assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
     assert (out / "overlay" / "a.png").read_bytes() == b"mine"
 
 
 def test_sigterm_ends_it_as_ctrl_c_does(
     photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film, out, whole = video(tmp_path / "film.mp4"), tmp_path / "out", tmp_path / "whole"
+    film, out, whole = write_video(tmp_path / "film.mp4"), tmp_path / "out", tmp_path / "whole"
     assert run(photos, film, "--model", model, "--out", whole).exit_code == 0
-    add, calls = predict.video.Encoder.add, []
+    add, calls = video.Encoder.add, []
 
     def killed(self: Any, *rest: Any) -> None:
         calls.append(rest)
@@ -119,7 +118,7 @@ def test_sigterm_ends_it_as_ctrl_c_does(
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(predict.video.Encoder, "add", killed)
+        patch.setattr(video.Encoder, "add", killed)
         result = run(photos, film, "--model", model, "--out", out)
     assert result.exit_code == 143
     assert result.stderr == "deeperlab: stopped after 4 images; the same command goes on\n"
@@ -139,16 +138,8 @@ def test_doing_again_can_be_interrupted(
     arguments = (photos, "--model", model, "--out", out)
     assert run(*arguments).exit_code == 0
     before = contents(out)
-    add, calls = predict.journal.Journal.add, []
-
-    def dies(self: Any, entry: Any) -> None:
-        calls.extend([entry] if "image" in entry else [])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        add(self, entry)
-
     with monkeypatch.context() as patch:
-        patch.setattr(predict.journal.Journal, "add", dies)
+        patch.setattr(results.Results, "add", after(2, results.Results.add))
         result = run(*arguments, "--overwrite")
     assert result.exit_code == 130
     assert "stopped after 2 images; the same command without --overwrite goes on" in result.stderr
@@ -161,7 +152,7 @@ def test_doing_again_can_be_interrupted(
 
 def test_the_order_in_the_json_is_that_of_the_ids(photos: Path, model: Path, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
-    films = [video(tmp_path / name, frames=2) for name in ("y.mp4", "z.mp4")]
+    films = [write_video(tmp_path / name, frames=2) for name in ("y.mp4", "z.mp4")]
     (photos / "7.png").write_bytes((photos / "a.png").read_bytes())
     sources = [photos, *films]
     assert run(*sources, "--model", model, "--out", one).exit_code == 0
@@ -172,9 +163,6 @@ def test_the_order_in_the_json_is_that_of_the_ids(photos: Path, model: Path, tmp
     ids = [7, 139, "a", "aachen_1_2", "b", "y/000000", "y/000001", "z/000000", "z/000001"]
     assert [image["id"] for image in root["images"]] == [a["image_id"] for a in root["annotations"]] == ids
     assert [film["id"] for film in root["videos"]] == ["y", "z"]
-    late = [f"y/{number}" for number in (999999, 1000000, 1000001)]
-    shuffled = [late[1], late[2], late[0]]
-    assert sorted(shuffled, key=predict.sources.in_order_of) == late
 
 
 @pytest.mark.parametrize("moment", ["write_ids", "write_rgb", "entry"])
@@ -193,10 +181,10 @@ def test_an_interruption_leaves_nothing_half_written(
                 raise KeyboardInterrupt
             save(image, file, *rest, **options)
 
-        patch.setattr(predict, "WORKERS", 1)
+        patch.setattr(batch, "WORKERS", 1)
         patch.setattr(Image.Image, "save", dies)
         if moment == "entry":
-            patch.setattr(predict.journal.Journal, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(results.Results, "finish", after(0, results.Results.finish))
         result = run(photos, "--model", model, "--out", out)
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
@@ -204,30 +192,19 @@ def test_an_interruption_leaves_nothing_half_written(
     assert "panoptic.json" not in left
     assert not [name for name in left if name.endswith(".tmp")]
     for name, data in left.items():
-        assert name == ".panoptic.jsonl" or data == contents(whole)[name]
-    with (out / ".panoptic.jsonl").open("ab") as file:
-        file.write(b'{"image": {"id": "cut sh')
+        assert name == ".deeperlab/announced.json" or data == contents(whole)[name]
     result = run(photos, "--model", model, "--out", out)
     assert result.exit_code == 0, result.output
     assert "finished already" in result.stdout
     assert contents(out) == contents(whole)
 
 
-def test_lines_survive_a_second_interruption(photos: Path, model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert run(photos, "--model", model, "--out", out).exit_code == 0
-    before = contents(out)
-    info = json.loads((out / "panoptic.json").read_text())["info"]
-    with predict.folder.Folder(out, heads=False) as folder:
-        for _ in range(3):
-            journal = predict.journal.Journal(folder, info)
-            assert (False, "a") in journal
-            assert (False, "half") not in journal
-            journal.close()
-            with (out / ".panoptic.jsonl").open("ab") as file:
-                file.write(b'{"image": {"id": "half')
-            journal = predict.journal.Journal(folder, info)
-            journal.add({"gone": [False, "nothing"]})
-            journal.close()
-    assert run(photos, "--model", model, "--out", out).exit_code == 0
-    assert contents(out) == before
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_given_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """At random moments, ten times and more."""
+    script = Path(__file__).with_name("kill.py")
+    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    arguments = [sys.executable, str(script), str(tmp_path), "5", "0"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) >= 10

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from predicting import LABELS, Net, Perfect, contents, fault, picture, run, video
+from predicting import LABELS, Net, Perfect, fault, picture, result_files, run, write_video
 from typer.testing import CliRunner
 
 import deeperlab
@@ -19,7 +19,7 @@ from deeperlab import Heads, models
 from deeperlab.cli import app
 from deeperlab.data import archive, sample
 from deeperlab.data.formats import coco, png
-from deeperlab.predictor import prediction as predict
+from deeperlab.predictor import settings
 from deeperlab.predictor.parser import Parser
 
 
@@ -34,7 +34,7 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     for annotation in data.annotations:
         path = photos / (annotation.image_file_name or "")
         (parsed,) = parser.stream([Image.open(path)])
-        assert_same(data.ids(annotation), parsed.panoptic.numpy().to_ids())
+        assert_same(data.ids(annotation), parsed.panoptic.to_coco()[0])
         assert [s.category_id for s in annotation.segments] == [
             LABELS.ids[s.category] for s in parsed.panoptic.segments
         ]
@@ -49,7 +49,7 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     info = json.loads((out / "panoptic.json").read_text())["info"]
     assert info["description"] == "deeperlab predict"
     assert info["model"] == {"name": "trained", "num_classes": 19}
-    assert info["weights"] == predict.maker.digest(Net("trained"))
+    assert info["weights"] == settings.digest(Net("trained"))
     assert (info["trained"], info["size"], info["dtype"], info["labels"]) == (True, 40, "float32", "cityscapes")
     assert "warning" not in info
     folders = [
@@ -57,8 +57,8 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
         for folder in ("overlay", "panoptic")
         for name in ("a.png", "below/aachen_1_2_leftImg8bit.png")
     ]
-    assert set(folders) < set(contents(out))
-    assert not [name for name in contents(out) if Path(name).name.startswith(".")]
+    assert set(folders) < result_files(out)
+    assert not [name for name in result_files(out) if Path(name).name.startswith(".")]
 
 
 def test_compile_compiles_the_network(
@@ -131,7 +131,7 @@ def test_eval_finds_the_images_of_coco_cityscapes_and_ones_own_folders(
 def test_what_predict_writes_fuse_and_eval_read(photos: Path, model: Path, tmp_path: Path, assert_same: Any) -> None:
     """Raw heads know the size of the image, the size that the network saw, and the image's id."""
     out = tmp_path / "out"
-    film = video(tmp_path / "film.mp4", frames=2)
+    film = write_video(tmp_path / "film.mp4", frames=2)
     options = ("--model", model, "--out", out, "--heads", "--size", 40, "--batch", 2)
     assert run(photos, film, *options).exit_code == 0
     data = coco.read(out / "panoptic.json", out / "panoptic")
@@ -167,7 +167,7 @@ def test_instances_have_scores_and_stuff_has_none(model: Path, tmp_path: Path, m
     assert told == [None if s.score is None else round(s.score, 6) for s in segments]
     assert None in told
     assert len(set(told)) > 2
-    truth = sample.of_maps(scene.category, scene.instance, LABELS)
+    truth = sample.from_maps(scene.category, scene.instance, LABELS)
     ids, listed = truth.to_coco(LABELS)
     coco.write(tmp_path / "gt.json", tmp_path / "gt", [(coco.Annotation("a", "a.png", listed), ids)], LABELS.categories)
     report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")
@@ -188,7 +188,7 @@ def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path,
     assert run(tmp_path / "photos", "--model", model, "--out", out).exit_code == 0
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert len(data.annotations) == 9
-    ids = Parser(Net("trained"), LABELS)(upright).numpy().to_ids()
+    ids = Parser(Net("trained"), LABELS)(upright).to_coco()[0]
     for annotation in data.annotations:
         assert (annotation.height, annotation.width) == (33, 49)
         assert_same(data.ids(annotation), ids)
@@ -234,7 +234,7 @@ def test_a_full_disk_ends_it(photos: Path, model: Path, tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
         assert fault(photos, "--model", model, "--out", tmp_path / "out").endswith(".png: no space left on device")
-    assert set(contents(tmp_path / "out")) == {".panoptic.jsonl"}
+    assert result_files(tmp_path / "out") == set()
 
 
 def test_untrained_weights_are_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,9 +274,6 @@ def test_faults_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
         assert message == f"{out}: cannot be the folder of --out: {reason}"
     message = fault(photos, "--model", model, "--out", tmp_path / "out", labels="citiscapes")
     assert message == "citiscapes: no such file of labels, and none of the presets coco, cityscapes, vistas, voc"
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / ".panoptic.jsonl").write_text('{"info": {"description": "deeperlab predict"}}\n{}\n')
-    assert "has results of" in fault(photos, "--model", model, "--out", tmp_path / "taken")
 
 
 def test_help_teaches() -> None:
@@ -297,33 +294,34 @@ def test_help_teaches() -> None:
 def test_a_name_that_is_too_long_for_results_is_a_fault_of_its_source(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
-    long = tmp_path / f"{'x' * 251}.png"
-    long.write_bytes((photos / "a.png").read_bytes())
-    film = video(tmp_path / f"{'y' * 251}.mp4")
+    for length in (237, 238):
+        (tmp_path / f"{'x' * length}.png").write_bytes((photos / "a.png").read_bytes())
+        write_video(tmp_path / f"{'y' * length}.mp4")
     out = tmp_path / "out"
+    names = [tmp_path / f"{letter * length}{suffix}" for letter, suffix in (("x", ".png"), ("y", ".mp4"))
+             for length in (237, 238)]  # fmt: skip
     for _ in range(2):
-        result = run(long, film, photos / "b.png", "--model", model, "--out", out)
+        result = run(*names, "--model", model, "--out", out, "--heads")
         assert result.exit_code == 1
-        assert result.stderr.splitlines() == [
-            f"deeperlab: {long}: its results cannot be named: file name too long",
-            f"deeperlab: {film}: file name too long",
-        ]
-        assert set(contents(out)) == {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
+        told = "expected a name of at most 237 bytes before its suffix"
+        assert result.stderr.splitlines() == [f"deeperlab: {names[i]}: {told}" for i in (1, 3)]
+        assert {f"overlay/{names[0].name}", f"overlay/{names[2].name}"} < result_files(out)
+        assert not [name for name in result_files(out) if "x" * 238 in name or "y" * 238 in name]
 
 
 def test_the_console_tells_images_from_frames(photos: Path, model: Path, tmp_path: Path) -> None:
-    films = [video(tmp_path / "one.mp4"), video(tmp_path / "two.mp4", frames=3)]
+    films = [write_video(tmp_path / "one.mp4"), write_video(tmp_path / "two.mp4", frames=3)]
     result = run(photos, *films, "--model", model, "--out", tmp_path / "out")
     assert result.stdout.startswith("4 images, 10 frames of 2 videos written, ")
     assert "6 finished already" in run(photos, *films, "--model", model, "--out", tmp_path / "out").stdout
 
 
 def test_the_digest_tells_weights_apart() -> None:
-    first = predict.maker.digest(Net())
-    assert first == predict.maker.digest(Net())
-    assert first == predict.maker.digest(Net().to(memory_format=torch.channels_last))
+    first = settings.digest(Net())
+    assert first == settings.digest(Net())
+    assert first == settings.digest(Net().to(memory_format=torch.channels_last))
     changed = Net()
     with torch.no_grad():
         changed.weight[0, 0] += 1e-6
-    assert first != predict.maker.digest(changed)
-    assert first != predict.maker.digest(Net().half())
+    assert first != settings.digest(changed)
+    assert first != settings.digest(Net().half())

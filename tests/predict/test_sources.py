@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from predicting import run, video
+from predicting import run, write_video
 
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import coco
-from deeperlab.predictor import prediction as predict
+from deeperlab.predictor import find_sources
 
 
 def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Path) -> None:
     def names(*sources: object, out: Path = tmp_path / "out") -> list[str]:
-        found, faults = predict.sources.expand([str(s) for s in sources], out)
+        found, faults = find_sources([str(s) for s in sources], out)
         assert faults == []
         return [source.name for source in found]
 
@@ -40,12 +40,12 @@ def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Pa
     listing.write_text("# three\n\nbelow\n b.png \n", encoding="utf-8-sig")
     assert names(listing) == ["aachen_1_2_leftImg8bit", "b"]
     (photos / "below" / "film.MP4").write_bytes(b"")
-    assert [source.video for source in predict.sources.expand([photos / "below"], tmp_path)[0]] == [False, True]
+    assert [source.is_video for source in find_sources([photos / "below"], tmp_path)[0]] == [False, True]
     assert names(photos / "below" / "film.MP4") == ["film"]
 
 
 def found_names(*sources: object, out: Path) -> list[str]:
-    found, faults = predict.sources.expand([str(source) for source in sources], out)
+    found, faults = find_sources([str(source) for source in sources], out)
     assert faults == []
     return [source.name for source in found]
 
@@ -108,17 +108,17 @@ def test_what_cannot_be_read_below_a_folder_is_named(
     ]
     assert "3 images written" in result.stdout
     with pytest.raises(FormatError, match="below: permission denied"):
-        predict.sources.expand([photos / "below"], tmp_path / "out")
+        find_sources([photos / "below"], tmp_path / "out")
 
 
 def test_frames_of_many_folders_do_not_clash(photos: Path, tmp_path: Path) -> None:
     for folder in ("train", "val"):
         (photos / folder).mkdir()
         (photos / folder / "000001.png").write_bytes((photos / "a.png").read_bytes())
-    found, faults = predict.sources.expand([photos / "train" / "000001.png", photos], tmp_path / "out")
+    found, faults = find_sources([photos / "train" / "000001.png", photos], tmp_path / "out")
     assert faults == []
     assert {1, 139, "val/000001"} < {source.image_id for source in found}
-    found, faults = predict.sources.expand([photos], tmp_path / "out")
+    found, faults = find_sources([photos], tmp_path / "out")
     assert faults == []
     assert {139, "train/000001", "val/000001"} < {source.image_id for source in found}
 
@@ -144,8 +144,8 @@ def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
     }
     for path, text in absent.items():
         with pytest.raises(FormatError, match=re.escape(f"{path}: {text}")):
-            predict.sources.expand([path], tmp_path)
-    found, faults = predict.sources.expand([*absent, photos / "absent.txt", photos / "b.png"], tmp_path)
+            find_sources([path], tmp_path)
+    found, faults = find_sources([*absent, photos / "absent.txt", photos / "b.png"], tmp_path)
     assert faults == [*absent.items(), (photos / "none.jpg", "no such file or directory")]
     assert [source.name for source in found] == ["a", "b"]
 
@@ -156,9 +156,9 @@ def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path
         (photos / name).write_bytes((photos / "b.png").read_bytes())
     for name in ("c.mp4", "c.mkv", "a.mp4"):
         (photos / name).write_bytes(b"")
-    found, faults = predict.sources.expand([photos, photos / "below"], tmp_path)
-    assert {source.name for source in found if source.video} == {"a"}
-    assert {source.image_id for source in found if not source.video} == {
+    found, faults = find_sources([photos, photos / "below"], tmp_path)
+    assert {source.name for source in found if source.is_video} == {"a"}
+    assert {source.image_id for source in found if not source.is_video} == {
         *("a", "b", "c", "c/a", "c/000012", "c/000000000139", 139, "aachen_1_2")
     }
     pairs = [("a.png", "a.jpg"),
@@ -166,8 +166,8 @@ def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path
              ("c.mkv", "c/000012.png"), ("c.mp4", "c/000012.png")]  # fmt: skip
     told = {path: fault.partition("those of ")[2].removesuffix("; choose another --out") for path, fault in faults}
     assert told == {photos / one: str(photos / other) for one, other in pairs}
-    first = video(tmp_path / "c.mp4")
-    _, faults = predict.sources.expand([first, photos / "c.mkv", photos], tmp_path)
+    first = write_video(tmp_path / "c.mp4")
+    _, faults = find_sources([first, photos / "c.mkv", photos], tmp_path)
     assert (photos / "c.mkv", f"its results would take the place of those of {first}; choose another --out") in faults
     assert (photos / "c/000012.png", faults[0][1]) in faults
     result = run(photos / "a.png", photos / "a.jpg", "--model", model, "--out", tmp_path / "out")
@@ -180,7 +180,7 @@ def test_names_that_would_leave_the_folder_or_be_none_are_refused(model: Path, t
     names = ("...mp4", "..mp4", "...png", "_leftImg8bit.png")
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    whole = video(tmp_path / "_leftImg8bit.mp4")
+    whole = write_video(tmp_path / "_leftImg8bit.mp4")
     result = run(*(tmp_path / name for name in names), whole, "--model", model, "--out", tmp_path / "out")
     assert result.exit_code == 1
     for line, name in zip(result.stderr.splitlines(), names, strict=True):

@@ -24,7 +24,7 @@ DEEPERLAB_HD inline PointOf<V> follow(int steps, PointOf<V> target, const Offset
 template <class T>
 DEEPERLAB_HD inline Point follow(const View& head, int64_t n, int k, const Shape& shape, int steps, Point target) {
   return follow(steps, target,
-                [&](Point at) { return sample_offset<T>(head, n, k, shape.h, shape.w, shape.stride, at); });
+                [&](Point at) { return sample_offset<T>(head, n, k, shape.grid_h, shape.grid_w, shape.stride, at); });
 }
 
 // Where node (y, x) sees keypoint k of its instance, in px; not clamped, may be NaN or Inf.

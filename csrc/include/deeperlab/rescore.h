@@ -76,7 +76,7 @@ DEEPERLAB_HD inline float expected_oks(const int64_t* votes, const VoteGrid& gri
 template <class T>
 DEEPERLAB_HD inline float probability(const Plane<T>& logit, const Shape& shape, Point at) {
   const auto read = [&](int y, int x) { return sigmoid(logit(y, x)); };
-  return sample(read, between_nodes(divide(at, shape.stride), shape.h, shape.w));
+  return sample(read, between_nodes(divide(at, shape.stride), shape.grid_h, shape.grid_w));
 }
 
 namespace cpu {

@@ -33,11 +33,11 @@ constexpr int64_t max_ballots = 1 << 28;    // (M + 1) · C
 
 struct Shape {
   int images, classes;
-  int h, w;           // nodes
-  int stride;         // px between nodes
-  int height, width;  // px, the image
+  int grid_h, grid_w;  // nodes
+  int stride;          // px between nodes
+  int height, width;   // px, the image
 
-  DEEPERLAB_HD int64_t nodes() const { return int64_t(h) * w; }            // of an image
+  DEEPERLAB_HD int64_t nodes() const { return int64_t(grid_h) * grid_w; }  // of an image
   DEEPERLAB_HD int64_t pixels() const { return int64_t(height) * width; }  // of an image
 };
 
@@ -64,10 +64,10 @@ struct Nodes {
   int32_t* count;   // [N, h]
   int64_t* before;  // [N, h + 1] nodes in the rows before; the last is their number
 
-  int64_t total(const Shape& shape, int64_t n) const { return before[n * (shape.h + 1) + shape.h]; }
+  int64_t total(const Shape& shape, int64_t n) const { return before[n * (shape.grid_h + 1) + shape.grid_h]; }
   // Index of the first node of row y, for keypoint k.
   int64_t packed(const Shape& shape, int keypoints, int64_t n, int k, int y) const {
-    return n * keypoints * shape.nodes() + k * total(shape, n) + before[n * (shape.h + 1) + y];
+    return n * keypoints * shape.nodes() + k * total(shape, n) + before[n * (shape.grid_h + 1) + y];
   }
 };
 

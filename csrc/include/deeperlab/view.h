@@ -82,10 +82,10 @@ struct BetweenOf {
 };
 using Between = BetweenOf<float>;
 
-// `at` is in nodes and is clamped to the h × w grid.
+// `at` is in nodes and is clamped to the grid.
 template <class V>
-DEEPERLAB_HD inline BetweenOf<V> between_nodes(const PointOf<V>& at, int h, int w) {
-  const V gx = clamp(at.x, 0.0f, float(w - 1)), gy = clamp(at.y, 0.0f, float(h - 1));
+DEEPERLAB_HD inline BetweenOf<V> between_nodes(const PointOf<V>& at, int grid_h, int grid_w) {
+  const V gx = clamp(at.x, 0.0f, float(grid_w - 1)), gy = clamp(at.y, 0.0f, float(grid_h - 1));
   const IntOf<V> x = to_int(gx), y = to_int(gy);
   return {y, x, gy - to_real(y), gx - to_real(x)};
 }
@@ -99,8 +99,9 @@ DEEPERLAB_HD inline float sample(const Read& read, Between at) {
 
 // The offset (x, y) that channels 2k and 2k + 1 of a head hold at `position` (px); stride px between nodes.
 template <class T>
-DEEPERLAB_HD inline Point sample_offset(const View& head, int64_t n, int k, int h, int w, int stride, Point position) {
-  const Between at = between_nodes(divide(position, stride), h, w);
+DEEPERLAB_HD inline Point sample_offset(const View& head, int64_t n, int k, int grid_h, int grid_w, int stride,
+                                        Point position) {
+  const Between at = between_nodes(divide(position, stride), grid_h, grid_w);
   return {sample(head.plane<T>(n, 2 * k), at), sample(head.plane<T>(n, 2 * k + 1), at)};
 }
 
@@ -110,14 +111,14 @@ struct Cell {
   int y, x, past_y, past_x;
 };
 
-DEEPERLAB_HD inline Cell cell_of_pixel(int y, int x, int stride, int h, int w) {
+DEEPERLAB_HD inline Cell cell_of_pixel(int y, int x, int stride, int grid_h, int grid_w) {
   Cell cell{y / stride, x / stride, y % stride, x % stride};
-  if (cell.y >= h - 1) {
-    cell.y = h - 1;
+  if (cell.y >= grid_h - 1) {
+    cell.y = grid_h - 1;
     cell.past_y = 0;
   }
-  if (cell.x >= w - 1) {
-    cell.x = w - 1;
+  if (cell.x >= grid_w - 1) {
+    cell.x = grid_w - 1;
     cell.past_x = 0;
   }
   return cell;

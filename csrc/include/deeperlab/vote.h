@@ -35,7 +35,7 @@ DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const VoteParams& par
   grid.rows = (shape.height - 1) / grid.cell + 2;
   grid.columns = (shape.width - 1) / grid.cell + 2;
   int log2_nodes = 0;
-  while ((int64_t(1) << log2_nodes) < int64_t(shape.h) * shape.w) {
+  while ((int64_t(1) << log2_nodes) < int64_t(shape.grid_h) * shape.grid_w) {
     ++log2_nodes;
   }
   const int bits = 30 - log2_nodes;

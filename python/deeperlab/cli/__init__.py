@@ -15,6 +15,8 @@ except ImportError as missing:
 
 from . import demo, doctor, eval, fuse, oracle, predict
 
+__all__ = ["app", "main"]
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -35,7 +37,7 @@ app.command()(doctor.doctor)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     app(prog_name="deeperlab")
 
 

@@ -26,12 +26,12 @@ def print_rest(console: Console, count: int, what: str) -> None:
 
 
 def new_console() -> Console:
-    """Names from files are not read as markup."""
+    """Make a console that prints names from files as they are, not as markup."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
 def new_table(*columns: str) -> Table:
-    """Columns whose name begins with * hold numbers."""
+    """Make a table; columns whose name begins with * hold numbers."""
     table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column.lstrip("*"), justify="right" if column.startswith("*") else "left", overflow="fold")
@@ -39,14 +39,14 @@ def new_table(*columns: str) -> Table:
 
 
 def progress_bar(*more: ProgressColumn) -> Progress:
-    """On stderr, and only where that is a terminal; `more` columns follow the usual ones."""
+    """Make a progress bar on stderr, shown only on a terminal; `more` columns follow the usual ones."""
     columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """(H, W) from HEIGHTxWIDTH, or from one side."""
+    """Parse (H, W) from HEIGHTxWIDTH, or from one side."""
     height, _, width = text.lower().partition("x")
     try:
         return int(height), int(width or height)
@@ -55,7 +55,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def require_writable(path: Path, *inputs: Path) -> None:
-    """Before the work, not after it; and never over what was given."""
+    """Raise before the work what writing the file after it would raise, or that it would overwrite an input."""
     if any(path.resolve() == given.resolve() for given in inputs):
         raise FileExistsError(errno.EEXIST, "is an input; choose another --json", str(path))
     if not path.absolute().parent.is_dir():
@@ -67,18 +67,18 @@ def require_writable(path: Path, *inputs: Path) -> None:
 
 
 def plain(text: object) -> str:
-    """What a file says, without the control characters that a terminal would obey."""
+    """Replace the control characters of a text, which a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def percent(value: float | None) -> str:
-    """A fraction as per cent; undefined is a dash."""
+    """Write a fraction as per cent; undefined is a dash."""
     return "–" if value is None else f"{100 * value:.2f}"
 
 
 @contextmanager
 def one_line(*kinds: type[Exception]) -> Iterator[None]:
-    """Faults of the input end with code 2 and one line that names the file and the fault."""
+    """Turn faults of the input into exit code 2 and one line that names the file and the fault."""
     try:
         yield
     except kinds as fault:

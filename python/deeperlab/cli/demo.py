@@ -42,11 +42,12 @@ def demo(
     table = new_table("segment", "class", "*score", "*px", "*x", "*y", "*width", "*height")
     for row in result.segments:
         score = "" if row.score is None else f"{row.score:.3f}"
-        table.add_row(str(row.id), row.name, score, f"{row.area:,}", *map(str, row.bbox))
+        x0, y0, x1, y1 = row.box
+        table.add_row(str(row.id), row.name, score, f"{row.area:,}", *map(str, (x0, y0, x1 - x0, y1 - y0)))
     console.print(table)
     console.print(
-        f"{result.found} instances found of {result.drawn} drawn; {100 * result.right:.2f} % of the pixels right "
-        f"(class, and instance on things); PQ {percent(result.pq)} %"
+        f"{result.found} instances found of {result.drawn} drawn; {percent(result.pixel_accuracy)} % of the pixels "
+        f"right (class, and instance on things); PQ {percent(result.pq)} %"
     )
     height, width = result.size
     console.print(f"fuse: {result.milliseconds:.2f} ms for {height} x {width} px, median of {result.calls} calls")

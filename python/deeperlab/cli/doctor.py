@@ -12,7 +12,7 @@ import typer
 
 
 def doctor() -> None:
-    """What is installed here and what works: versions, compiled parts, SIMD, CUDA; one line each.
+    """Tell what is installed here and what works: versions, compiled parts, SIMD, CUDA; one line each.
 
     Ends with code 1 where a compiled part does not load. Put the output into a bug report.
     """
@@ -24,7 +24,7 @@ def doctor() -> None:
 
 
 def examine() -> tuple[list[tuple[str, str]], bool]:
-    """The lines (name, text), and whether all compiled parts load."""
+    """Return the lines (name, text), and whether all compiled parts load."""
     python = f"{platform.python_version()} ({platform.python_implementation()}, {sys.platform} {platform.machine()})"
     lines = [("deeperlab", _version("deeperlab")), ("Python", python)]
     lines += [(name, _version(name)) for name in ("numpy", "torch", "Pillow", "typer", "rich")]
@@ -76,9 +76,9 @@ def _cuda() -> str:
         from ..stages.torch_ops import HAS_CUDA
     except ImportError:
         return "needs torch and its operators"
-    own = "with kernels" if HAS_CUDA else "built without kernels (nvcc was not found)"
+    kernels = "with kernels" if HAS_CUDA else "built without kernels (nvcc was not found)"
     if torch.version.cuda is None:
-        return f"{own}; torch {torch.__version__} is built without CUDA"
+        return f"{kernels}; torch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():
-        return f"{own}; torch is built for CUDA {torch.version.cuda}, but sees no device or driver"
-    return f"{own}; torch sees {torch.cuda.get_device_name()} with CUDA {torch.version.cuda}"
+        return f"{kernels}; torch is built for CUDA {torch.version.cuda}, but sees no device or driver"
+    return f"{kernels}; torch sees {torch.cuda.get_device_name()} with CUDA {torch.version.cuda}"

@@ -27,25 +27,32 @@ def eval(
         Path | None,
         typer.Option(help="A JSON list of categories, for annotations that have none; 'images' may then lack too."),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:CLASS", help="A metric of your own beside these, see docs/metrics.md; may be repeated."
+        ),
+    ] = None,
 ) -> None:
-    """How good are your predictions? Panoptic quality (PQ), parsing covering (PC) and mean IoU.
+    """Measure how good predictions are: panoptic quality (PQ), parsing covering (PC) and mean IoU.
 
     PQ is counted as panopticapi counts it, PC as the paper's authors do: normalized by the size of each image, and
     by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the
     predictions may lack 'categories' and 'images'. Areas are counted from the PNGs.
     """
+    from ..data import coco
     from ..data.files import replace
-    from ..data.formats import coco
-    from ..metrics.folders import FolderEvaluation
+    from ..metrics import METRICS, FolderEvaluation, import_metric
 
-    with one_line(ValueError, OSError):
+    with one_line(ValueError, TypeError, OSError):
         if json_out is not None:
             require_writable(json_out, annotations, predictions)
         given = None if categories is None else coco.read_categories(categories)
         target = coco.read(annotations, gt_dir, categories=given)
         prediction = coco.read(predictions, pred_dir, categories=target.categories)
         threads = len(os.sched_getaffinity(0)) if workers is None else workers
-        evaluation = FolderEvaluation(target, prediction, workers=threads)
+        extra = [import_metric(name) for name in metric or ()]
+        evaluation = FolderEvaluation(target, prediction, workers=threads, metrics=(*METRICS, *extra))
         with progress_bar() as progress:
             for _ in progress.track(evaluation, total=len(evaluation)):
                 pass
@@ -61,12 +68,12 @@ def eval(
     console = new_console()
     left_out = f"; {evaluation.left_out} predictions for other images left out" if evaluation.left_out else ""
     console.print(f"{len(evaluation)} images{left_out}")
-    iou = {str(category): value for category, value in result.iou.to_dict()["per_class"].items()}
-    _print_report(console, report, iou, {str(c.id): c.name for c in target.categories})
+    names = {str(c.id): c.name for c in target.categories}
+    _print_report(console, report, result.iou.to_dict()["per_class"], names, [kind.name for kind in extra])
 
 
 def _print_report(
-    console: Console, report: dict[str, Any], iou: dict[str, float | None], names: dict[str, str]
+    console: Console, report: dict[str, Any], iou: dict[str, float | None], names: dict[str, str], extra: list[str]
 ) -> None:
     pq, normalized, pixel = report["pq"], report["pc"]["normalized"], report["pc"]["pixel"]
     table = new_table("%", "*PQ", "*SQ", "*RQ", "*classes", "*PC", "*PC by px", "*classes", "*mIoU")
@@ -77,14 +84,29 @@ def _print_report(
         table.add_row(group, *map(percent, (q["pq"], q["sq"], q["rq"])), str(q["n"]), *pcs, miou)
     console.print(table)
 
-    table = new_table("class", "*PQ %", "*SQ", "*RQ", "*TP", "*FP", "*FN", "*PC", "*IoU")
+    figures = [(f"{name} {key}", value) for name in extra for key, value in report[name].items()]
+    if numbers := [(name, value) for name, value in figures if value is None or isinstance(value, (int, float))]:
+        table = new_table("metric", "*value")
+        for name, value in numbers:
+            table.add_row(plain(name), _number(value))
+        console.print(table)
+
+    by_class = {name: report[name]["per_class"] for name in extra if isinstance(report[name].get("per_class"), dict)}
+    table = new_table("class", "*PQ %", "*SQ", "*RQ", "*TP", "*FP", "*FN", "*PC", "*IoU", *(f"*{n}" for n in by_class))
     counted = [c for c in names if pq["per_class"][c]["pq"] is not None or iou[c] is not None]
     for c in counted:
         q = pq["per_class"][c]
         counts = (str(q["tp"]), str(q["fp"]), str(q["fn"]))
         values = (normalized["per_class"][c], iou[c])
-        table.add_row(plain(names[c]), *map(percent, (q["pq"], q["sq"], q["rq"])), *counts, *map(percent, values))
+        more = [_number(values_of.get(c)) for values_of in by_class.values()]
+        row = (*map(percent, (q["pq"], q["sq"], q["rq"])), *counts, *map(percent, values), *more)
+        table.add_row(plain(names[c]), *row)
     console.print(table)
     absent = len(names) - len(counted)
     if absent:
         console.print(f"{absent} classes are neither annotated nor predicted; – is undefined")
+
+
+def _number(value: object) -> str:
+    """A figure of a user's metric as it is, undefined as a dash; what is no number stays in the JSON."""
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"

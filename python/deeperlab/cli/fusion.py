@@ -16,7 +16,7 @@ Paper = Annotated[bool, typer.Option("--paper", help="The literal parameters of 
 
 
 def fusion(max_candidates: int | None, max_instances: int | None, paper: bool) -> FuseParams:
-    """What the options say; None: the default."""
+    """Make the parameters that the options ask for; None: the default."""
     given = {"max_candidates": max_candidates, "max_instances": max_instances}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(FuseParams.paper() if paper else FuseParams(), **changes)

@@ -24,13 +24,13 @@ def oracle(
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write all figures to a file.")] = None,
 ) -> None:
-    """How good could DeeperLab be on your data? The ceiling that its representation sets, and what is lost to it.
+    """Measure how good DeeperLab could be on your data: the ceiling that its representation sets, and what is lost.
 
     Encodes the ground truth as the heads of a perfect network, fuses them, and measures the panoptic quality (PQ).
     Beside it stands the ceiling of the representation alone, where the true keypoints are given instead of found.
     Every thing that is lost is named with the stage that lost it. Crowd and void pixels are left out.
     """
-    from ..data.formats import coco
+    from ..data import coco
     from ..oracle import Oracle
 
     with one_line(ValueError, OSError):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import ProgressColumn, Task
-from rich.text import Text
 
 from .console import ROWS, new_console, one_line, plain, progress_bar
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 
 if TYPE_CHECKING:
-    from ..predictor.prediction import Prediction
+    from ..predictor import BatchJob
 
 EPILOG = """Examples:
 
@@ -40,14 +37,6 @@ class Device(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
-
-
-class _Speed(ProgressColumn):
-    """Images a second, of late."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} images/s")
 
 
 def predict(
@@ -108,54 +97,50 @@ def predict(
     command again and it goes on where it was. What cannot be read is named and skipped, and the exit code is 1.
     """
     from ..data.labels import find
-    from ..predictor.sources import expand
+    from ..predictor import BatchJob, Parser, describe_settings, find_sources
 
     console = new_console()
     start = time.perf_counter()
     with one_line(ValueError, TypeError, OSError, ImportError, MemoryError):
         label_set = find(labels)
-        found, faults = expand(sources, out)
+        found, faults = find_sources(sources, out)
         network, trained = _network(model, weights, len(label_set), random_weights)
         import torch
-
-        from ..predictor import settings as maker
-        from ..predictor.parser import Parser
-        from ..predictor.prediction import Prediction
 
         where = device.value if device is not Device.auto else "cuda" if torch.cuda.is_available() else "cpu"
         params = fusion(max_candidates, max_instances, paper)
         options: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
-        parser = Parser(network.fuse_bn(), label_set, size=size, params=params, **options)
-        info = maker.info(network, parser, trained=trained)
+        parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **options)
+        settings = describe_settings(network, parser, trained=trained)
         if not trained:
-            console.print(f"warning: {maker.UNTRAINED}")
-        with Prediction(parser, found, out, info=info, heads=heads, overwrite=overwrite) as prediction:
-            if prediction.removed:
-                console.print(f"removed {prediction.removed} results of another model or other settings")
-            try:
-                with _terminable(), progress_bar(_Speed()) as progress:
-                    task = progress.add_task("", total=prediction.total())
-                    begin = time.perf_counter()
-                    prediction.run(lambda: progress.advance(task))
-                    seconds = time.perf_counter() - begin
-            except KeyboardInterrupt as stop:
-                again = "without --overwrite " if overwrite else ""
-                typer.echo(f"deeperlab: stopped after {_done(prediction)}; the same command {again}goes on", err=True)
-                raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
-            except RuntimeError as fault:
-                if "memory" not in str(fault):
-                    raise
-                raise MemoryError(f"out of memory; use a smaller --batch or --size: {fault}") from fault
-    faults += prediction.faults
-    for path, fault_text in faults[:ROWS]:
-        typer.echo(f"deeperlab: {plain(path)}: {plain(fault_text)}", err=True)
+            console.print(f"warning: {settings['warning']}")
+        job = BatchJob(parser, found, out, settings, heads=heads, overwrite=overwrite)
+        begin = time.perf_counter()
+        try:
+            with _terminable(), progress_bar() as progress:
+                task = progress.add_task("")
+                job.run(lambda: progress.update(task, advance=1, total=job.total))
+        except KeyboardInterrupt as stop:
+            again = "without --overwrite " if overwrite else ""
+            typer.echo(f"deeperlab: stopped after {_done(job)}; the same command {again}goes on", err=True)
+            raise typer.Exit(stop.args[0] if stop.args else 130) from None
+        except RuntimeError as fault:
+            if "memory" not in str(fault):
+                raise
+            raise MemoryError(f"out of memory; use a smaller --batch or --size: {fault}") from fault
+    seconds = time.perf_counter() - begin
+    faults += job.faults
+    for path, text in faults[:ROWS]:
+        typer.echo(f"deeperlab: {plain(path)}: {plain(text)}", err=True)
     if len(faults) > ROWS:
         typer.echo(f"deeperlab: {len(faults)} sources were skipped in all", err=True)
-    parts = [f"{_done(prediction)} written"]
-    if number := prediction.images + prediction.frames:
+    if job.removed:
+        console.print(f"removed {job.removed} results of another model or other settings")
+    parts = [f"{_done(job)} written"]
+    if number := job.images + job.frames:
         parts[0] += f", {number / seconds:.1f} a second on {where}"
-    if prediction.kept:
-        parts.append(f"{prediction.kept} finished already")
+    if job.kept:
+        parts.append(f"{job.kept} finished already")
     if faults:
         parts.append(f"{len(faults)} skipped")
     console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
@@ -164,29 +149,23 @@ def predict(
         raise typer.Exit(1)
 
 
-def _done(prediction: Prediction) -> str:
+def _done(job: BatchJob) -> str:
     """12 images, 86 frames of 2 videos."""
-    images, videos = _count(prediction.images, "image"), _count(prediction.videos, "video")
-    film = f"{_count(prediction.frames, 'frame')} of {videos}"
-    return f"{images}, {film}" if prediction.images and prediction.videos else film if prediction.videos else images
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as a batch system sends it: to be obeyed as Ctrl-C is."""
+    images, frames, videos = (
+        f"{number} {unit}{'s' if number != 1 else ''}"
+        for number, unit in ((job.images, "image"), (job.frames, "frame"), (job.videos, "video"))
+    )
+    film = f"{frames} of {videos}"
+    return f"{images}, {film}" if job.images and job.videos else film if job.videos else images
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise _Terminated
+    """Obey SIGTERM, as a batch system sends it, like Ctrl-C; its exit code goes along."""
 
-    if threading.current_thread() is not threading.main_thread():  # no place for signals
-        yield
-        return
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt(143)
+
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, labels, sample
+    from . import archive, fields, files, labels, sample
     from .formats import cityscapes, coco, label_map, predictions, segments, two_channel, vistas, voc
 
 _FORMATS = ("cityscapes", "coco", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
@@ -19,6 +19,8 @@ __all__ = [
     "archive",
     "cityscapes",
     "coco",
+    "fields",
+    "files",
     "label_map",
     "labels",
     "predictions",

@@ -22,7 +22,7 @@ class UnknownValueError(ValueError):
 
 
 def look_up(values: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int32]:
-    """`table[v]` for every value of an integer map; the table's values are >= −1.
+    """Return `table[v]` for every value of an integer map; the table's values are >= −1.
 
     Raises:
         UnknownValueError: the first value in ascending order that has no entry.
@@ -45,20 +45,24 @@ def look_up(values: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int32]
 
 
 def look_up_few(keys: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int32]:
-    """The same for a short list of values in ascending order."""
+    """Return `table[v]` for a short list of values in ascending order; errors as of `look_up`."""
     for key in keys.tolist():
         if key not in table:
             raise UnknownValueError(key)
     return np.array([table[key] for key in keys.tolist()], np.int32)
 
 
-def number(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The rank 0 … N − 1 of every value of an integer array among those that occur, and these N values, ascending."""
+def relabel(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Replace each value of an integer array by its rank 0 … N − 1 among those present.
+
+    Returns:
+        the ranks, int32 of the shape of `values`, and the N values, int64, ascending.
+    """
     if not values.size or int(values.min()) < 0 or int(values.max()) >= DENSE:
         present, index = np.unique(values, return_inverse=True)
         return index.reshape(values.shape).astype(np.int32), present.astype(np.int64)
-    there = np.zeros(int(values.max()) + 1, np.int32)
-    there[values] = 1
-    present = np.flatnonzero(there)
-    there[present] = np.arange(len(present))
-    return there.take(values), present  # half the time of there[values]
+    rank = np.zeros(int(values.max()) + 1, np.int32)
+    rank[values] = 1
+    present = np.flatnonzero(rank)
+    rank[present] = np.arange(len(present))
+    return rank.take(values), present  # half the time of rank[values]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph import STAR, Graph
 from ..heads import NAMES, Heads
-from .files import FormatError, replace, stays_inside
+from .files import FormatError, is_relative_name, replace
 from .formats.coco import ImageId
 
 OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original")
@@ -105,7 +105,7 @@ def load(path: str | os.PathLike[str]) -> Heads:
 
 
 def image_ids(path: str | os.PathLike[str], images: int) -> tuple[ImageId, ...]:
-    """What an NPZ that `load` has read calls its images: integers or strings [N]; 0, 1, … where it says nothing.
+    """Read what an NPZ that `load` has read calls its images: integers or strings [N]; by default 0, 1, ….
 
     Raises:
         FormatError: other than one distinct name for each image, or one that is no name of a file.
@@ -116,13 +116,13 @@ def image_ids(path: str | os.PathLike[str], images: int) -> tuple[ImageId, ...]:
         fault = f"image_ids: expected {images} distinct integers or strings, got {ids.dtype} of shape {ids.shape}"
         raise FormatError(path, fault)
     for name in ids.tolist():
-        if isinstance(name, str) and not stays_inside(name):
+        if isinstance(name, str) and not is_relative_name(name):
             raise FormatError(path, f"image_ids: expected names of files, got {name!r}")
     return tuple(ids.tolist())
 
 
 def sizes(path: str | os.PathLike[str]) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """`size` and `original` of an NPZ that `load` has read, each None where it says nothing.
+    """Read `size` and `original` of an NPZ that `load` has read, each None where it says nothing.
 
     Raises:
         FormatError: other than two integers of at least 1.

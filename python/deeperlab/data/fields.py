@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading JSON or TOML that someone else wrote: every fault names the file and the spot."""
+"""Reading JSON or TOML that someone else wrote: every fault names the file and the location."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Field:
     """A value of a JSON or TOML file and where it stands, e.g. `annotations[3]`."""
 
     path: Path
-    spot: str
+    location: str
     value: Any
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Field:
-        """The whole file: TOML where its name ends so, else JSON.
+        """Read a whole file: TOML where its name ends so, else JSON.
 
         Raises:
             FormatError: neither, not UTF-8, or more than `max_bytes`.
@@ -64,11 +64,11 @@ class Field:
             raise FormatError(path, f"not {kind}: {fault}") from fault
 
     def fault(self, text: str) -> FormatError:
-        """The error that says `text` of this spot."""
-        return FormatError(self.path, f"{self.spot}: {text}" if self.spot else text)
+        """Make the error that says `text` of this place."""
+        return FormatError(self.path, f"{self.location}: {text}" if self.location else text)
 
     def get(self, key: str, *kinds: type, default: Any = _REQUIRED) -> Any:
-        """The value of a key, of one of the types wanted (a bool is no int); absent and null give the default."""
+        """Return the value of a key, of one of the types wanted (a bool is no int); the default if absent or null."""
         if not isinstance(self.value, Mapping):
             raise self.fault(f"expected an object, got {_noun(self.value)}")
         value = self.value.get(key)
@@ -84,7 +84,7 @@ class Field:
         return value
 
     def flag(self, key: str, default: Any = _REQUIRED) -> bool:
-        """A truth value, written as 0, 1, false or true."""
+        """Return a truth value, written as 0, 1, false or true."""
         if isinstance(self.value, Mapping) and isinstance(self.value.get(key), bool):
             return bool(self.value[key])
         value = self.get(key, int, default=default)
@@ -93,7 +93,7 @@ class Field:
         return bool(value)
 
     def color(self, key: str) -> tuple[int, int, int] | None:
-        """RGB of 0 to 255, or None where there is none."""
+        """Return RGB of 0 to 255, or None where there is none."""
         value = self.get(key, list, default=None)
         if value is None:
             return None
@@ -102,8 +102,8 @@ class Field:
         return value[0], value[1], value[2]
 
     def each(self, key: str) -> list[Field]:
-        """The entries of the list under `key`."""
-        prefix = f"{self.spot}.{key}" if self.spot else key
+        """Return the entries of the list under `key`."""
+        prefix = f"{self.location}.{key}" if self.location else key
         return [Field(self.path, f"{prefix}[{i}]", item) for i, item in enumerate(self.get(key, list))]
 
     def put(self, table: dict[Any, Any], key: Any, value: Any) -> None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,7 +38,7 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def inside(directory: str | os.PathLike[str], name: str) -> Path:
-    """`directory / name`, once it is sure that neither name nor symbolic links lead out of the directory.
+    """Return `directory / name` after checking that neither name nor symbolic links lead out of the directory.
 
     The directory itself may be reached through links.
 
@@ -45,7 +47,7 @@ def inside(directory: str | os.PathLike[str], name: str) -> Path:
         OSError: the links go in circles.
     """
     path = Path(directory) / name
-    if not stays_inside(name):
+    if not is_relative_name(name):
         raise FormatError(directory, f"expected a name inside the folder, got {name!r}")
     try:
         real = path.resolve()
@@ -56,13 +58,13 @@ def inside(directory: str | os.PathLike[str], name: str) -> Path:
     return path
 
 
-def stays_inside(name: str) -> bool:
-    """Whether a name is relative and does not go up."""
+def is_relative_name(name: str) -> bool:
+    """Tell whether a name is relative and does not go up."""
     return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
-def listing(directory: str | os.PathLike[str], pattern: str, expected: str) -> list[Path]:
-    """The files of a folder that match a pattern, sorted; at least one.
+def list_files(directory: str | os.PathLike[str], pattern: str, expected: str) -> list[Path]:
+    """List the files of a folder that match a pattern, sorted; at least one.
 
     Args:
         directory: the folder.
@@ -102,6 +104,24 @@ def replace(path: str | os.PathLike[str], save: Callable[[IO[bytes]], Any]) -> N
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written
             temporary.unlink(missing_ok=True)
+
+
+def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:
+    """Refuse to overwrite files but those of an earlier run of the same command, whose JSON says whose they are.
+
+    Raises:
+        FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`.
+    """
+    present = [out / name for name in names if (out / name).exists()]
+    if not present:
+        return
+    try:
+        ours = json.loads((out / listing).read_bytes())["info"]["description"] == mark
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        fault = f"is there already and not of {mark}; choose another --out"
+        raise FileExistsError(errno.EEXIST, fault, str(present[0]))
 
 
 def _fail(fault: OSError) -> None:

@@ -75,8 +75,8 @@ class LabelSet:
             value, times = Counter[Any](values).most_common(1)[0]
             if times > 1:
                 raise ValueError(f"{field}: expected each once, got {value!r} {times} times")
-        if wide := [i for i in (*self.ids, *self.void_ids, self.ignore) if not -(1 << 31) <= i < 1 << 31]:
-            raise ValueError(f"ids: expected 32 bits, got {wide[0]}")
+        if out_of_range := [i for i in (*self.ids, *self.void_ids, self.ignore) if not -(1 << 31) <= i < 1 << 31]:
+            raise ValueError(f"ids: expected 32 bits, got {out_of_range[0]}")
         for color in self.colors:
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
                 raise ValueError(f"colors: expected three integers of 0 to 255, got {color}")
@@ -103,7 +103,7 @@ class LabelSet:
         return tuple(map(Category, self.ids, self.names, self.isthing, self.colors))
 
     def to_classes(self, ids: NDArray[Any]) -> NDArray[np.int32]:
-        """Classes of a map of the data set's ids; void is −1.
+        """Translate a map of the data set's ids to classes; void is −1.
 
         Raises:
             ValueError: an id that is neither a class nor void.
@@ -114,7 +114,7 @@ class LabelSet:
             raise ValueError(f"expected category ids of {self.name}, got {fault}") from fault
 
     def to_ids(self, classes: NDArray[Any]) -> NDArray[np.int32]:
-        """The data set's ids of a map of classes; −1 becomes the first of `void_ids`.
+        """Translate a map of classes to the data set's ids; −1 becomes the first of `void_ids`.
 
         Raises:
             ValueError: a class that is not 0 … C − 1, or void where there is no id for it.
@@ -126,7 +126,7 @@ class LabelSet:
         return table[classes.astype(np.int64) + 1]
 
     def from_numbers(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
-        """Classes of a map of class numbers such as labelTrainIds: `ignore` becomes −1.
+        """Translate a map of class numbers such as labelTrainIds to classes: `ignore` becomes −1.
 
         Raises:
             ValueError: a number that is neither.
@@ -138,7 +138,7 @@ class LabelSet:
 
 
 def preset(name: str) -> LabelSet:
-    """`coco`, `cityscapes`, `vistas` or `voc`.
+    """Read a preset: `coco`, `cityscapes`, `vistas` or `voc`.
 
     Raises:
         ValueError: there is none of this name.
@@ -149,7 +149,7 @@ def preset(name: str) -> LabelSet:
 
 
 def find(name: str | os.PathLike[str]) -> LabelSet:
-    """A preset by its name, else a file: what a command line gives.
+    """Read a preset by its name, else a file, as the command line names label sets.
 
     Raises:
         FileNotFoundError: neither a preset nor a file.
@@ -196,7 +196,7 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
 
 
 def from_categories(name: str, categories: Iterable[Category]) -> LabelSet:
-    """The classes of a COCO panoptic file, in its order; id 0 is void unless it is a category."""
+    """Make the label set of a COCO panoptic file, in the order of its categories; id 0 is void unless it is one."""
     listed = tuple(categories)
     ids = tuple(category.id for category in listed)
     return LabelSet(
@@ -211,7 +211,7 @@ def from_categories(name: str, categories: Iterable[Category]) -> LabelSet:
 
 
 def bit_color(value: int) -> RGB:
-    """PASCAL VOC's color of a label: its bits, three by three, are the high bits of red, green and blue.
+    """Compute PASCAL VOC's color of a label: its bits, three by three, are the high bits of red, green and blue.
 
     0 is black, 1 is (128, 0, 0), 255 is (224, 224, 192); bits beyond the 24th are lost.
     """

@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ._lookup import number
+from ._lookup import relabel
 from .files import FormatError, inside
 from .formats.coco import ImageId, SegmentInfo, describe
 from .formats.png import read_image
@@ -65,7 +65,7 @@ class Sample:
         return self.category, self.instance
 
     def image(self, *, max_pixels: int | None = None) -> NDArray[np.uint8]:
-        """The photograph, RGB [H, W, 3].
+        """Read the photograph, RGB [H, W, 3].
 
         Raises:
             FormatError: it is damaged, neither PNG nor JPEG, of another size than the annotation, or too large.
@@ -80,14 +80,14 @@ class Sample:
         return pixels
 
     def to_coco(self, labels: LabelSet) -> tuple[NDArray[np.int32], tuple[SegmentInfo, ...]]:
-        """Segment ids [H, W], 0 = void, and their list as `coco.write` takes them.
+        """Return segment ids [H, W], 0 = void, and their list as `coco.write` takes them.
 
         Instances keep their number; classes without instances follow, then the crowd of each class.
         """
         count, classes = len(self.categories), len(labels)
         rest = (self.category >= 0) & (self.instance == 0)
         ids = self.instance.copy()
-        ranks, keys = number(self.category[rest].astype(np.int64) + classes * self.crowd[rest])
+        ranks, keys = relabel(self.category[rest].astype(np.int64) + classes * self.crowd[rest])
         ids[rest] = ranks + (count + 1)
         category_of = [*self.categories.tolist(), *(keys % classes).tolist()]
         table = {i: labels.ids[c] for i, c in enumerate(category_of, start=1)}
@@ -130,8 +130,10 @@ class Samples(Sequence[Sample]):
         return _build(self.entries[index], self.labels)
 
 
-def look(path: Path, translate: Callable[[NDArray[Any]], NDArray[np.int32]], ids: NDArray[Any]) -> NDArray[np.int32]:
-    """Classes of the ids of a file, whose name goes before a fault."""
+def translate_ids(
+    path: Path, translate: Callable[[NDArray[Any]], NDArray[np.int32]], ids: NDArray[Any]
+) -> NDArray[np.int32]:
+    """Translate the ids of a file to classes; a fault names the file."""
     try:
         return translate(ids)
     except ValueError as fault:
@@ -139,7 +141,7 @@ def look(path: Path, translate: Callable[[NDArray[Any]], NDArray[np.int32]], ids
 
 
 def image_beside(directory: Path, name: str) -> Path | None:
-    """The image of an annotation; None where the whole folder of images is absent.
+    """Find the image of an annotation; None where the whole folder of images is absent.
 
     Raises:
         FileNotFoundError: the folder is there and the image is not.
@@ -159,7 +161,7 @@ def flat_folder(
     images: str | os.PathLike[str] | None,
     load: Callable[[Path], Callable[[], Regions]],
 ) -> Samples:
-    """One annotation per file, each named as its image but for the ending (`.jpg`)."""
+    """Make samples of one annotation per file, each named as its image but for the ending (`.jpg`)."""
     entries = []
     for path in found:
         image = None if images is None else image_beside(Path(images), f"{path.stem}.jpg")
@@ -167,7 +169,7 @@ def flat_folder(
     return Samples(labels, tuple(entries))
 
 
-def of_maps(
+def from_maps(
     category: NDArray[Any],
     instance: NDArray[Any],
     labels: LabelSet,
@@ -175,7 +177,7 @@ def of_maps(
     image_id: ImageId = 0,
     image_path: Path | None = None,
 ) -> Sample:
-    """A sample from one's own maps [H, W]: classes, −1 = void; instances, any numbers above 0 on things, 0 = crowd.
+    """Make a sample from maps [H, W]: classes, −1 = void; instances, any numbers above 0 on things, 0 = crowd.
 
     Raises:
         ValueError: maps of two shapes, a class that is not −1 … C − 1, an instance below 0 or beyond 32 bits.
@@ -185,7 +187,7 @@ def of_maps(
     for name, values, low, high in (("category", category, -1, len(labels)), ("instance", instance, 0, 1 << 32)):
         if values.size and not low <= int(values.min()) <= int(values.max()) < high:
             raise ValueError(f"{name}: expected {low} to {high - 1}, got {values.min()} to {values.max()}")
-    index, keys = number((category.astype(np.int64) + 1 << 32) + instance.astype(np.int64))
+    index, keys = relabel((category.astype(np.int64) + 1 << 32) + instance.astype(np.int64))
     regions = Regions(index, (keys >> 32).astype(np.int32) - 1, (keys & 0xFFFFFFFF) - 1)
     return _build(Entry(image_id, image_path, image_path or Path(), lambda: regions), labels)
 
@@ -198,10 +200,10 @@ def _build(entry: Entry, labels: LabelSet) -> Sample:
     group = thing & (regions.identity < 0)
     if regions.crowd is not None:
         group |= regions.crowd & (category >= 0)
-    told = thing & ~group
-    pairs, ranks = np.unique(np.stack([category[told], regions.identity[told]]), axis=1, return_inverse=True)
+    distinct = thing & ~group
+    pairs, ranks = np.unique(np.stack([category[distinct], regions.identity[distinct]]), axis=1, return_inverse=True)
     instance = np.zeros(len(category), np.int32)
-    instance[told] = ranks.reshape(-1) + 1
+    instance[distinct] = ranks.reshape(-1) + 1
     return Sample(
         entry.image_id,
         entry.image_path,

@@ -2,7 +2,8 @@
 """How good a panoptic map is: panoptic quality, parsing covering and mean IoU.
 
 Each metric takes images one by one (`update`), adds up with others of its kind (`merge`) and gives a frozen result
-(`compute`); `Evaluation` is all three for the price of one count. One segmentation is a pair, in either of two forms:
+(`compute`); `Evaluation` has several, those of a user's own among them, for the price of one count; `FolderEvaluation`
+counts whole folders. One segmentation is a pair, in either of two forms:
 
 * `(ids, segments)`: an integer map [H, W] and, for each segment, its `id`, `category_id` and (ground truth only)
   `iscrowd`, as mappings (COCO's `segments_info`) or as objects with these attributes (`Panoptic.segments` too). Id 0
@@ -14,30 +15,36 @@ What is undefined because nothing was counted is NaN, and None in `to_dict()`; i
 """
 
 from .covering import Covering, CoveringResult, MeanCovering, ParsingCovering, parsing_covering
-from .evaluation import Evaluation, EvaluationResult
+from .evaluation import METRICS, Evaluation, EvaluationResult, import_metric
+from .folders import FolderEvaluation
 from .iou import IoUResult, MeanIoU
-from .pairs import AreaWarning, Pairs, Segments, lay_over
+from .pairs import AreaWarning, Metric, Pairs, Result, Segments, intersect
 from .quality import ClassQuality, Match, Matching, MeanQuality, PanopticQuality, QualityResult, match, panoptic_quality
 
 __all__ = [
+    "METRICS",
     "AreaWarning",
     "ClassQuality",
     "Covering",
     "CoveringResult",
     "Evaluation",
     "EvaluationResult",
+    "FolderEvaluation",
     "IoUResult",
     "Match",
     "Matching",
     "MeanCovering",
     "MeanIoU",
     "MeanQuality",
+    "Metric",
     "Pairs",
     "PanopticQuality",
     "ParsingCovering",
     "QualityResult",
+    "Result",
     "Segments",
-    "lay_over",
+    "import_metric",
+    "intersect",
     "match",
     "panoptic_quality",
     "parsing_covering",

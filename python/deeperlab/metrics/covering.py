@@ -32,7 +32,7 @@ class Covering:
     per_class: dict[int, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"All", "Things", "Stuff", "per_class"}` for JSON: NaN becomes None, category ids become strings."""
+        """Return `{"All", "Things", "Stuff", "per_class"}` for JSON: NaN becomes None, category ids become strings."""
         groups = {"All": self.all, "Things": self.things, "Stuff": self.stuff}
         return {
             **{name: {"pc": or_none(group.pc), "n": group.n} for name, group in groups.items()},
@@ -59,7 +59,7 @@ class CoveringResult:
         return self.normalized.all.pc
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"normalized", "pixel"}`, each as `Covering.to_dict`."""
+        """Return `{"normalized", "pixel"}`, each as `Covering.to_dict`."""
         return {"normalized": self.normalized.to_dict(), "pixel": self.pixel.to_dict()}
 
 
@@ -75,16 +75,13 @@ class ParsingCovering(Metric):
         categories: category id → is it a thing?
     """
 
-    _columns = 4  # weighted covering and weight: normalized, by pixel
-
-    def update(self, prediction: Segmentation, target: Segmentation) -> None:
-        """Count one image; errors as of `PanopticQuality.update`."""
-        self.add(self._lay_over(prediction, target))
+    name = "pc"
+    columns = 4  # weighted covering and weight: normalized, by pixel
 
     def add(self, pairs: Pairs) -> None:
-        """`update` with the answer of `lay_over`."""
+        """Count one image, given what `intersect` returns."""
         self._check(pairs)
-        g, p, target, prediction = pairs.g, pairs.p, pairs.target, pairs.prediction
+        g, p, target, prediction = pairs.target_row, pairs.prediction_row, pairs.target, pairs.prediction
         regions = target.listed & ~target.crowd & (target.area > 0)
         kept = regions[g]
         g, p, overlap = g[kept], p[kept], pairs.overlap[kept]
@@ -97,11 +94,11 @@ class ParsingCovering(Metric):
         covered = sum_rows(category, weight * best[regions], count)
         total = sum_rows(category, weight, count)
         pixels = max(pairs.pixels, 1)
-        self._sums += np.stack((covered / pixels, total / pixels, covered, total), axis=1)
+        self.sums += np.stack((covered / pixels, total / pixels, covered, total), axis=1)
 
     def compute(self) -> CoveringResult:
-        """The result so far."""
-        return CoveringResult(self._covering(self._sums[:, :2]), self._covering(self._sums[:, 2:]))
+        """Compute the result so far."""
+        return CoveringResult(self._covering(self.sums[:, :2]), self._covering(self.sums[:, 2:]))
 
     def _covering(self, sums: NDArray[np.float64]) -> Covering:
         covering = [covered / total if total else math.nan for covered, total in sums.tolist()]
@@ -110,9 +107,9 @@ class ParsingCovering(Metric):
 
 
 def parsing_covering(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> CoveringResult:
-    """The parsing covering of one image; rules and errors as of `ParsingCovering`."""
+    """Compute the parsing covering of one image; rules and errors as of `ParsingCovering`."""
     metric = ParsingCovering(categories)
-    metric.add(metric._lay_over(prediction, target))
+    metric.add(metric._intersect(prediction, target))
     return metric.compute()
 
 

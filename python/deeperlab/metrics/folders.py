@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
 from .._threads import in_order
 from ..data.formats.coco import Annotation, Dataset, FormatError
-from . import Evaluation, Pairs, lay_over
+from .evaluation import METRICS, Evaluation, MetricFactory
+from .pairs import Pairs, intersect
 
 
 class FolderEvaluation:
-    """Counts the images of a data set one after another, adding to `total`.
+    """Count the images of a data set one after another, adding to `total`.
 
     Threads read and count; what they find is added up in the order of the ground truth, so that the result does not
     depend on their number.
@@ -22,13 +23,21 @@ class FolderEvaluation:
         target: the ground truth; its categories are those that count.
         prediction: of each of its images; what it predicts for others is left out (`left_out` images).
         workers: threads.
+        metrics: classes of metrics, as of `Evaluation`.
 
     Raises:
         FormatError: an image without a prediction, or a ground truth that lists id 0, which is void.
-        ValueError: fewer workers than one.
+        ValueError, TypeError: fewer workers than one, or metrics as of `Evaluation`.
     """
 
-    def __init__(self, target: Dataset, prediction: Dataset, *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        target: Dataset,
+        prediction: Dataset,
+        *,
+        workers: int = 1,
+        metrics: Iterable[MetricFactory] = METRICS,
+    ) -> None:
         if workers < 1:
             raise ValueError(f"workers: expected at least 1, got {workers}")
         self._target, self._prediction, self._workers = target, prediction, workers
@@ -41,7 +50,7 @@ class FolderEvaluation:
             if any(segment.id == 0 for segment in annotation.segments):
                 raise FormatError(target.path, f"id 0, which is void, is a segment of image {annotation.image_id!r}")
         self._pairs = [(predicted[annotation.image_id], annotation) for annotation in target.annotations]
-        self.total = Evaluation({category.id: category.isthing for category in target.categories})
+        self.total = Evaluation({category.id: category.isthing for category in target.categories}, metrics)
         self.left_out = len(predicted) - len(self._pairs)
         self.warnings: list[str] = []
         """One line per PNG whose areas are not those that its JSON gives."""
@@ -50,7 +59,7 @@ class FolderEvaluation:
         return len(self._pairs)
 
     def __iter__(self) -> Iterator[Annotation]:
-        """Every image of the ground truth, once it is counted.
+        """Yield every image of the ground truth, once it is counted.
 
         Raises:
             FormatError: a PNG is not what it should be, too large, or not of its JSON; it is named.
@@ -60,7 +69,7 @@ class FolderEvaluation:
             self._pairs, in_order(self._count, self._pairs, self._workers), strict=True
         ):
             self.total.add(pairs)
-            for text in pairs.stale:
+            for text in pairs.area_warnings:
                 name, _, fault = text.partition(": ")
                 data, annotation = (self._target, true) if name == "target" else (self._prediction, predicted)
                 self.warnings.append(f"{data.directory / annotation.file_name}: {fault} in {data.path.name}")
@@ -74,13 +83,13 @@ class FolderEvaluation:
             if ids.shape != target.shape:
                 sizes = [f"{width} × {height} px" for height, width in (ids.shape, target.shape)]
                 raise FormatError(path, f"is {sizes[0]}, but its ground truth {true.file_name} {sizes[1]}")
-            return lay_over((ids, _listing(predicted)), (target, _listing(true)), self.total.categories)
+            return intersect((ids, _listing(predicted)), (target, _listing(true)), self.total.categories)
         except MemoryError as fault:
             raise FormatError(path, "too large for the memory, it or its ground truth") from fault
 
 
 def _listing(annotation: Annotation) -> list[dict[str, Any]]:
-    """The segments with the areas that the file gives, so that those which disagree are found."""
+    """List the segments with the areas that the file gives, so that those which disagree are found."""
     return [
         {"id": segment.id, "category_id": segment.category_id, "iscrowd": segment.iscrowd, "area": area}
         for segment, area in zip_longest(annotation.segments, annotation.stated_areas)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .pairs import Metric, Pairs, Segmentation, or_none, sum_rows
+from .pairs import Metric, Pairs, or_none, sum_rows
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class IoUResult:
     per_class: dict[int, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: NaN becomes None, category ids become strings."""
+        """Return `{"miou", "n", "per_class"}` for JSON: NaN becomes None, category ids become strings."""
         per_class = {str(category): or_none(value) for category, value in self.per_class.items()}
         return {"miou": or_none(self.miou), "n": self.n, "per_class": per_class}
 
@@ -36,17 +36,15 @@ class MeanIoU(Metric):
         categories: category id → is it a thing?
     """
 
-    _columns = 3  # px: in common, in the truth, predicted
-
-    def update(self, prediction: Segmentation, target: Segmentation) -> None:
-        """Count one image; errors as of `PanopticQuality.update`."""
-        self.add(self._lay_over(prediction, target))
+    name = "miou"
+    columns = 3  # px: in common, in the truth, predicted
 
     def add(self, pairs: Pairs) -> None:
-        """`update` with the answer of `lay_over`."""
+        """Count one image, given what `intersect` returns."""
         self._check(pairs)
-        labeled = pairs.target.category[pairs.g] >= 0
-        g, p = pairs.target.category[pairs.g[labeled]], pairs.prediction.category[pairs.p[labeled]]
+        labeled = pairs.target.category[pairs.target_row] >= 0
+        g = pairs.target.category[pairs.target_row[labeled]]
+        p = pairs.prediction.category[pairs.prediction_row[labeled]]
         overlap, count = pairs.overlap[labeled], len(self.categories)
         given = p >= 0
         columns = (
@@ -54,11 +52,11 @@ class MeanIoU(Metric):
             sum_rows(g, overlap, count),
             sum_rows(p[given], overlap[given], count),
         )
-        self._sums += np.stack(columns, axis=1)
+        self.sums += np.stack(columns, axis=1)
 
     def compute(self) -> IoUResult:
-        """The result so far."""
-        unions = [(both, true + predicted - both) for both, true, predicted in self._sums.tolist()]
+        """Compute the result so far."""
+        unions = [(both, true + predicted - both) for both, true, predicted in self.sums.tolist()]
         per_class = [both / union if union else math.nan for both, union in unions]
         counted = [value for value in per_class if not math.isnan(value)]
         mean = sum(counted) / len(counted) if counted else math.nan

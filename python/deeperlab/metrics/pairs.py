@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A prediction laid over a ground truth: their segments and the pixels that each two of them share."""
+"""A prediction and a ground truth intersected: their segments and the pixels that each two of them share."""
 
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,24 +46,25 @@ class Pairs:
 
     Attributes:
         categories: category id → is it a thing?
-        g, p: [pairs], rows of `target` and of `prediction`; pairs of listed segments are distinct.
+        target_row, prediction_row: [pairs], rows of `target` and of `prediction`; pairs of listed segments are
+            distinct.
         overlap: [pairs] px.
         pixels: of the whole image.
-        stale: what to say of areas that disagree with their map.
+        area_warnings: texts about listed areas that disagree with their map.
     """
 
     categories: Mapping[int, bool]
     target: Segments
     prediction: Segments
-    g: Integers
-    p: Integers
+    target_row: Integers
+    prediction_row: Integers
     overlap: Integers
     pixels: int
-    stale: tuple[str, ...]
+    area_warnings: tuple[str, ...]
 
 
-def lay_over(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> Pairs:
-    """Lay one segmentation over the other; every metric takes the result in place of the two (`add`).
+def intersect(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> Pairs:
+    """Count the pixels that segments of the two share; every metric takes the result in place of the two (`add`).
 
     Raises:
         ValueError: maps of different shape, a category that is not in `categories`, a predicted id that is not listed
@@ -77,30 +79,51 @@ def lay_over(prediction: Segmentation, target: Segmentation, categories: Mapping
         raise ValueError(f"prediction: expected the target's shape {true[0].shape}, got {predicted[0].shape}")
     *columns, pixels = overlap(*predicted, *true)
     place = {category: row for row, category in enumerate(categories)}
-    stale: list[str] = []
+    area_warnings: list[str] = []
     sides = []
     for name, parts, listing in (
         ("prediction", columns[: len(predicted)], predicted_list),
         ("target", columns[len(predicted) :], true_list),
     ):
         if listing is not None:
-            sides.append(_from_segments(_int64(parts[0], name), pixels, listing, place, name, stale))
+            sides.append(_from_segments(_int64(parts[0], name), pixels, listing, place, name, area_warnings))
         else:
             things = np.array(list(categories.values()), bool)
             category, instance = (_int64(part, name) for part in parts)
             sides.append(_from_maps(category, instance, pixels, place, things, name))
     (p, predicted_segments), (g, true_segments) = sides
-    return Pairs(categories, true_segments, predicted_segments, g, p, pixels, int(true[0].size), tuple(stale))
+    return Pairs(categories, true_segments, predicted_segments, g, p, pixels, int(true[0].size), tuple(area_warnings))
 
 
-class Metric:
-    """Sums over images, a row per category; the base of all metrics here.
+class Result(Protocol):
+    """What a metric computes."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold: no NaN, and strings as keys.
+
+        `deeperlab eval` prints the numbers on the first level, and "per_class", numbers by category id, as a column of
+        the table of classes.
+        """
+
+
+class Metric(ABC):
+    """A quantity that is summed over a stream of images: the base of all metrics, a user's own included.
+
+    A subclass names itself, says how many sums it keeps for each category, adds to them in `add` and computes its
+    result from them. Whoever keeps more than these sums also overrides `merge`.
 
     Args:
         categories: category id → is it a thing? Or a `deeperlab.data.labels.LabelSet`.
+
+    Attributes:
+        name: the key of its result in `EvaluationResult` and in JSON.
+        columns: how many sums it keeps for each category.
+        categories: category id → is it a thing?
+        sums: float64 [categories, columns], rows in the order of `categories`.
     """
 
-    _columns: int
+    name: ClassVar[str]
+    columns: ClassVar[int] = 0
 
     def __init__(self, categories: Mapping[int, bool]) -> None:
         if hasattr(categories, "categories"):  # a label set
@@ -108,23 +131,41 @@ class Metric:
         if not isinstance(categories, Mapping):
             raise TypeError(f"categories: expected a mapping of id to isthing, got {type(categories).__name__}")
         self.categories = {int(category): bool(thing) for category, thing in categories.items()}
-        self._sums: NDArray[np.float64] = np.zeros((len(self.categories), self._columns))
+        self.sums: NDArray[np.float64] = np.zeros((len(self.categories), self.columns))
+
+    def update(self, prediction: Segmentation, target: Segmentation) -> Any:
+        """Count one image, and return what `add` returns; errors as of `intersect`."""
+        return self.add(self._intersect(prediction, target))
+
+    @abstractmethod
+    def add(self, pairs: Pairs) -> Any:
+        """Count one image, given what `intersect` returns for the metric's categories."""
+
+    @abstractmethod
+    def compute(self) -> Result:
+        """Compute the result so far."""
 
     def merge(self, other: Metric) -> None:
         """Add what another of the kind counted, e.g. in another process.
 
         Raises:
             ValueError: another kind, or the categories differ.
+            NotImplementedError: the metric keeps no sums, so that it has to override this.
         """
+        self._check_kind(other)
+        if not self.columns:
+            raise NotImplementedError(f"{type(self).__name__}: expected columns above 0, or a merge of its own")
+        place = {category: row for row, category in enumerate(other.categories)}
+        self.sums += other.sums[[place[category] for category in self.categories]]
+
+    def _check_kind(self, other: Metric) -> None:
         if type(other) is not type(self) or other.categories != self.categories:
             raise ValueError(f"other: expected a {type(self).__name__} of the same categories")
-        place = {category: row for row, category in enumerate(other.categories)}
-        self._sums += other._sums[[place[category] for category in self.categories]]
 
-    def _lay_over(self, prediction: Segmentation, target: Segmentation) -> Pairs:
+    def _intersect(self, prediction: Segmentation, target: Segmentation) -> Pairs:
         """Pairs of one image; areas that disagree are warned of, on behalf of the caller of `update`."""
-        pairs = lay_over(prediction, target, self.categories)
-        for text in pairs.stale:
+        pairs = intersect(prediction, target, self.categories)
+        for text in pairs.area_warnings:
             warnings.warn(text, AreaWarning, stacklevel=3)
         return pairs
 
@@ -140,12 +181,12 @@ class Metric:
 
 
 def sum_rows(rows: Integers | list[int], weights: Any, count: int) -> NDArray[np.float64]:
-    """The sum of weights (None: 1 each) in each of `count` rows; exact for pixels, of which no image has 2^53."""
+    """Sum weights (None: 1 each) in each of `count` rows; exact for pixels, of which no image has 2^53."""
     return np.asarray(np.bincount(np.asarray(rows, np.int64), weights, count), np.float64)
 
 
 def or_none(value: float) -> float | None:
-    """NaN becomes None, for JSON."""
+    """Return the value, or None for NaN, which JSON cannot hold."""
     return None if value != value else value
 
 
@@ -178,7 +219,12 @@ def _int64(ids: NDArray[Any], name: str) -> Integers:
 
 
 def _from_segments(
-    ids: Integers, pixels: Integers, segments: Sequence[Any], place: Mapping[int, int], name: str, stale: list[str]
+    ids: Integers,
+    pixels: Integers,
+    segments: Sequence[Any],
+    place: Mapping[int, int],
+    name: str,
+    area_warnings: list[str],
 ) -> tuple[Integers, Segments]:
     """The row of each id, and the rows; `segments` come first."""
     target = name == "target"
@@ -207,7 +253,8 @@ def _from_segments(
     wrong = [(s[0], s[3], a) for s, a in zip(fields, area.tolist(), strict=False) if s[3] is not None and s[3] != a]
     if wrong:
         more = f" (and of {len(wrong) - 1} more segments)" if len(wrong) > 1 else ""
-        stale.append(f"{name}: the area of id {wrong[0][0]} is {wrong[0][2]} px, not {wrong[0][1]} as listed{more}")
+        first, said, counted = wrong[0]
+        area_warnings.append(f"{name}: the area of id {first} is {counted} px, not {said} as listed{more}")
     return rows, Segments(area, category, listed, crowd, void)
 
 

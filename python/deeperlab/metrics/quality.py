@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .pairs import Integers, Metric, Pairs, Segmentation, lay_over, or_none, sum_rows
+from .pairs import Integers, Metric, Pairs, Segmentation, intersect, or_none, sum_rows
 
 
 class ClassQuality(NamedTuple):
@@ -49,7 +49,7 @@ class QualityResult:
     per_class: dict[int, ClassQuality]
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"All", "Things", "Stuff", "per_class"}` for JSON: NaN becomes None, category ids become strings."""
+        """Return `{"All", "Things", "Stuff", "per_class"}` for JSON: NaN becomes None, category ids become strings."""
         groups = {"All": asdict(self.all), "Things": asdict(self.things), "Stuff": asdict(self.stuff)}
         per_class = {str(c): _without_nan(q._asdict()) for c, q in self.per_class.items()}
         return {**{name: _without_nan(group) for name, group in groups.items()}, "per_class": per_class}
@@ -88,7 +88,8 @@ class PanopticQuality(Metric):
         categories: category id → is it a thing?
     """
 
-    _columns = 4  # iou, tp, fp, fn
+    name = "pq"
+    columns = 4  # iou, tp, fp, fn
 
     def update(self, prediction: Segmentation, target: Segmentation) -> Matching:
         """Count one image, and say which segments matched.
@@ -98,10 +99,10 @@ class PanopticQuality(Metric):
                 listed or a listed one that is not in the map; nothing is counted then.
             TypeError: maps that are not integers.
         """
-        return self.add(self._lay_over(prediction, target))
+        return self.add(self._intersect(prediction, target))
 
     def add(self, pairs: Pairs) -> Matching:
-        """`update` with the answer of `lay_over`."""
+        """Count one image, given what `intersect` returns."""
         self._check(pairs)
         found = _match(pairs)
         true, count = pairs.target.category, len(self.categories)
@@ -112,26 +113,26 @@ class PanopticQuality(Metric):
             sum_rows(pairs.prediction.category[found.spurious], None, count),
             sum_rows(true[found.missed], None, count),
         )
-        self._sums += np.stack(columns, axis=1)
+        self.sums += np.stack(columns, axis=1)
         return _named(found, pairs)
 
     def compute(self) -> QualityResult:
-        """The result so far."""
-        per_class = [_class_quality(*counts) for counts in self._sums.tolist()]
+        """Compute the result so far."""
+        per_class = [_class_quality(*counts) for counts in self.sums.tolist()]
         every, things, stuff = (_mean([per_class[r] for r in rows]) for rows in self._groups())
         return QualityResult(every, things, stuff, dict(zip(self.categories, per_class, strict=True)))
 
 
 def panoptic_quality(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> QualityResult:
-    """The panoptic quality of one image; rules and errors as of `PanopticQuality`."""
+    """Compute the panoptic quality of one image; rules and errors as of `PanopticQuality`."""
     metric = PanopticQuality(categories)
-    metric.add(metric._lay_over(prediction, target))
+    metric.add(metric._intersect(prediction, target))
     return metric.compute()
 
 
 def match(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> Matching:
     """Match the segments of one image; the rules are `PanopticQuality`'s."""
-    pairs = lay_over(prediction, target, categories)
+    pairs = intersect(prediction, target, categories)
     return _named(_match(pairs), pairs)
 
 
@@ -146,7 +147,8 @@ class _Found(NamedTuple):
 
 
 def _match(pairs: Pairs) -> _Found:
-    g, p, overlap, target, prediction = pairs.g, pairs.p, pairs.overlap, pairs.target, pairs.prediction
+    target, prediction = pairs.target, pairs.prediction
+    g, p, overlap = pairs.target_row, pairs.prediction_row, pairs.overlap
     void_in_p = sum_rows(p, overlap * target.void[g], len(prediction.area))
     union = target.area[g] + prediction.area[p] - overlap - void_in_p[p]
     rivals = target.listed[g] & ~target.crowd[g] & (target.category[g] == prediction.category[p])
@@ -157,8 +159,8 @@ def _match(pairs: Pairs) -> _Found:
         last_crowd = np.full(len(pairs.categories), -1)
         for row in np.flatnonzero(target.crowd):
             last_crowd[target.category[row]] = row
-        own = prediction.listed[p] & (last_crowd[prediction.category[p]] == g)
-        excused = excused + sum_rows(p, overlap * own, len(prediction.area))
+        on_crowd = prediction.listed[p] & (last_crowd[prediction.category[p]] == g)
+        excused = excused + sum_rows(p, overlap * on_crowd, len(prediction.area))
 
     missed, spurious = target.listed & ~target.crowd, prediction.listed & ~(2 * excused > prediction.area)
     missed[g[matched]] = spurious[p[matched]] = False

@@ -23,7 +23,7 @@ class ImagePooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, bn = self.project.conv(x.mean((2, 3), keepdim=True)), self.project.bn
         if bn.training and len(x) == 1 and isinstance(bn, nn.BatchNorm2d):
-            # One value a channel has no variance: take what was learnt so far.
+            # One value a channel has no variance: take the statistics learned so far.
             y = F.batch_norm(y, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
         else:
             y = bn(y)

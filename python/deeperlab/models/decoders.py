@@ -13,27 +13,28 @@ LOW_LEVEL = 32
 """Channels that the low-level features are reduced to."""
 
 
-def space_to_depth(x: Tensor, factor: int, h: int, w: int) -> Tensor:
-    """[N, C, …] to [N, C · factor², h, w], channels as `F.pixel_unshuffle` orders them; zeros where x ends before."""
+def space_to_depth(x: Tensor, factor: int, height: int, width: int) -> Tensor:
+    """Rearrange [N, C, …] to [N, C · factor², height, width] as `F.pixel_unshuffle` does; zeros past the end of x."""
     if not torch.compiler.is_exporting():
-        return F.pixel_unshuffle(F.pad(x, (0, w * factor - x.shape[3], 0, h * factor - x.shape[2])), factor)
+        return F.pixel_unshuffle(F.pad(x, (0, width * factor - x.shape[3], 0, height * factor - x.shape[2])), factor)
     # The exporter cannot tell which of two symbolic sizes is the greater, nor what divides them: no pad, no view.
-    parts = [_every(_every(x, 2, dy, factor, h), 3, dx, factor, w) for dy in range(factor) for dx in range(factor)]
+    offsets = [(dy, dx) for dy in range(factor) for dx in range(factor)]
+    parts = [_take_every(_take_every(x, 2, dy, factor, height), 3, dx, factor, width) for dy, dx in offsets]
     return torch.stack(parts, 2).flatten(1, 2)
 
 
-def _every(x: Tensor, axis: int, first: int, step: int, count: int) -> Tensor:
-    """x[first :: step] along an axis, `count` of them, zeros past the end."""
+def _take_every(x: Tensor, axis: int, first: int, step: int, count: int) -> Tensor:
+    """Return x[first :: step] along an axis, `count` of them, zeros past the end."""
     index = torch.arange(count, device=x.device) * step + first
     inside = (index < x.shape[axis]).to(x.dtype).view(-1, *[1] * (3 - axis))
     return x.index_select(axis, index.clamp(max=x.shape[axis] - 1)) * inside
 
 
-def crop(x: Tensor, h: int, w: int) -> Tensor:
-    """The upper left [N, C, h, w]."""
+def crop(x: Tensor, height: int, width: int) -> Tensor:
+    """Return the upper left [N, C, height, width]."""
     if not torch.compiler.is_exporting():
-        return x[:, :, :h, :w]
-    return _every(_every(x, 2, 0, 1, h), 3, 0, 1, w)
+        return x[:, :, :height, :width]
+    return _take_every(_take_every(x, 2, 0, 1, height), 3, 0, 1, width)
 
 
 class SpaceToDepth(nn.Module):
@@ -53,8 +54,8 @@ class SpaceToDepth(nn.Module):
         initialize(self)
 
     def forward(self, context: Tensor, low: Tensor) -> Tensor:
-        (h, w), (h4, w4), factor = context.shape[2:], low.shape[2:], self.factor
-        x = torch.cat((context, space_to_depth(self.reduce(low), factor, h, w)), 1)
+        (height, width), (h4, w4), factor = context.shape[2:], low.shape[2:], self.factor
+        x = torch.cat((context, space_to_depth(self.reduce(low), factor, height, width)), 1)
         return crop(F.pixel_shuffle(self.conv2(self.conv1(x)), factor), h4, w4)
 
 
@@ -70,10 +71,10 @@ class Bilinear(nn.Module):
         initialize(self)
 
     def forward(self, context: Tensor, low: Tensor) -> Tensor:
-        (h, w), (h4, w4) = context.shape[2:], low.shape[2:]
+        (height, width), (h4, w4) = context.shape[2:], low.shape[2:]
         # Node factor · i shall see what node i of the context does; past its last node that one goes on.
         context = F.pad(context, (0, 1, 0, 1), mode="replicate")
-        size = (h * self.factor + 1, w * self.factor + 1)
+        size = (height * self.factor + 1, width * self.factor + 1)
         up = crop(F.interpolate(context, size, mode="bilinear", align_corners=True), h4, w4)
         y: Tensor = self.conv2(self.conv1(torch.cat((up, self.reduce(low)), 1)))
         return y

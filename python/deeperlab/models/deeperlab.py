@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deeperlab.graph import RECTANGLE, STAR, Graph
+from deeperlab.graph import Graph
 from deeperlab.heads import NAMES, Heads
 
 from .backbones import mobilenet_v2, xception
@@ -18,10 +19,10 @@ from .backbones.mobilenet_v2 import MobileNetV2
 from .backbones.xception import Xception
 from .contexts import ASPP, Projection
 from .decoders import Bilinear, SpaceToDepth
+from .heads import Head
 from .hub import Pretrained
-from .layers import Folding, initialize, spatial_conv
+from .layers import Folding
 
-GRAPHS: dict[str, Graph] = {"star": STAR, "rectangle": RECTANGLE}
 MOBILENET = {"backbone": "mobilenet_v2", "kernel_size": 3}
 MODELS: dict[str, dict[str, Any]] = {
     "xception71": {"backbone": "xception71"},
@@ -37,12 +38,12 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def list_models() -> list[str]:
-    """The names that `create` takes."""
+    """Return the names that `create` takes."""
     return list(MODELS)
 
 
 def create(name: str, num_classes: int, **options: Any) -> DeeperLab:
-    """A network of the paper by its name, with random weights.
+    """Make a network of the paper by its name, with random weights.
 
     Args:
         name: one of `list_models()`.
@@ -61,41 +62,6 @@ def create(name: str, num_classes: int, **options: Any) -> DeeperLab:
     return DeeperLab(num_classes, **MODELS[name] | options)
 
 
-class Logits(nn.Conv2d):
-    """A 1 × 1 convolution with bias whose output is channel by channel in memory, as the fusion reads it fastest.
-
-    After channels-last layers a convolution gives channels last too, and a copy costs as much as the convolution. A
-    product of matrices takes either layout and gives this one at no cost. Exports keep the convolution.
-    """
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 1)
-        nn.init.normal_(self.weight, std=0.01)
-        assert self.bias is not None
-        nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting() or self.bias is None:
-            return super().forward(x)
-        weight, bias, columns = self.weight.flatten(1), self.bias[:, None], x.flatten(2)
-        if len(x) == 1:  # CPUs multiply two matrices of half precision faster than many pairs
-            y = torch.addmm(bias, weight, columns[0])[None]
-        else:
-            y = torch.baddbmm(bias, weight.expand(len(x), -1, -1), columns)
-        return y.view(x.shape[0], self.out_channels, *x.shape[2:])
-
-
-class Head(nn.Sequential):
-    """A k × k convolution and the 1 × 1 that gives the channels of one head; shallow: the latter alone."""
-
-    def __init__(self, channels: int, middle: int, out: int, kernel: int, *, separable: bool, shallow: bool) -> None:
-        super().__init__()
-        if not shallow:
-            self.append(spatial_conv(channels, middle, kernel, separable=separable))
-            initialize(self)
-        self.append(Logits(channels if shallow else middle, out))
-
-
 class DeeperLab(Pretrained):
     """Backbone, context, decoder and heads.
 
@@ -112,7 +78,8 @@ class DeeperLab(Pretrained):
         semantic_channels, instance_channels: between the two convolutions of a head.
         shallow_heads: a 1 × 1 convolution alone for each head (Table 4).
         separable_heads: whether the k × k convolutions of the heads are separable.
-        graph: star, or rectangle (Table 6).
+        graph: star, rectangle (Table 6), or a graph of your own: a `deeperlab.Graph`, or its keypoints and edges as
+            `config` has them.
         eps: of the backbone's batch norms, which belongs to its weight file; None: 1e-5 for MobileNetV2's of timm and
             torchvision (TensorFlow's have 1e-3), 1e-3 for Xception's.
         image_size: px of the longer side of the images it is trained on, to which `Parser` resizes.
@@ -140,26 +107,27 @@ class DeeperLab(Pretrained):
         head_kernel: int = 7,
         shallow_heads: bool = False,
         separable_heads: bool = True,
-        graph: str = "star",
+        graph: Graph | str | Mapping[str, Any] = "star",
         eps: float | None = None,
         image_size: int = 1441,
     ) -> None:
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         _check(config)
         super().__init__()
-        self.config = config
-        body: Xception | MobileNetV2
+        self.graph = Graph.from_config(graph)
+        self.config = config | {"graph": self.graph.to_config()}
+        features: Xception | MobileNetV2
         if backbone == "mobilenet_v2":
-            body = MobileNetV2(kernel_size, output_stride, mobilenet_v2.EPS if eps is None else eps)
+            features = MobileNetV2(kernel_size, output_stride, mobilenet_v2.EPS if eps is None else eps)
         elif kernel_size != 3:
             raise ValueError(f"kernel_size: expected 3, all that Xception has, got {kernel_size}")
         else:
-            body = Xception(int(backbone[-2:]), output_stride, xception.EPS if eps is None else eps)
+            features = Xception(int(backbone[-2:]), output_stride, xception.EPS if eps is None else eps)
         self.image_size = image_size
-        self.num_classes, self.graph = num_classes, GRAPHS[graph]
-        self.mean, self.std = body.mean, body.std
-        low, top = body.channels[4], body.channels[output_stride]
-        self.backbone = body
+        self.num_classes = num_classes
+        self.mean, self.std = features.mean, features.std
+        low, top = features.channels[4], features.channels[output_stride]
+        self.backbone = features
         self.context = ASPP(top, output_stride, separable=separable_aspp) if aspp else Projection(top)
         out = self.context.out
         self.decoder = (SpaceToDepth if decoder == "space_to_depth" else Bilinear)(
@@ -182,22 +150,22 @@ class DeeperLab(Pretrained):
         self.mark_untrained()
 
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The heads as five tensors, in the order of `Heads`."""
+        """Return the heads as five tensors, in the order of `Heads`."""
         pyramid = self.backbone(images)
         features = self.decoder(self.context(pyramid[self.backbone.output_stride]), pyramid[4])
         return tuple(head(features) for head in self.heads.values())
 
     def exportable(self) -> nn.Module:
-        """A network with `raw` of this one for its forward: `torch.export` and ONNX know tensors, not `Heads`."""
+        """Return a network whose forward is `raw` of this one: `torch.export` and ONNX know tensors, not `Heads`."""
         return Exportable(self)
 
     def forward(self, images: Tensor) -> Heads:
-        """Heads at stride 4 of images [N, 3, H, W] of any size: RGB, less `mean`, over `std`, both of 0 … 1."""
+        """Compute heads at stride 4 of images [N, 3, H, W] of any size: RGB, less `mean`, over `std`, both of 0 … 1."""
         semantic, heatmap, short_range, middle_range, long_range = self.raw(images)
         return Heads(semantic, heatmap, short_range, middle_range, long_range, self.stride, self.graph)
 
-    def fuse_bn(self) -> DeeperLab:
-        """A copy for inference, the batch norms folded into the convolutions before them."""
+    def fold_batch_norm(self) -> DeeperLab:
+        """Return a copy for inference, its batch norms folded into the convolutions before them."""
         model = copy.deepcopy(self).eval()
         for module in model.modules():
             if isinstance(module, Folding):
@@ -205,7 +173,7 @@ class DeeperLab(Pretrained):
         return model
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] uint8 as `forward` takes them, float32.
+        """Scale images [N, 3, H, W] uint8 to what `forward` takes, float32.
 
         Raises:
             TypeError, ValueError: other images.
@@ -234,7 +202,6 @@ CHOICES = {
     "backbone": ("xception71", "xception65", "xception41", "mobilenet_v2"),
     "output_stride": (16, 8),
     "decoder": ("space_to_depth", "bilinear"),
-    "graph": tuple(GRAPHS),
 }
 SWITCHES = ("aspp", "separable_aspp", "shallow_heads", "separable_heads")
 KERNELS = ("kernel_size", "decoder_kernel", "head_kernel")
@@ -242,7 +209,7 @@ COUNTS = ("num_classes", "decoder_channels", "semantic_channels", "instance_chan
 
 
 def _check(config: dict[str, Any]) -> None:
-    """Refuse what no network can be made of, by name."""
+    """Refuse what no network can be made of; the graph is checked by `Graph.from_config`."""
     for name, allowed in CHOICES.items():
         if config[name] not in allowed or isinstance(config[name], float):
             raise ValueError(f"{name}: expected {' or '.join(map(str, allowed))}, got {config[name]!r}")

@@ -13,26 +13,24 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from deeperlab.data.fields import Field
 from deeperlab.data.files import FormatError, replace
 
-from .checkpoint import read, safetensors_torch, said_to_be_trained
-from .weights import fit, some
+from .weights import TrainedHeads, is_marked_trained, list_first, match_tensors, read_tensors, safetensors_torch
 
 try:
     from huggingface_hub import ModelHubMixin
 except ImportError:  # the extra `hub` is not installed: networks work, but cannot be saved to folders
 
     class ModelHubMixin:  # type: ignore[no-redef]
-        """Says how to get the real one."""
+        """A stand-in that says how to get the real one."""
 
         def __init_subclass__(cls, **_: Any) -> None:
             super().__init_subclass__()
 
         def push_to_hub(self, *_: Any, **__: Any) -> Any:
-            """Fail."""
+            """Raise an ImportError that says what to install."""
             raise ImportError("models are saved by huggingface_hub: pip install 'deeperlab[hub]'")
 
         generate_model_card = push_to_hub
@@ -44,8 +42,8 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 MAX_CONFIG_BYTES = 1 << 20
-BUILDING = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What modules raise for sizes and types that they cannot have."""
+CONSTRUCTION_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""Raised by modules for sizes and types that they cannot have."""
 CARD_TEXT = """---
 {{ card_data }}
 ---
@@ -69,7 +67,7 @@ Please say here what it was trained on, which label set its classes are of, and 
 
 
 class Pretrained(
-    nn.Module,
+    TrainedHeads,
     ModelHubMixin,
     library_name="deeperlab",
     pipeline_tag="image-segmentation",
@@ -85,28 +83,6 @@ class Pretrained(
 
     config: dict[str, Any]
     """The arguments that make this network; a subclass with arguments of its own adds them."""
-    heads: nn.ModuleDict
-    """The last layer of each, with weight and bias, tells whether somebody has trained it."""
-    _untrained: list[Tensor] | None
-    """Those layers as nobody has trained them; None: they come from somebody's file."""
-
-    @property
-    def has_trained_weights(self) -> bool:
-        """Whether the heads have been trained, here or before a file was made of them.
-
-        They have if any is not what it was when the network was made, or when `load_backbone` changed what they see.
-        """
-        if self._untrained is None:
-            return True
-        pairs = zip(self._untrained, self._last(), strict=True)
-        return any(was.is_meta or not torch.equal(was.to(now), now) for was, now in pairs)
-
-    def mark_untrained(self, untrained: bool = True) -> None:
-        """What the heads are now, nobody has trained; or somebody has."""
-        self._untrained = [tensor.clone() for tensor in self._last()] if untrained else None
-
-    def _last(self) -> list[Tensor]:
-        return [tensor.detach() for head in self.heads.values() for tensor in list(head.parameters())[-2:]]
 
     def save_pretrained(
         self,
@@ -133,7 +109,7 @@ class Pretrained(
             The URL on the hub, if pushed.
 
         Raises:
-            ValueError: `config` does not make this network again, as after `fuse_bn()`; nothing is written.
+            ValueError: `config` does not make this network again, as after `fold_batch_norm()`; nothing is written.
             OSError: the files cannot be written.
             ImportError: safetensors or huggingface_hub is not installed.
         """
@@ -141,14 +117,16 @@ class Pretrained(
             raise ValueError("config: expected None, or that of the network")
         if lost := inspect.signature(type(self)).parameters.keys() - self.config.keys():
             raise ValueError(
-                f"config: expected all arguments of {type(self).__name__}, got none for {some(sorted(lost))}"
+                f"config: expected all arguments of {type(self).__name__}, got none for {list_first(sorted(lost))}"
             )
         save_file = safetensors_torch().save_file
         card = str(self.generate_model_card(**model_card_kwargs or {}))
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         plain = {name: tensor.shape for name, tensor in self._blueprint(self.config).state_dict().items()}
         if {name: tensor.shape for name, tensor in tensors.items()} != plain:
-            raise ValueError("model: expected the network that its config makes, got another; save it before fuse_bn()")
+            raise ValueError(
+                "model: expected the network that its config makes, got another; save it before fold_batch_norm()"
+            )
         trained = self.has_trained_weights
         text = json.dumps(self.config, indent=2, allow_nan=False) + "\n"
         folder = Path(save_directory)
@@ -179,7 +157,7 @@ class Pretrained(
         revision: str | None = None,
         **model_kwargs: Any,
     ) -> Self:
-        """The network of a folder that `save_pretrained` wrote, in eval mode, float32, on the CPU.
+        """Load the network of a folder that `save_pretrained` wrote, in eval mode, float32, on the CPU.
 
         Args:
             pretrained_model_name_or_path: a folder, for which no network is used; or, where there is no such folder,
@@ -200,7 +178,7 @@ class Pretrained(
         """
         safetensors_torch()
         if unknown := model_kwargs.keys() - inspect.signature(cls).parameters.keys():
-            raise TypeError(f"from_pretrained: expected arguments of {cls.__name__}, got {some(sorted(unknown))}")
+            raise TypeError(f"from_pretrained: expected arguments of {cls.__name__}, got {list_first(sorted(unknown))}")
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             options = {"force_download": force_download, "token": token, "cache_dir": cache_dir}
@@ -210,24 +188,24 @@ class Pretrained(
         for name in (WEIGHTS, CONFIG):
             if not (folder / name).is_file():
                 pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pth", ".pt", ".ckpt"))
-                hint = f"; {some(pickles)}: pickles, which are not loaded from here" if pickles else ""
+                hint = f"; {list_first(pickles)}: pickles, which are not loaded from here" if pickles else ""
                 raise FileNotFoundError(
                     errno.ENOENT, f"no such file in the folder of a model{hint}", str(folder / name)
                 )
         config = _read_config(folder / CONFIG) | model_kwargs
-        found = read(folder / WEIGHTS)
+        found = read_tensors(folder / WEIGHTS)
         try:
             model = cls._blueprint(config)
-        except BUILDING as fault:
+        except CONSTRUCTION_ERRORS as fault:
             raise FormatError(folder / CONFIG, str(fault).removeprefix(f"{cls.__name__}.__init__() ")) from fault
         # No weight is made before the file has it: it bounds what a config may ask for.
-        model.load_state_dict(fit(folder / WEIGHTS, found, model.state_dict()), assign=True)
-        model.mark_untrained(not said_to_be_trained(folder / WEIGHTS))
+        model.load_state_dict(match_tensors(folder / WEIGHTS, found, model.state_dict()), assign=True)
+        model.mark_untrained(not is_marked_trained(folder / WEIGHTS))
         return model.eval()
 
     @classmethod
     def _blueprint(cls, config: Mapping[str, Any]) -> Self:
-        """The network of a config without memory for its weights."""
+        """Make the network of a config without memory for its weights."""
         with torch.device("meta"):
             return cls(**config)
 

@@ -18,16 +18,18 @@ MOMENTUM = 3e-4
 
 
 def atrous(strides: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
-    """(stride, rate) of units in a row that shall end at `output_stride`: once it is reached, a unit's stride becomes 1
-    and multiplies the rate of the units after it."""
+    """Return (stride, rate) of each of a row of units that shall end at `output_stride`.
+
+    Once it is reached, a unit's stride becomes 1 and multiplies the rate of the units after it.
+    """
     units, stride, rate = [], 1, 1
-    for own in strides:
+    for unit_stride in strides:
         if stride < output_stride:
-            units.append((own, rate))
-            stride *= own
+            units.append((unit_stride, rate))
+            stride *= unit_stride
         else:
             units.append((1, rate))
-            rate *= own
+            rate *= unit_stride
     if stride != output_stride:
         raise ValueError(f"output_stride: expected at most {stride}, got {output_stride}")
     return units
@@ -36,23 +38,23 @@ def atrous(strides: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
 def conv(
     channels: int, out: int, kernel: int = 1, stride: int = 1, rate: int = 1, *, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """A convolution padded on both sides alike, so that output i lies over input i · stride at every size."""
+    """Make a convolution padded on both sides alike, so that output i lies over input i · stride at every size."""
     return nn.Conv2d(channels, out, kernel, stride, rate * (kernel // 2), rate, groups, bias)
 
 
-def initialize(module: nn.Module, full: float = 0.06, depthwise: float = 0.33) -> None:
-    """Normal weights for all convolutions, by default of what is not a backbone.
+def initialize(module: nn.Module, dense_std: float = 0.06, depthwise_std: float = 0.33) -> None:
+    """Draw normal weights for all convolutions, by default those of what is not a backbone.
 
     The original code draws from normal distributions of these standard deviations cut at two of them; what is left has
     .88 of the deviation, and so have these, uncut.
     """
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
-            nn.init.normal_(child.weight, std=0.88 * (depthwise if child.groups > 1 else full))
+            nn.init.normal_(child.weight, std=0.88 * (depthwise_std if child.groups > 1 else dense_std))
 
 
 def depthwise(channels: int, kernel: int, stride: int = 1, rate: int = 1) -> nn.Conv2d:
-    """`conv`, each channel by itself."""
+    """Make a convolution of each channel by itself, padded as `conv`."""
     return conv(channels, channels, kernel, stride, rate, groups=channels)
 
 
@@ -126,7 +128,7 @@ class DenseConv(Folding):
 
 
 def spatial_conv(channels: int, out: int, kernel: int, *, separable: bool, rate: int = 1) -> nn.Module:
-    """A k × k convolution with norms and ReLUs, of either kind."""
+    """Make a k × k convolution with norms and ReLUs, separable or dense."""
     if separable:
         return SeparableConv(channels, out, kernel, rate=rate)
     return DenseConv(channels, out, kernel, rate)

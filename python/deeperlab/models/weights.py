@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of a backbone and of a whole model, from files."""
+"""Weights of a backbone and of a whole model, from files. No pickle is ever executed.
+
+`.safetensors` files hold nothing but tensors. `.pth` and `.pt` files are pickles, of which torch's restricted reader
+(`weights_only=True`) builds tensors and plain containers; one that asks for more is refused.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
-from deeperlab.data.files import FormatError
+from deeperlab.data.files import FormatError, open_file
 
-from .checkpoint import read, said_to_be_trained
-
-if TYPE_CHECKING:
-    from .hub import Pretrained
-
+SUFFIXES = (".safetensors", ".pth", ".pt")
+NESTED = ("state_dict", "model")
+"""Keys below which training scripts put the weights."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What torch's wrappers for many GPUs and for compilation put before every name."""
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 CLASSIFIER = {
     "xception": {"head.fc.weight", "head.fc.bias"},
@@ -29,6 +34,33 @@ CLASSIFIER = {
 }  # fmt: skip
 """What comes after the last features and gives ImageNet's classes: timm's names, and torchvision's for MobileNetV2."""
 MOST_NAMED = 10
+
+
+class TrainedHeads(nn.Module):
+    """A network that knows whether its heads have been trained."""
+
+    heads: nn.ModuleDict
+    """Each ends in a layer with weight and bias, by which an untrained head is known."""
+    _untrained: list[Tensor] | None
+    """The weights and biases of those layers before any training; None: they come from a file of trained weights."""
+
+    @property
+    def has_trained_weights(self) -> bool:
+        """Whether the heads have been trained, here or before a file was made of them.
+
+        They have if any is not what it was when the network was made, or when `load_backbone` changed what they see.
+        """
+        if self._untrained is None:
+            return True
+        pairs = zip(self._untrained, self._last_layers(), strict=True)
+        return any(was.is_meta or not torch.equal(was.to(now), now) for was, now in pairs)
+
+    def mark_untrained(self, untrained: bool = True) -> None:
+        """Declare the present weights of the heads untrained, or trained."""
+        self._untrained = [tensor.clone() for tensor in self._last_layers()] if untrained else None
+
+    def _last_layers(self) -> list[Tensor]:
+        return [tensor.detach() for head in self.heads.values() for tensor in list(head.parameters())[-2:]]
 
 
 class WeightsError(FormatError):
@@ -45,7 +77,7 @@ class WeightsError(FormatError):
     ) -> None:
         self.missing, self.unexpected, self.misfits = tuple(missing), tuple(unexpected), tuple(misfits)
         kinds = {"missing": missing, "unexpected": unexpected, "of another form": misfits}
-        faults = "; ".join(f"{len(names)} {kind}: {some(names)}" for kind, names in kinds.items() if names)
+        faults = "; ".join(f"{len(names)} {kind}: {list_first(names)}" for kind, names in kinds.items() if names)
         super().__init__(path, f"does not fit the model, which stays as it was: {faults}{hint}")
 
 
@@ -67,17 +99,17 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
         ImportError: safetensors is needed and not installed.
     """
     backbone = getattr(model, "backbone", model)
-    wanted, found = backbone.state_dict(), read(file)
+    wanted, found = backbone.state_dict(), read_tensors(file)
     kind = "mobilenet_v2" if "conv_stem.weight" in wanted else "xception"
     if kind == "mobilenet_v2" and "features.0.0.weight" in found:
         found = _from_torchvision(found, list(wanted))
     found = {name: tensor for name, tensor in found.items() if name not in CLASSIFIER[kind]}
-    backbone.load_state_dict(fit(file, found, wanted, widen=True))
-    if backbone is not model:
-        model.mark_untrained()  # type: ignore[operator]
+    backbone.load_state_dict(match_tensors(file, found, wanted, widen=True))
+    if isinstance(model, TrainedHeads):
+        model.mark_untrained()
 
 
-def load_weights(model: Pretrained, file: str | os.PathLike[str]) -> None:
+def load_weights(model: TrainedHeads, file: str | os.PathLike[str]) -> None:
     """Load all weights of a model, after which it `has_trained_weights`, unless random ones were saved.
 
     Args:
@@ -91,12 +123,12 @@ def load_weights(model: Pretrained, file: str | os.PathLike[str]) -> None:
         OSError: the file cannot be read.
         ImportError: safetensors is needed and not installed.
     """
-    found, wanted = read(file), model.state_dict()
+    found, wanted = read_tensors(file), model.state_dict()
     hint = (
         "; it looks like a backbone's: see load_backbone" if any(f"backbone.{name}" in wanted for name in found) else ""
     )
-    model.load_state_dict(fit(file, found, wanted, hint=hint))
-    model.mark_untrained(not said_to_be_trained(Path(file)))
+    model.load_state_dict(match_tensors(file, found, wanted, hint=hint))
+    model.mark_untrained(not is_marked_trained(Path(file)))
 
 
 def _from_torchvision(found: Mapping[str, Tensor], wanted: list[str]) -> dict[str, Tensor]:
@@ -117,7 +149,7 @@ def _from_torchvision(found: Mapping[str, Tensor], wanted: list[str]) -> dict[st
     return {f"{names.get(module, module)}.{leaf}": tensor for module, _, leaf, tensor in split}
 
 
-def fit(
+def match_tensors(
     path: str | os.PathLike[str],
     found: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
@@ -125,7 +157,7 @@ def fit(
     widen: bool = False,
     hint: str = "",
 ) -> dict[str, Tensor]:
-    """The tensors for all the names wanted, of their dtypes, and no others.
+    """Return the tensors for all the names wanted, of their dtypes, and no others.
 
     How many batches a norm has seen is of no account to a network that only looks, and may be missing: old files have
     no such count. It is 0 then.
@@ -133,25 +165,25 @@ def fit(
     Raises:
         WeightsError: anything else is missing, left over, of another shape, or not finite.
     """
-    adapt: Callable[[Tensor, Tensor], Tensor] = _widened if widen else lambda tensor, _: tensor
+    adapt: Callable[[Tensor, Tensor], Tensor] = _pad_kernels if widen else lambda tensor, _: tensor
     counts = {n: torch.zeros((), dtype=torch.int64) for n in wanted if n.endswith(NORM[-1]) and n not in found}
     fitted = {name: adapt(found[name], like) for name, like in wanted.items() if name in found}
     misfits = [
-        f"{name} {_form(found[name])} instead of {_form(wanted[name])}"
+        f"{name} {_describe(found[name])} instead of {_describe(wanted[name])}"
         for name, tensor in fitted.items()
-        if _form(tensor) != _form(wanted[name])
+        if _describe(tensor) != _describe(wanted[name])
     ]
     misfits += [
-        f"{name} with NaN or infinity" for name, tensor in fitted.items() if not torch.isfinite(_known(tensor)).all()
+        f"{name} with NaN or infinity" for name, tensor in fitted.items() if not torch.isfinite(_as_float(tensor)).all()
     ]
-    missing = [f"{name} {_form(like)}" for name, like in wanted.items() if name not in found and name not in counts]
-    unexpected = [f"{name} {_form(tensor)}" for name, tensor in found.items() if name not in wanted]
+    missing = [f"{name} {_describe(like)}" for name, like in wanted.items() if name not in found and name not in counts]
+    unexpected = [f"{name} {_describe(tensor)}" for name, tensor in found.items() if name not in wanted]
     if missing or unexpected or misfits:
         raise WeightsError(path, missing, unexpected, misfits, hint)
     return {name: tensor.to(wanted[name].dtype) for name, tensor in (fitted | counts).items()}
 
 
-def _widened(kernels: Tensor, like: Tensor) -> Tensor:
+def _pad_kernels(kernels: Tensor, like: Tensor) -> Tensor:
     """Kernels [C, c, k, k], k > 1, with zeros around them as wide as those of `like`, where that makes them fit."""
     if kernels.ndim != 4 or like.ndim != 4 or min(kernels.shape[2:]) < 2:
         return kernels
@@ -159,18 +191,91 @@ def _widened(kernels: Tensor, like: Tensor) -> Tensor:
     return kernels if min(up, left) < 0 else F.pad(kernels, (left, left, up, up))
 
 
-def _known(tensor: Tensor) -> Tensor:
-    """In a dtype that all functions know, which those of 8 bits are not."""
+def _as_float(tensor: Tensor) -> Tensor:
+    """Convert floats of 8 bits, which few functions know, to float32."""
     return tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
 
 
-def _form(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     """The shape, and the kind of number unless it is a float."""
     kind = "" if tensor.is_floating_point() else " complex" if tensor.is_complex() else " integers"
     return f"{list(tensor.shape)}{kind}"
 
 
-def some(names: list[str]) -> str:
-    """The first few of them, and how many more there are."""
+def list_first(names: list[str]) -> str:
+    """List the first few names, and say how many more there are."""
     rest = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the tensors of a file by their names, on the CPU, without wrappers around them or before their names.
+
+    Raises:
+        FormatError: of another kind, damaged, not of tensors alone, or a pickle that asks for more than tensors.
+        OSError: the file cannot be read.
+        ImportError: safetensors is needed and not installed.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        fault = f"expected a file {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}; other pickles are never loaded"
+        raise FormatError(path, fault)
+    with open_file(path):  # what cannot be read is an OSError, whichever reader follows
+        pass
+    values = _read_safetensors(path) if suffix == ".safetensors" else _read_checkpoint(path)
+    for _ in NESTED:  # a pickle may hold itself
+        inner = [values[key] for key in NESTED if isinstance(values, Mapping) and isinstance(values.get(key), Mapping)]
+        values = inner[0] if inner else values
+    if not isinstance(values, Mapping) or not values:
+        raise FormatError(path, f"expected named tensors, got {'none' if values == {} else type(values).__name__}")
+    for name, tensor in values.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise FormatError(path, f"{name}: expected a tensor, got {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise FormatError(path, f"{name}: expected a dense tensor, got {tensor.layout} on {tensor.device}")
+    tensors = dict(values)
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _read_safetensors(path: Path) -> Any:
+    load_file = safetensors_torch().load_file
+    try:
+        return load_file(path)
+    except (OSError, MemoryError):
+        raise
+    except Exception as fault:  # SafetensorError, and whatever torch says to a header that lies
+        raise FormatError(path, f"damaged, or not safetensors: {fault}") from fault
+
+
+def _read_checkpoint(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as fault:  # of any kind where a file is damaged; torch's advice to trust it is not passed on
+        asked = re.search(r"GLOBAL ([\w.]+)", str(fault))
+        what = f"a pickle that asks for {asked[1]}" if asked else f"damaged, or not of tensors ({type(fault).__name__})"
+        raise FormatError(path, f"{what}; refused: save model.state_dict(), or a .safetensors file") from fault
+
+
+def is_marked_trained(path: Path) -> bool:
+    """Read what `save_pretrained` noted beside the tensors of a .safetensors file; other files hold trained weights."""
+    if path.suffix.lower() != ".safetensors":
+        return True
+    safetensors_torch()
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("trained") != "false"
+
+
+def safetensors_torch() -> Any:
+    """Import safetensors.torch, or raise an ImportError that says how to get it."""
+    try:
+        import safetensors.torch
+    except ImportError as fault:
+        raise ImportError("weights need safetensors: pip install 'deeperlab[hub]'") from fault
+    return safetensors.torch

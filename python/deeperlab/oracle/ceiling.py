@@ -16,11 +16,12 @@ import numpy as np
 
 from ..data.formats.coco import Annotation, Dataset, FormatError, ImageId
 from ..fuse import fuse
+from ..graph import STAR, Graph
 from ..heads import Heads
 from ..metrics import Matching, PanopticQuality, QualityResult
 from ..params import FuseParams
 from ..stages import numpy_ops, pipeline
-from ..targets.target_maps import encode_heads
+from ..targets import encode_heads
 from .diagnose import Diagnosis, Float, Lost, Maps, Truth
 
 NOTE = "Crowd and void pixels carry no label and are left out of the prediction."
@@ -45,7 +46,7 @@ class ImageReport:
     truncated: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; `pq` is that of All, None where the image counts nothing."""
+        """Return what JSON can hold; `pq` is that of All, None where the image counts nothing."""
         pq, ceiling = self.pq.to_dict(), self.ceiling.to_dict()
         return {
             "image_id": self.image_id,
@@ -60,27 +61,29 @@ class ImageReport:
 
 
 class Oracle:
-    """Scores the images of a data set, adding to `pq` and `ceiling`.
+    """Score the images of a data set, adding to `pq` and `ceiling`.
 
     Args:
         data: the annotations; classes are numbered in the order of its categories.
         stride: of the heads, px.
         radius: of the keypoint disks, px.
+        graph: the keypoints and edges of the heads; its names are among `deeperlab.targets.KEYPOINTS`.
 
     Raises:
         ValueError: a stride or a radius out of bounds.
     """
 
-    def __init__(self, data: Dataset, *, stride: int = 4, radius: float = 25) -> None:
+    def __init__(self, data: Dataset, *, stride: int = 4, radius: float = 25, graph: Graph = STAR) -> None:
         if stride < 1:
             raise ValueError(f"stride: expected at least 1, got {stride}")
         self.data, self.stride, self.params = data, stride, FuseParams(radius=float(radius))
+        self.graph = graph
         self._isthing = {category.id: category.isthing for category in data.categories}
         self._things = [c for c, category in enumerate(data.categories) if category.isthing]
         self.pq, self.ceiling = PanopticQuality(self._isthing), PanopticQuality(self._isthing)
 
     def __iter__(self) -> Iterator[ImageReport]:
-        """Every image, one after another; errors as of `image`."""
+        """Score every image, one after another; errors as of `image`."""
         return map(self.image, self.data.annotations)
 
     def image(self, annotation: Annotation) -> ImageReport:
@@ -94,7 +97,7 @@ class Oracle:
         ids = self.data.ids(annotation)
         if any(segment.id == 0 for segment in annotation.segments):
             raise FormatError(path, f"id 0, which is void, is a segment in {self.data.path.name}")
-        truth = Truth.of(ids, annotation.segments, self.data.categories)
+        truth = Truth.of(ids, annotation.segments, self.data.categories, self.graph)
         try:
             heads = encode_heads(
                 truth.category,
@@ -103,6 +106,7 @@ class Oracle:
                 stride=self.stride,
                 radius=self.params.radius,
                 ignore=-1,
+                graph=self.graph,
             )
             found = fuse(heads, self._things, size=truth.size, params=self.params)
         except ValueError as fault:  # more nodes than the fixed point can count
@@ -123,7 +127,7 @@ class Oracle:
         return ImageReport(annotation.image_id, pq, ceiling, lost, int(truth.ignored.sum()), bool(found.truncated))
 
     def summary(self, images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """All figures so far for JSON; `images`: the `to_dict()` of each report."""
+        """Return all figures so far for JSON; `images`: the `to_dict()` of each report."""
         return {
             "pq": self.pq.compute().to_dict(),
             "ceiling": self.ceiling.compute().to_dict(),

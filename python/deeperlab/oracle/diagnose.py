@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.formats.coco import Category, SegmentInfo
+from ..graph import STAR, Graph
 from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
 from ..stages import numpy_ops, pipeline
-from ..targets.target_maps import keypoints
+from ..targets import keypoints
 
 Float = NDArray[np.float32]
 Integer = NDArray[np.int32]
@@ -70,8 +71,14 @@ class Truth:
     categories: tuple[Category, ...]
 
     @classmethod
-    def of(cls, ids: NDArray[Any], segments: Sequence[SegmentInfo], categories: Sequence[Category]) -> Truth:
-        """From an id map [H, W] all of whose ids but 0 are among the segments."""
+    def of(
+        cls,
+        ids: NDArray[Any],
+        segments: Sequence[SegmentInfo],
+        categories: Sequence[Category],
+        graph: Graph = STAR,
+    ) -> Truth:
+        """Make it from an id map [H, W] all of whose ids but 0 are among the segments."""
         place = {category.id: c for c, category in enumerate(categories)}
         values, index = np.unique(ids, return_inverse=True)
         rows = {value: row for row, value in enumerate(values.tolist())}
@@ -87,7 +94,7 @@ class Truth:
                 instance[row] = len(things)
         index = index.reshape(ids.shape)
         instances = instance[index]
-        points = keypoints(instances)[1]
+        points = keypoints(instances, graph)[1]
         return cls(category[index], instances, points, tuple(things), tuple(categories))
 
     @property
@@ -130,7 +137,7 @@ class Candidates:
 
 
 class Diagnosis:
-    """Explains the losses of one image.
+    """Explain the losses of one image.
 
     Args:
         heads: perfect heads, arrays without batch dimension.
@@ -155,13 +162,13 @@ class Diagnosis:
         return Candidates.of(*self._arguments)
 
     def explain(self, segment: SegmentInfo, lost_anyway: bool) -> Lost:
-        """Why a thing segment is lost; `lost_anyway`: with the true keypoints too."""
+        """Explain why a thing segment is lost; `lost_anyway`: with the true keypoints too."""
         number = self.truth.segments.index(segment)
         mask = self.truth.instance == number + 1
         iou, stage, reason = self._after_select(number, mask, self.found, self._owner(self.kept))
         if lost_anyway:
-            everyone: Integer = np.arange(len(self.truth.segments), dtype=np.int32)
-            iou, stage, reason = self._after_select(number, mask, self.best, everyone)
+            all_instances: Integer = np.arange(len(self.truth.segments), dtype=np.int32)
+            iou, stage, reason = self._after_select(number, mask, self.best, all_instances)
             stage, reason = "representation", f"with its true keypoints, {stage}: {reason}"
         else:
             stage, reason = self._before_assign(number) or (stage, reason)
@@ -175,27 +182,27 @@ class Diagnosis:
         if not (away <= self.near).any():
             nearest = f"the nearest is {away.min():.0f} px off" if len(away) else "there is none"
             return "vote", f"no peak within {self.near} px of its keypoints; {nearest}"
-        own = self._is_of(s.hypotheses, number)
-        if not own.any():
+        close = self._stands_for(s.hypotheses, number)
+        if not close.any():
             off = self._distance(s.hypotheses)[:, number]
             best = int(off.argmin())
             found = f"{int((away <= self.near).sum())} peaks, but the best hypothesis is {off[best]:.1f} px off"
             if off[best] <= self.near:
                 found += f", nearer to {self._call(self._owner(s.hypotheses), best + 1)}"
             return "trace", found
-        if s.score[own].max() < p.instance_threshold:
-            return "rescore", f"score {s.score[own].max():.3f} is below instance_threshold {p.instance_threshold:g}"
-        if self._is_of(self.kept, number).any():
+        if s.score[close].max() < p.instance_threshold:
+            return "rescore", f"score {s.score[close].max():.3f} is below instance_threshold {p.instance_threshold:g}"
+        if self._stands_for(self.kept, number).any():
             return None
         owners = self._owner(self.kept)
-        survived = self._is_of(s.without_nms, number)
+        survived = self._stands_for(s.without_nms, number)
         if self.truncated and len(self.kept) == p.max_instances:
             return "select", f"no room among max_instances = {p.max_instances}"
         if survived.any():
             overlap = _box_iou(s.without_nms[survived][0], self.kept)
             rival = self._call(owners, int(overlap.argmax()) + 1)
             return "select", f"box NMS: box IoU {overlap.max():.2f} with {rival}, above box_iou {p.box_iou:g}"
-        gap = np.hypot(*np.moveaxis(s.hypotheses[own][0] - s.without_nms, -1, 0)).min(axis=1)
+        gap = np.hypot(*np.moveaxis(s.hypotheses[close][0] - s.without_nms, -1, 0)).min(axis=1)
         rival = self._call(self._owner(s.without_nms), int(gap.argmin()) + 1)
         return "select", f"rejected as near an accepted instance: a keypoint is {gap.min():.1f} px from that of {rival}"
 
@@ -208,32 +215,32 @@ class Diagnosis:
             return iou, "merge", f"IoU {iou:.2f}, but the majority voted {voted}"
         return iou, "border" if iou >= 0.3 else "assign", self._shares(mask, maps, owners, winner)
 
-    def _overlap(self, mask: Bool, instance: Integer, own: Bool) -> tuple[float, int]:
-        """Best IoU with a mask, crowd and void apart, and whose; among its own instances, or any above 0.5."""
+    def _overlap(self, mask: Bool, instance: Integer, preferred: Bool) -> tuple[float, int]:
+        """Best IoU with a mask, crowd and void apart, and whose; among preferred instances [K], or any above 0.5."""
         counted = np.where(self.truth.ignored, 0, instance)
         numbers, inside = np.unique(counted[mask], return_counts=True)
         area = np.bincount(counted.ravel())[numbers]
         iou = inside / (mask.sum() + area - inside)
-        eligible = (numbers > 0) & (np.append(False, own)[numbers] | (iou > 0.5))
+        eligible = (numbers > 0) & (np.append(False, preferred)[numbers] | (iou > 0.5))
         if not eligible.any():
             return 0.0, 0
         best = int(np.where(eligible, iou, 0).argmax())
         return float(iou[best]), int(numbers[best])
 
     def _shares(self, mask: Bool, maps: Maps, owners: Integer, winner: int) -> str:
-        """Where the pixels of a mask went, and what its own instance took besides."""
+        """Where the pixels of a mask went, and how many others its instance has."""
         semantic, instance = maps
         key, pixels = np.unique(np.stack((instance[mask], semantic[mask])), axis=1, return_counts=True)
         parts = []
         for i in np.argsort(-pixels, kind="stable")[:3]:
             number, c = (int(v) for v in key[:, i])
             if number == winner and winner:
-                taker = "its own instance"
+                name = "its own instance"
             else:
-                taker = self._call(owners, number) if number else self.truth.categories[c].name
-            parts.append(f"{100 * pixels[i] / mask.sum():.0f} % {taker}")
-        besides = int(np.count_nonzero(~mask & ~self.truth.ignored & (instance == winner))) if winner else 0
-        return f"its pixels: {', '.join(parts)}" + (f"; its instance has {besides} px of others" if besides else "")
+                name = self._call(owners, number) if number else self.truth.categories[c].name
+            parts.append(f"{100 * pixels[i] / mask.sum():.0f} % {name}")
+        others = int(np.count_nonzero(~mask & ~self.truth.ignored & (instance == winner))) if winner else 0
+        return f"its pixels: {', '.join(parts)}" + (f"; its instance has {others} px of others" if others else "")
 
     def _call(self, owners: Integer, number: int) -> str:
         """`person 4260062`: an instance by the ground-truth segment that it stands for."""
@@ -252,11 +259,10 @@ class Diagnosis:
         """The true instance that is nearest to each hypothesis, [K]."""
         return np.asarray(self._distance(hypotheses).argmin(axis=1), np.int32)
 
-    def _is_of(self, hypotheses: Float, number: int) -> Bool:
+    def _stands_for(self, hypotheses: Float, number: int) -> Bool:
         """Which hypotheses [K] stand for a true instance: near to it, and not nearer to another."""
         distance = self._distance(hypotheses)
-        own: Bool = (distance[:, number] <= self.near) & (distance[:, number] <= distance.min(axis=1))
-        return own
+        return np.asarray((distance[:, number] <= self.near) & (distance[:, number] <= distance.min(axis=1)))
 
 
 def _box_iou(keypoints: Float, others: Float) -> NDArray[np.float64]:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to panoptic maps: `Parser` for one or a few, `Prediction` for folders and videos."""
+"""Images to panoptic maps: `Parser` for one or a few, `BatchJob` for folders and videos."""
 
 from __future__ import annotations
 
+from .batch import BatchJob
 from .parser import Parsed, Parser
+from .settings import describe as describe_settings
+from .sources import find_sources
 
-__all__ = ["Parsed", "Parser"]
+__all__ = ["BatchJob", "Parsed", "Parser", "describe_settings", "find_sources"]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data import archive
-from ..data.files import FormatError, replace
+from ..data.files import FormatError, check_ours, replace
 from ..data.formats import coco, predictions
 from ..data.formats.png import check_pixels
 from ..data.labels import LabelSet
@@ -93,24 +92,6 @@ def fuse_file(
         return _fuse_all(heads, names, things, out, fused, shown, params, labels)
     except MemoryError as fault:
         raise FormatError(path, "too large for the memory") from fault
-
-
-def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:
-    """Only files of an earlier run of the same command are overwritten: their JSON says whose they are.
-
-    Raises:
-        FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`.
-    """
-    present = [out / name for name in names if (out / name).exists()]
-    if not present:
-        return
-    try:
-        ours = json.loads((out / listing).read_bytes())["info"]["description"] == mark
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        fault = f"is there already and not of {mark}; choose another --out"
-        raise FileExistsError(errno.EEXIST, fault, str(present[0]))
 
 
 def _fuse_all(

@@ -117,9 +117,9 @@ class Parser:
                 f"labels: expected {model.num_classes} classes as the model has, got {len(self.labels)} of "
                 f"{self.labels.name}"
             )
-        size = _whole("size", getattr(model, "image_size", 0) if size is None else size, least=0)
+        size = _integer("size", getattr(model, "image_size", 0) if size is None else size, least=0)
         self.size = size or None
-        self.batch = _whole("batch", batch, least=1)
+        self.batch = _integer("batch", batch, least=1)
         self.params = params
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = _device(weight.device if device is None else device)
@@ -284,7 +284,7 @@ def _autocast_dtype(half: Any, device: str) -> torch.dtype | None:
     return half  # type: ignore[no-any-return]
 
 
-def _whole(name: str, value: Any, *, least: int) -> int:
+def _integer(name: str, value: Any, *, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:

@@ -9,27 +9,26 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..data.files import FormatError, stays_inside
+from ..data.files import FormatError, is_relative_name
 from ..data.formats.coco import ImageId
 
 IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 LIST = ".txt"
 CITYSCAPES = "_leftImg8bit"
-"""What Cityscapes' photographs have after their image id."""
+"""What follows the image id in the file names of Cityscapes' photographs."""
 WILDCARDS = frozenset("*?[")
-"""What makes a pattern."""
-
-OVERLAY, IDS, HEADS = RESULTS = "overlay", "panoptic", "heads"
-"""Folders of the pictures, of the PNGs that the JSON names, and of the raw heads."""
+LONGEST_NAME = 237
+"""Bytes before the suffix: results have temporary names that are 18 longer, and file systems stop at 255."""
 FRAME = re.compile(r"[0-9]{6}|[1-9][0-9]{6,}")
 """The stem of a frame's files, in a folder that has the name of the video."""
 
 Key = tuple[bool, ImageId]
-"""Whether it is a video, and its id: no two results have the same."""
+"""Whether it is a video, and its id."""
 Fault = tuple[Path, str]
 """A file, and what is wrong with it."""
 
@@ -40,7 +39,11 @@ class Source:
 
     path: Path
     name: str
-    video: bool
+
+    @classmethod
+    def named(cls, path: Path, file_name: str) -> Source:
+        """Name the results of a file by its place below what was given."""
+        return cls(path, file_name[: len(file_name) - len(path.suffix)])
 
     @property
     def file_name(self) -> str:
@@ -48,12 +51,16 @@ class Source:
         return self.name + self.path.suffix
 
     @property
+    def is_video(self) -> bool:
+        """By its suffix."""
+        return self.path.suffix.lower() in VIDEOS
+
+    @property
     def image_id(self) -> ImageId:
-        """As data sets have it: COCO's 000000000139.jpg, in no folder below what was given, is 139, Cityscapes'
-        a/a_1_2_leftImg8bit.png is a_1_2; else the name. It follows from the name, so that no two images with different
-        ids have one name."""
+        """As data sets have it: 139 of COCO's 000000000139.jpg, if in no folder below what was given; a_1_2 of
+        Cityscapes' a/a_1_2_leftImg8bit.png; else the name, on which alone it depends."""
         stem = self.name.rpartition("/")[2]
-        if self.video:
+        if self.is_video:
             return self.name
         if stem == self.name and stem.isascii() and stem.isdigit() and len(stem) <= 18:  # int64
             return int(stem)
@@ -62,15 +69,23 @@ class Source:
     @property
     def key(self) -> Key:
         """What no other source may have."""
-        return self.video, self.image_id
+        return self.is_video, self.image_id
 
     @property
-    def frame_of(self) -> str | None:
-        """The video that would have a frame of this image's name: film/000012.png may be one of film.mp4."""
-        return None if self.video else frame_of(self.name)
+    def video_name(self) -> str | None:
+        """The video that would have a frame of this image's name: film, of film/000012.png."""
+        folder, _, stem = self.name.rpartition("/")
+        return folder if folder and not self.is_video and FRAME.fullmatch(stem) else None
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """Sort by ids, numbers before names, videos by the id of their first frame."""
+        if isinstance(self.image_id, int):
+            return False, self.image_id, ""
+        return True, 0, f"{self.name}/000000" if self.is_video else self.image_id
 
     def identity(self) -> dict[str, Any]:
-        """What tells this file from another, and from itself once it is edited.
+        """Tell this file from another, and from itself once it is edited.
 
         Raises:
             OSError: it is not there.
@@ -79,63 +94,71 @@ class Source:
         return {"path": str(self.path), "bytes": stat.st_size, "modified": stat.st_mtime_ns}
 
 
-def frame_of(name: str) -> str | None:
-    """The folder of a name that ends as those of frames do."""
-    folder, _, stem = name.rpartition("/")
-    return folder if folder and FRAME.fullmatch(stem) else None
+class SourceIndex(dict[Key, Source]):
+    """Sources by key, no two of which have results of the same id or name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._like_frames: dict[str | None, set[Key]] = {}  # images, by the video of which they could be frames
+
+    def add(self, source: Source) -> None:
+        """Add a source that has no rivals."""
+        self[source.key] = source
+        self._like_frames.setdefault(source.video_name, set()).add(source.key)
+
+    def remove(self, source: Source) -> None:
+        """Forget a source."""
+        del self[source.key]
+        self._like_frames[source.video_name].discard(source.key)
+
+    def rivals(self, source: Source) -> list[Source]:
+        """Find the sources whose results would have the id of a source, or names of its results."""
+        keys = {source.key, (True, source.video_name or "")}
+        if source.is_video:
+            keys |= self._like_frames.get(source.name, set())
+        return [self[key] for key in sorted(keys & self.keys(), key=str)]
 
 
-def in_order_of(image_id: ImageId) -> tuple[bool, int, str]:
-    """To sort by: numbers before names, and the frames of a video as they are shown."""
-    if isinstance(image_id, int):
-        return False, image_id, ""
-    film = frame_of(image_id)
-    return True, 0, image_id if film is None else f"{film}/{image_id.rpartition('/')[2].zfill(20)}"
-
-
-def expand(sources: Sequence[str | Path], out: Path) -> tuple[list[Source], list[Fault]]:
-    """The images and videos, in the given order, what is named twice, links followed, but once; and
-    what is none.
+def find_sources(given: Sequence[str | Path], out: Path) -> tuple[list[Source], list[Fault]]:
+    """Find images and videos, in the given order; a file that is reached twice, links followed, comes once.
 
     Args:
-        sources: each a file; a folder, with those below it (hidden ones and results left out), sorted, links last; a
+        given: each a file; a folder, with those below it (hidden ones and results left out), sorted, links last; a
             pattern such as "photos/**/*.jpg", of files and folders; or a .txt file with a file or folder a line,
             relative to its own folder, where empty lines and those that begin with # say nothing.
         out: the folder for results.
 
     Returns:
-        Sources with distinct keys; and what is not there, is empty, or would take the place of another's results.
+        Sources whose results do not clash; and what is not there, is empty, or has results that would.
 
     Raises:
         FormatError: there is no image and no video at all; it is the first of the faults.
     """
-    found: dict[str, Source] = {}
-    faults: list[Fault] = []
-    taken: dict[Key, Path] = {}
-    likes: dict[str | None, Path] = {}  # by the video of which they could be frames
-    for source in _Search(out, faults).of(sources):
+    found, faults = SourceIndex(), list[Fault]()
+    seen = set[str]()
+    for source in _Search(out, faults).of(given):
         real = os.path.realpath(source.path)
-        if real in found:
+        if real in seen:
             continue
-        fault = None
-        other = taken.get(source.key) or (
-            likes.get(source.name) if source.video else taken.get((True, source.frame_of or ""))
-        )
-        if other is not None:
-            fault = f"its results would take the place of those of {other}; choose another --out"
-        elif not stays_inside(source.name) or source.path.stem in ("", ".", "..") or source.image_id == "":
-            fault = "expected a file with a name before its suffix"
+        if rivals := found.rivals(source):
+            faults.append((source.path, clash(rivals[0].path)))
+        elif not is_relative_name(source.name) or source.path.stem in ("", ".", "..") or source.image_id == "":
+            faults.append((source.path, "expected a file with a name before its suffix"))
+        elif len(os.fsencode(source.name.rpartition("/")[2])) > LONGEST_NAME:
+            faults.append((source.path, f"expected a name of at most {LONGEST_NAME} bytes before its suffix"))
         elif any("\ud800" <= c <= "\udfff" for c in source.name):  # Python's signs of bytes that are no text
-            fault = "expected a name in UTF-8, which the JSON can hold"
-        if fault is not None:
-            faults.append((source.path, fault))
-            continue
-        found[real] = source
-        taken[source.key] = source.path
-        likes.setdefault(source.frame_of, source.path)
+            faults.append((source.path, "expected a name in UTF-8, which the JSON can hold"))
+        else:
+            seen.add(real)
+            found.add(source)
     if faults and not found:
         raise FormatError(*faults[0])
     return list(found.values()), faults
+
+
+def clash(other: Path) -> str:
+    """Say that the results of one file would take the place of another's."""
+    return f"its results would take the place of those of {other}; choose another --out"
 
 
 class _Search:
@@ -143,14 +166,13 @@ class _Search:
 
     def __init__(self, out: Path, faults: list[Fault]) -> None:
         self._faults = faults
-        self._results = tuple(os.path.realpath(out / name) + os.sep for name in RESULTS)
+        self._results = tuple(os.path.realpath(out / name) + os.sep for name in ("overlay", "panoptic", "heads"))
 
     def of(self, given: Sequence[str | Path]) -> Iterator[Source]:
-        for each in given:
-            path = Path(each)
+        for path in map(Path, given):
             try:
-                if not path.exists() and WILDCARDS & set(str(each)):
-                    yield from self._of_pattern(Path(each))
+                if not path.exists() and WILDCARDS & set(str(path)):
+                    yield from self._of_pattern(path)
                 elif path.suffix.lower() == LIST and path.is_file():
                     for line in _lines(path):
                         try:
@@ -164,30 +186,28 @@ class _Search:
 
     def _of_path(self, path: Path) -> Iterator[Source]:
         """A file by itself, or those below a folder."""
-        if not path.is_dir():
+        if path.is_dir():
+            yield from self._sources(path, self._below(path), path)
+        else:
             path.stat()  # it must be there
-            yield _source(path, path.parent)
-            return
-        faults = len(self._faults)
-        found = [_source(file, path) for file in self._below(path)]
-        if not found and len(self._faults) == faults:
-            raise _empty(path)
-        yield from found
+            yield Source.named(path, path.name)
 
     def _of_pattern(self, pattern: Path) -> Iterator[Source]:
         """What matches, by its place below the folders that the pattern names in full."""
         parts = pattern.parts
-        place = max(i for i in range(len(parts)) if _is_literal(parts[:i]))
-        base = Path(*parts[:place])
-        full = Path(glob.escape(str(base)), *parts[place:])
-        matches = glob.glob(str(full), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-        found, faults = False, len(self._faults)
-        for path in map(Path, sorted(matches)):
-            for file in self._below(path) if path.is_dir() else [path] if self._is_wanted(path) else []:
-                found = True
-                yield _source(file, base)
-        if not found and len(self._faults) == faults:
-            raise _empty(pattern)
+        base = Path(*parts[: max(i for i in range(len(parts)) if _is_literal(parts[:i]))])
+        full = Path(glob.escape(str(base)), *parts[len(base.parts) :])
+        matches = map(Path, sorted(glob.glob(str(full), recursive=True)))  # noqa: PTH207 - Path.glob: relative only
+        files = (self._below(path) if path.is_dir() else filter(self._is_wanted, [path]) for path in matches)
+        yield from self._sources(pattern, chain.from_iterable(files), base)
+
+    def _sources(self, given: Path, files: Iterator[Path], base: Path) -> Iterator[Source]:
+        """Name what was found by its place below `base`; a fault if that is nothing."""
+        faults, path = len(self._faults), None
+        for path in files:
+            yield Source.named(path, path.relative_to(base).as_posix())
+        if path is None and len(self._faults) == faults:
+            raise FormatError(given, f"no image ({', '.join(IMAGES)}) and no video in it")
 
     def _below(self, top: Path) -> Iterator[Path]:
         """What is reached through links comes last: its names are those of the files themselves where it has such."""
@@ -218,11 +238,6 @@ def _is_literal(parts: Sequence[str]) -> bool:
     return not WILDCARDS & set("".join(parts)) or Path(*parts).exists()
 
 
-def _source(path: Path, base: Path) -> Source:
-    place = path.relative_to(base).as_posix()
-    return Source(path, place[: len(place) - len(path.suffix)], path.suffix.lower() in VIDEOS)
-
-
 def _lines(path: Path) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin with a mark
@@ -234,12 +249,8 @@ def _lines(path: Path) -> list[Path]:
     return found
 
 
-def _empty(path: Path) -> FormatError:
-    return FormatError(path, f"no image ({', '.join(IMAGES)}) and no video in it")
-
-
-def reason(path: Path, fault: Exception) -> str:
-    """What an error says, without the file."""
+def reason(path: Path, fault: BaseException) -> str:
+    """Say what an error says, without the file."""
     if isinstance(fault, OSError):
         return (fault.strerror or type(fault).__name__).lower()
     return str(fault).removeprefix(f"{path}: ")

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ..data.files import FormatError, open_file
 from ..data.formats.png import check_pixels
-from .whole import Clock, require_whole
 
 CODEC, QUALITY = "libx264", {"crf": "20", "mbtree": "0"}
 """Without macroblock trees: with them, x264 does not give the same bytes for the same pictures twice."""
@@ -25,6 +24,8 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 """Containers that are read. A playlist, whatever its suffix, is none: it would lead to other files and hosts."""
 RATE = Fraction(25)
 """Frames a second where a file tells none."""
+SLACK = 1
+"""Seconds that a header may promise too much; or twice as long as the longest frame is shown."""
 
 
 @dataclass(frozen=True)
@@ -61,37 +62,39 @@ def count(path: Path) -> int:
 
 
 def frames(path: Path) -> Iterator[Frame]:
-    """Every frame, in the order they are shown.
+    """Decode every frame, in the order they are shown.
 
     Raises:
-        FormatError: no video, damaged, without a frame, or frames of different or too large size.
+        FormatError: no video, damaged, cut short, without a frame, or frames of different or too large size.
         OSError: the file cannot be read.
         ImportError: there is no PyAV.
     """
     av = pyav()
     with _opened(path) as stream:
-        rate = stream.average_rate or RATE
-        shape, last, clock = None, -1, Clock(stream)
+        period = 1 / (stream.average_rate or RATE)
+        shape, last, base, longest = None, -1, period, period
         try:
             for number, frame in enumerate(_decoded(path, stream)):
-                clock.tick(frame)
                 turns = round(frame.rotation / 90)  # anticlockwise, as a phone that was held upright asks for
                 pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
                 shape = shape or pixels.shape
                 if pixels.shape != shape:
                     sizes = [f"{s[1]} × {s[0]} px" for s in (pixels.shape, shape)]
                     raise FormatError(path, f"frame {number} is {sizes[0]}, those before it {sizes[1]}")
-                if frame.pts is None or not frame.time_base:
-                    base, last = 1 / rate, last + 1
-                else:
-                    base, last = frame.time_base, max(last + 1, frame.pts)  # an encoder wants them ascending
+                before, timed = last, frame.pts is not None and frame.time_base
+                base = frame.time_base if timed else period
+                last = max(last + 1, frame.pts) if timed else last + 1  # an encoder wants them ascending
+                longest = max(longest, (last - before) * base)
                 aspect = stream.sample_aspect_ratio or Fraction(1)  # none, or 0: it is not told
                 yield Frame(pixels, last, base, 1 / aspect if turns % 2 else aspect)
         except av.FFmpegError as fault:
             raise FormatError(path, f"damaged video: {fault.strerror or fault}") from fault
+        end, stated = last * base + period, _duration(stream)
     if shape is None:
         raise FormatError(path, "a video without a frame")
-    clock.require_end(path)
+    if stated is not None and stated - end > max(SLACK, 2 * longest):
+        text = f"damaged video: ends after {float(end):.1f} s, its header says {float(stated):.1f} s"
+        raise FormatError(path, text)
 
 
 class Encoder:
@@ -151,7 +154,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with open_file(path) as file:
         if not file.seek(0, 2):
             raise FormatError(path, "an empty file, no video")
-        require_whole(path, file)
+        file.seek(0)
         try:
             container = av.open(file, options={"format_whitelist": FORMATS}, metadata_errors="replace")
         except av.FFmpegError as fault:
@@ -166,7 +169,24 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _decoded(path: Path, stream: Any) -> Iterator[Any]:
+    packets = -1  # the last one is empty: it has the decoder let go of what it holds
     for packet in stream.container.demux(stream):
         if packet.is_corrupt:
             raise FormatError(path, "damaged video: a packet is cut short")
+        packets += 1
         yield from packet.decode()
+    if "mp4" in stream.container.format.name and packets < (stated := len(stream.index_entries)):
+        raise FormatError(path, f"damaged video: ends after {packets} of {stated} frames")
+
+
+def _duration(stream: Any) -> Fraction | None:
+    """Seconds that the header of an AVI or Matroska file promises; other headers do not tell or follow the frames."""
+    containers = stream.container.format.name.split(",")
+    if "avi" in containers and stream.frames and stream.average_rate:
+        return Fraction(stream.frames / stream.average_rate)
+    for key, text in stream.metadata.items() if "matroska" in containers else ():
+        with suppress(ValueError):
+            if key.startswith("DURATION"):  # DURATION-eng, as mkvmerge writes
+                hours, minutes, seconds = map(Fraction, text.split(":"))
+                return 3600 * hours + 60 * minutes + seconds
+    return None

@@ -34,14 +34,14 @@ class Palette:
         return len(self._dark) - 1
 
     def ramps(self) -> tuple[Float, Float]:
-        """Dark colors and bright − dark, float32 [3, materials] each."""
+        """Return the dark colors and bright − dark, float32 [3, materials] each."""
         dark = np.array(self._dark, np.float32).T
         return dark.copy(), np.array(self._bright, np.float32).T - dark
 
 
 @dataclass(frozen=True)
-class Look:
-    """Materials of one thing: its own color, a second one, and those that all things share."""
+class Style:
+    """How one thing is painted: its main and second color, the materials that all things share, and its chances."""
 
     rng: np.random.Generator
     main: int
@@ -54,16 +54,16 @@ class Look:
     steel: int
 
     def uniform(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Draw a number in [low, high)."""
         return low + (high - low) * self.rng.random()
 
     def count(self, low: int, high: int) -> int:
-        """An integer in [low, high]."""
+        """Draw an integer in [low, high]."""
         return int(self.rng.integers(low, high + 1))
 
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
-    """Color of a hue in turns, saturation and value in 0..1."""
+    """Return the color of a hue in turns, saturation and value in 0..1."""
     sector = (hue % 1.0) * 6.0
 
     def channel(shift: float) -> float:
@@ -81,7 +81,7 @@ def turn(angle: float, points: Sequence[tuple[float, float]]) -> list[tuple[floa
 
 
 def smooth_noise(rng: np.random.Generator, y: NDArray[np.floating], x: NDArray[np.floating]) -> Float:
-    """Smooth noise in 0..1 at the lattice coordinates y [h] and x [w] (>= 0), float32 [h, w]; one hill per unit."""
+    """Draw smooth noise in 0..1 at lattice coordinates y [h] and x [w] (>= 0), float32 [h, w]; one hill per unit."""
     y0, x0 = y.astype(np.int64), x.astype(np.int64)
     lattice = rng.random((int(y0.max()) + 2, int(x0.max()) + 2), dtype=np.float32)
     fy, fx = ((p - q).astype(np.float32) for p, q in ((y, y0), (x, x0)))
@@ -155,7 +155,7 @@ class Brush:
         self.material, self.mix = self.material[:, ::-1], self.mix[:, ::-1]
 
     def mask(self, material: int) -> NDArray[np.bool_]:
-        """What was painted, bool [h, w]; if all parts fell between pixel centers, the middle pixel in `material`."""
+        """Return what was painted, bool [h, w]; if it all fell between pixel centers, paint the middle pixel first."""
         if not self.material.any():
             self.material[self.height // 2, self.width // 2] = material
         return self.material > 0

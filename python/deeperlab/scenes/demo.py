@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.formats import coco
+from ..data import coco, predictions
+from ..data.files import check_ours
 from ..fuse import fuse
 from ..metrics import PanopticQuality
-from ..predictor.heads_file import check_ours
-from ..targets.target_maps import encode_heads
+from ..panoptic import Panoptic
+from ..targets import encode_heads
 from ..visualize import instances, overlay
 from . import scene as scenes
 from .noise import perturb
@@ -29,13 +30,13 @@ CALLS = 5
 
 @dataclass(frozen=True)
 class Row:
-    """One segment of the result; `bbox` is (x, y, width, height) of its mask, px."""
+    """One segment of the result; `box` is that of its pixels (`Segment.box`)."""
 
     id: int
     name: str
     score: float | None
     area: int
-    bbox: tuple[int, int, int, int]
+    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Result:
     """What the demo found, and how fast.
 
     Attributes:
-        right: share of the pixels whose class is right and, on things, whose instance is the matching one.
+        pixel_accuracy: share of the pixels whose class is right and, on things, whose instance is the matching one.
         pq: panoptic quality over the classes of the scene.
         milliseconds: median of `calls` calls of `fuse`, the first one apart.
     """
@@ -51,7 +52,7 @@ class Result:
     segments: tuple[Row, ...]
     drawn: int
     found: int
-    right: float
+    pixel_accuracy: float
     pq: float | None
     milliseconds: float
     calls: int
@@ -79,19 +80,14 @@ def run(out: Path, *, seed: int, size: tuple[int, int], things: int, stride: int
         times.append(time.perf_counter() - start)
 
     metric = PanopticQuality({c: c in scene.things for c in range(scene.num_classes)})
-    ids = panoptic.to_ids()
-    category = {segment.id: segment.category for segment in panoptic.segments}
-    infos = coco.describe(ids, {i: c + 1 for i, c in category.items()})
     truth = scene.category, scene.instance
     metric.update((panoptic.semantic, panoptic.instance), truth)
-    _write(out, scene, panoptic, ids, infos)
-    score = {segment.id: segment.score for segment in panoptic.segments}
-    rows = (Row(s.id, scene.names[s.category_id - 1], score[s.id], s.area or 0, s.bbox or (0, 0, 0, 0)) for s in infos)
+    _write(out, scene, panoptic)
     return Result(
-        tuple(rows),
+        tuple(Row(s.id, scene.names[s.category], s.score, s.area, s.box) for s in panoptic.segments),
         drawn=int(scene.instance.max(initial=0)),
         found=int(panoptic.count),
-        right=_share_right((panoptic.semantic, panoptic.instance), truth),
+        pixel_accuracy=_pixel_accuracy((panoptic.semantic, panoptic.instance), truth),
         pq=metric.compute().to_dict()["All"]["pq"],
         milliseconds=1000 * statistics.median(times),
         calls=CALLS,
@@ -100,7 +96,7 @@ def run(out: Path, *, seed: int, size: tuple[int, int], things: int, stride: int
     )
 
 
-def _share_right(prediction: tuple[NDArray[Any], NDArray[Any]], truth: tuple[NDArray[Any], NDArray[Any]]) -> float:
+def _pixel_accuracy(prediction: tuple[NDArray[Any], NDArray[Any]], truth: tuple[NDArray[Any], NDArray[Any]]) -> float:
     """Share of the pixels of right class and, on things, in the instance that shares most of its pixels with theirs.
 
     Instances pair off by overlap, each at most once.
@@ -116,16 +112,20 @@ def _share_right(prediction: tuple[NDArray[Any], NDArray[Any]], truth: tuple[NDA
     return float(((prediction[0] == truth[0]) & (table[prediction[1]] == truth[1])).mean())
 
 
-def _write(
-    out: Path, scene: scenes.Scene, panoptic: Any, ids: NDArray[np.int32], infos: tuple[coco.SegmentInfo, ...]
-) -> None:
+def _write(out: Path, scene: scenes.Scene, panoptic: Panoptic) -> None:
     from PIL import Image
 
     out.mkdir(parents=True, exist_ok=True)
     image_name, overlay_name, instances_name, ids_name, json_name = FILES
     categories = [coco.Category(c + 1, name, c in scene.things) for c, name in enumerate(scene.names)]
-    annotation = coco.Annotation(1, ids_name, infos, image_name)
-    coco.write(out / json_name, out, [(annotation, ids)], categories, info={"description": MARK})
+    annotation, ids = predictions.entry(panoptic, 1, ids_name)
+    coco.write(
+        out / json_name,
+        out,
+        [(replace(annotation, image_file_name=image_name), ids)],
+        categories,
+        info={"description": MARK},
+    )
     pictures = {
         image_name: scene.image,
         overlay_name: overlay(scene.image, panoptic, scene.names),

@@ -42,7 +42,7 @@ SEMANTIC = 0.125
 
 
 def perturb(heads: Heads, seed: int, *, instance: ArrayLike, level: float = 2) -> Heads:
-    """Perfect heads with the errors of a good (1), fair (2) or bad (3) network; level 0 changes nothing.
+    """Give perfect heads the errors of a good (1), fair (2) or bad (3) network; level 0 changes nothing.
 
     Offsets get normal errors of 1–3, 2–6 or 3.5–10.5 px, growing with the offset's length up to 200 px; 60 % of
     their variance is smooth over 8 px, 40 % white. Where a network is not trained (short and middle range off the

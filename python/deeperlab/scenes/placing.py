@@ -72,28 +72,28 @@ def _share(kind: Kind, near: float, rng: np.random.Generator) -> float:
 
 def _place(stage: Stage, number: int, kind: Kind, near: float, height: float, aspect: float, rules: Rules) -> int:
     """Paint one thing as instance `number`, smaller and smaller until it fits; returns its visible area, or 0."""
-    look = kind.look(stage.rng, stage.palette)
+    style = kind.style(stage.rng, stage.palette)
     image_height, image_width = stage.shape
     height = min(height, 1.1 * image_height, 1.1 * image_width / aspect)
     while True:
         h, w = max(1, round(height)), max(1, round(height * aspect))
         brush = Brush(h, w)
-        kind.paint(brush, look)
+        kind.paint(brush, style)
         if stage.rng.random() < 0.5:
             brush.mirror()
-        mask = brush.mask(look.main)
+        mask = brush.mask(style.main)
         total = np.count_nonzero(mask)
         for attempt in range(TRIES):
-            top, left = _somewhere(stage, kind, near, h, w, anywhere=2 * attempt >= TRIES)
+            top, left = _draw_position(stage, kind, near, h, w, anywhere=2 * attempt >= TRIES)
             window, crop = _clip(top, h, image_height), _clip(left, w, image_width)
             place: Window = (window[0], crop[0])
             part: Window = (window[1], crop[1])
             inside = mask[part]
-            shows = inside & (stage.instance[place] == 0)
-            area = int(np.count_nonzero(shows))
+            visible = inside & (stage.instance[place] == 0)
+            area = int(np.count_nonzero(visible))
             hidden = np.count_nonzero(inside) - area
             if area >= max(rules.least_area, LEAST_VISIBLE * total) and (rules.overlap or not hidden):
-                stage.paint(number, brush, place, part, shows)
+                stage.paint(number, brush, place, part, visible)
                 if not kind.flies:
                     stage.cast_shadow(top + h, left + w / 2, w)
                 return area
@@ -102,8 +102,8 @@ def _place(stage: Stage, number: int, kind: Kind, near: float, height: float, as
         height *= SHRINK
 
 
-def _somewhere(stage: Stage, kind: Kind, near: float, h: int, w: int, anywhere: bool) -> tuple[int, int]:
-    """Top and left of a box that stands on the ground at its distance, or floats."""
+def _draw_position(stage: Stage, kind: Kind, near: float, h: int, w: int, anywhere: bool) -> tuple[int, int]:
+    """Draw top and left of a box that stands on the ground at its distance, or floats."""
     height, width = stage.shape
     across, up = stage.rng.random(2).tolist()
     ground = height - stage.horizon

@@ -48,15 +48,15 @@ class Stage:
                 np.copyto(self.mix[window], texture, where=where[window])
                 np.copyto(self.material[window], material, where=where[window])
 
-    def paint(self, number: int, brush: Brush, window: Window, crop: Window, shows: Bool) -> None:
-        """Put the part `crop` of a brush into a window of the image, where it shows."""
-        np.copyto(self.instance[window], np.int32(number), where=shows)
-        np.copyto(self.material[window], brush.material[crop], where=shows)
-        np.copyto(self.mix[window], brush.mix[crop], where=shows)
+    def paint(self, number: int, brush: Brush, window: Window, crop: Window, visible: Bool) -> None:
+        """Put the part `crop` of a brush into a window of the image, where it is visible."""
+        np.copyto(self.instance[window], np.int32(number), where=visible)
+        np.copyto(self.material[window], brush.material[crop], where=visible)
+        np.copyto(self.mix[window], brush.mix[crop], where=visible)
         inside = brush.material > 0
         rim = inside.copy()
         rim[1:-1, 1:-1] &= ~(inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:])
-        self.light[window][rim[crop] & shows] *= np.float32(RIM_LIGHT)
+        self.light[window][rim[crop] & visible] *= np.float32(RIM_LIGHT)
 
     def cast_shadow(self, foot: int, middle: float, width: int) -> None:
         """Darken what is behind a thing that stands at row `foot`: a soft ellipse around its foot."""
@@ -70,7 +70,7 @@ class Stage:
             self.light[y0:y1, x0:x1][shaded] *= np.float32(light)
 
     def photograph(self) -> NDArray[np.uint8]:
-        """The RGB image [H, W, 3]: slanting light, warm or cold, the softness of a lens, the noise of a sensor."""
+        """Render the RGB image [H, W, 3]: slanting light, warm or cold, a lens's softness, a sensor's noise."""
         height, width = self.shape
         slope_y, slope_x, warmth = (0.09 * (2 * v - 1) for v in self.rng.random(3).tolist())
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]

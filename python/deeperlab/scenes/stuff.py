@@ -25,21 +25,21 @@ class Band:
     horizon: int
 
     def noise(self, hills_y: float, hills_x: float) -> Float:
-        """Smooth noise [h, w] with so many hills along each side of a square image."""
+        """Draw smooth noise [h, w] with so many hills along each side of a square image."""
         side = max(self.shape)
         return smooth_noise(self.rng, self.y * (hills_y / side), self.x * (hills_x / side))
 
     def receding(self, hills_y: float, hills_x: float) -> Float:
-        """Noise whose hills grow flatter towards the horizon, as on level ground."""
+        """Draw noise whose hills grow flatter towards the horizon, as on level ground."""
         return smooth_noise(self.rng, hills_y * np.sqrt(self.depth()), self.x * (hills_x / max(self.shape)))
 
     def depth(self) -> Float:
-        """0 at the horizon, 1 at the lower border, float32 [h]."""
+        """Return 0 at the horizon to 1 at the lower border, float32 [h]."""
         ground = max(1, self.shape[0] - self.horizon)
         return (np.maximum(self.y - self.horizon, 0) / ground).astype(np.float32)
 
     def grain(self) -> Float:
-        """White noise in 0..1 [h, w]."""
+        """Draw white noise in 0..1 [h, w]."""
         return self.rng.random((self.y.size, self.x.size), dtype=np.float32)
 
 
@@ -67,7 +67,7 @@ class Stuff:
     patch: str = "blot"
 
     def variant(self, number: int) -> Stuff:
-        """The same texture as another class, its color channels mixed differently; 0 is the kind itself."""
+        """Return the same texture as another class, its color channels mixed differently; 0 is the kind itself."""
         if number == 0:
             return self
 
@@ -184,7 +184,7 @@ KINDS = (
 
 
 def stuff_of(index: int) -> Stuff:
-    """The kind that stuff class `index` (counted from 0 after the things) draws."""
+    """Return the kind that stuff class `index` (counted from 0 after the things) draws."""
     number, place = divmod(index, len(KINDS))
     return KINDS[place].variant(number)
 
@@ -194,11 +194,11 @@ def lay_out(rng: np.random.Generator, shape: tuple[int, int], horizon: int, kind
     height, width = shape
     x, y = np.arange(width), np.arange(height)
 
-    def one_of(role: str) -> list[int]:
+    def shuffled(role: str) -> list[int]:
         found = [i for i, kind in enumerate(kinds) if kind.role == role]
         return [found[i] for i in rng.permutation(len(found)).tolist()]
 
-    far, back, ground = one_of("far"), one_of("back"), one_of("ground")
+    far, back, ground = shuffled("far"), shuffled("back"), shuffled("ground")
     base = (ground or back or far)[0]
     label = np.full(shape, base, np.int32)
     label[:horizon] = (far or [base])[0]

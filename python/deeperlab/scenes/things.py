@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import shapes
-from .brush import Brush, Color, Look, Palette, hsv
+from .brush import Brush, Color, Palette, Style, hsv
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Kind:
     """
 
     name: str
-    paint: Callable[[Brush, Look], None]
+    paint: Callable[[Brush, Style], None]
     height: float
     aspect: tuple[float, float]
     fill: float
@@ -37,7 +37,7 @@ class Kind:
     flies: bool = False
 
     def variant(self, number: int) -> Kind:
-        """The same shape as another class: named and colored differently; 0 is the kind itself."""
+        """Return the same shape as another class: named and colored differently; 0 is the kind itself."""
         if number == 0:
             return self
         return replace(self, name=f"{self.name}_{number + 1}", hue=(self.hue + 0.29 * number) % 1.0, saturation=0.75)
@@ -47,8 +47,8 @@ class Kind:
         """The main color, lit."""
         return hsv(self.hue, self.saturation, self.value)
 
-    def look(self, rng: np.random.Generator, palette: Palette) -> Look:
-        """Materials of one thing of this kind, a little different each time."""
+    def style(self, rng: np.random.Generator, palette: Palette) -> Style:
+        """Draw the style of one thing of this kind, a little different each time."""
 
         def ramp(hue: float, saturation: float, value: float) -> int:
             return palette.add(hsv(hue + 0.02, min(1.0, saturation * 1.15), value * 0.42), hsv(hue, saturation, value))
@@ -60,7 +60,7 @@ class Kind:
         main = ramp(hue, jitter(self.saturation, 0.12), jitter(self.value, 0.1))
         second = ramp(hue + 0.4 + 0.2 * rng.random(), jitter(0.5, 0.2), jitter(0.6, 0.25))
         skin = ramp(0.06, jitter(0.45, 0.1), jitter(0.72, 0.24))
-        return Look(
+        return Style(
             rng,
             main,
             second,
@@ -95,6 +95,6 @@ KINDS = (
 
 
 def kind_of(index: int) -> Kind:
-    """The kind that thing class `index` draws."""
+    """Return the kind that thing class `index` draws."""
     number, place = divmod(index, len(KINDS))
     return KINDS[place].variant(number)

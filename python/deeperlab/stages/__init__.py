@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import numpy_ops, pipeline, reference, schema, torch_ops
+    from . import numpy_ops, pipeline, reference, torch_ops
 
-__all__ = ["numpy_ops", "pipeline", "reference", "schema", "torch_ops"]
+__all__ = ["numpy_ops", "pipeline", "reference", "torch_ops"]
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name

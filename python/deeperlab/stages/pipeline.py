@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .._schema import OPERATORS
 from ..graph import Graph
 from ..heads import NAMES as HEADS
 from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
-from .schema import OPERATORS
 
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "argmax": (("semantic",), ("node_label", "label")),

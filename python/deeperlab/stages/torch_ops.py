@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads the compiled torch operators and tells torch the shapes of their results.
 
-`torch.ops.deeperlab.fuse` and one operator for each stage; `schema` tells what they take.
+`torch.ops.deeperlab.fuse` and one operator for each stage; `deeperlab._schema` tells what they take.
 """
 
 from __future__ import annotations

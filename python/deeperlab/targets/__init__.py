@@ -6,6 +6,8 @@ Plain NumPy: no torch, no compiled module.
 
 from __future__ import annotations
 
-from .target_maps import HEATMAP_LOGIT, Targets, encode, encode_heads, keypoints
+from .perfect_heads import HEATMAP_LOGIT, encode_heads
+from .placement import KEYPOINTS, Masks, locate
+from .target_maps import Targets, encode, keypoints
 
-__all__ = ["HEATMAP_LOGIT", "Targets", "encode", "encode_heads", "keypoints"]
+__all__ = ["HEATMAP_LOGIT", "KEYPOINTS", "Masks", "Targets", "encode", "encode_heads", "keypoints", "locate"]

@@ -21,7 +21,7 @@ The floor decides where a border falls between two nodes once the logits are int
 def class_logits(
     category: NDArray[np.integer[Any]], num_classes: int, stride: int, ignore: int | None
 ) -> NDArray[np.float32]:
-    """log(share + floor) of each class around each node, float32 [C, h, w].
+    """Compute log(share + floor) of each class around each node, float32 [C, h, w].
 
     The window of a node is the box of side `stride` px centered on it and clipped to the image: at odd strides
     whole pixels, at even strides stride + 1 pixels a side of which the outermost count half. Pixels of category
@@ -29,19 +29,19 @@ def class_logits(
     `category` [H, W] holds classes in [0, C), or `ignore`.
     """
     height, width = category.shape
-    h, w = -(-height // stride), -(-width // stride)
+    grid_h, grid_w = -(-height // stride), -(-width // stride)
     void = np.zeros(category.shape, np.bool_) if ignore is None else category == ignore
     floor = math.log(SHARE_FLOOR)
     if void.all():
-        return np.full((num_classes, h, w), floor, np.float32)
+        return np.full((num_classes, grid_h, grid_w), floor, np.float32)
     masked = bool(void.any())
     if masked:
         category = np.where(void, np.int64(num_classes), category)  # an extra plane collects the ignored pixels
 
     # Weights are doubled to stay integers, exact in float32.
-    counts = np.zeros((num_classes + masked, h * w), np.float32)
-    total = np.zeros((h, w), np.float32)
-    node = np.arange(h * w).reshape(h, w)
+    counts = np.zeros((num_classes + masked, grid_h * grid_w), np.float32)
+    total = np.zeros((grid_h, grid_w), np.float32)
+    node = np.arange(grid_h * grid_w).reshape(grid_h, grid_w)
     half = stride // 2
     for dy in range(-half, half + 1):
         i, y = _shifted(dy, stride, height)
@@ -63,7 +63,7 @@ def class_logits(
         share = plane[present] / seen[present]
         plane.fill(floor)
         plane[present] = np.log(share + np.float32(SHARE_FLOOR))
-    return counts[:num_classes].reshape(num_classes, h, w)
+    return counts[:num_classes].reshape(num_classes, grid_h, grid_w)
 
 
 def _shifted(offset: int, stride: int, size: int) -> tuple[slice, slice]:

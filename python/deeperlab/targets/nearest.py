@@ -12,7 +12,7 @@ Indices = NDArray[np.int64]
 
 
 def nearest(mask: NDArray[np.bool_], stride: int = 1) -> tuple[Indices, Indices]:
-    """Row and column of the nearest true pixel, for the nodes of a grid only.
+    """Find row and column of the nearest true pixel, for the nodes of a grid only.
 
     Distances are squared Euclidean distances in integers, so the answer is exact; ties go to the lower column,
     then to the lower row. Separable: per column the nearest row, then per node row the lower envelope of the

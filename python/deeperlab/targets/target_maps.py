@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panoptic ground truth to target maps, and to the heads that a perfect network would emit (section 3.3).
-
-Plain NumPy: no torch, no compiled module.
-"""
+"""Panoptic ground truth to target maps (section 3.3)."""
 
 from __future__ import annotations
 
@@ -14,17 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..graph import STAR, Graph
-from ..heads import Heads
-from .class_share import class_logits
-from .locate import locate
-from .nearest import nearest
+from .placement import locate
 
 Float = NDArray[np.float32]
 Integer = NDArray[np.int64]
 Bool = NDArray[np.bool_]
-
-HEATMAP_LOGIT = 8.0
-"""Perfect heatmap logits are ± this: sigmoid .99966 inside a disk, .00034 outside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,27 +53,25 @@ class Targets:
 
 
 def keypoints(instance: ArrayLike, graph: Graph = STAR) -> tuple[Integer, Float]:
-    """Keypoints of every instance of a map: extreme mask pixels (inclusive) and the mass center.
-
-    The center is the mean pixel coordinate, rounded half up; it may lie off the mask.
+    """Find the keypoints of every instance of a map, where `KEYPOINTS` says that they lie.
 
     Args:
         instance: integer [H, W], 0 = none; ids need not be consecutive.
-        graph: its keypoint names are among those of `STAR`.
+        graph: its keypoint names are among `KEYPOINTS`.
 
     Returns:
         ids int64 [N] in ascending order, keypoints float32 [N, P, 2] as (x, y) in pixels.
 
     Raises:
-        ValueError: not a map, an empty map, a negative id, or a keypoint name that has no definition here.
+        ValueError: not a map, an empty map, a negative id, or a keypoint name that `KEYPOINTS` lacks.
         TypeError: not integer.
     """
-    ids, points, _ = locate(_integer_map("instance", instance), graph)
+    ids, points, _ = locate(integer_map("instance", instance), graph)
     return ids, points.astype(np.float32)
 
 
 def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: Graph = STAR) -> Targets:
-    """Target maps of an instance map (section 3.3): disks, short-, middle- and long-range offsets.
+    """Encode an instance map as target maps (section 3.3): disks, short-, middle- and long-range offsets.
 
     A disk holds the pixels at a distance <= radius from its keypoint. A pixel in several disks of one kind
     belongs to the nearest keypoint, ties to the lower instance id.
@@ -91,24 +80,24 @@ def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: G
         instance: integer [H, W], 0 = none (stuff, crowd, void); ids need not be consecutive.
         radius: R in pixels, >= 0.
         stride: every `stride`-th pixel of both axes of the full-resolution targets is kept.
-        graph: its keypoint names are among those of `STAR`.
+        graph: its keypoint names are among `KEYPOINTS`.
 
     Raises:
         ValueError, TypeError: as `keypoints`, or a radius or stride out of bounds.
     """
-    instance = _integer_map("instance", instance)
-    radius, stride = _check_radius(radius), _check_positive("stride", stride)
+    instance = integer_map("instance", instance)
+    radius, stride = _check_radius(radius), check_positive("stride", stride)
     ids, points, index = locate(instance, graph)
     member = np.ascontiguousarray(index[::stride, ::stride])  # 1-based place in `ids`, 0 = none
-    h, w = member.shape
-    grid = _Grid(np.arange(0, w * stride, stride), np.arange(0, h * stride, stride), stride)
+    grid_h, grid_w = member.shape
+    grid = _Grid(np.arange(0, grid_w * stride, stride), np.arange(0, grid_h * stride, stride), stride)
     kinds, edges = len(graph.keypoints), len(graph.edges)
 
-    short_valid = np.empty((kinds, h, w), np.bool_)
-    middle_valid = np.empty((edges, h, w), np.bool_)
-    short_range = np.zeros((2 * kinds, h, w), np.float32)
-    middle_range = np.zeros((2 * edges, h, w), np.float32)
-    long_range = np.zeros((2 * kinds, h, w), np.float32)
+    short_valid = np.empty((kinds, grid_h, grid_w), np.bool_)
+    middle_valid = np.empty((edges, grid_h, grid_w), np.bool_)
+    short_range = np.zeros((2 * kinds, grid_h, grid_w), np.float32)
+    middle_range = np.zeros((2 * edges, grid_h, grid_w), np.float32)
+    long_range = np.zeros((2 * kinds, grid_h, grid_w), np.float32)
     for k in range(kinds):
         owner = _nearest_disk(points[:, k], radius, grid)
         np.greater(owner, 0, out=short_valid[k])
@@ -128,59 +117,6 @@ def encode(instance: ArrayLike, *, radius: float = 25, stride: int = 1, graph: G
         long_valid=(member > 0)[None],
         ids=ids,
         keypoints=points.astype(np.float32),
-        stride=stride,
-        graph=graph,
-    )
-
-
-def encode_heads(
-    category: ArrayLike,
-    instance: ArrayLike,
-    num_classes: int,
-    *,
-    stride: int = 4,
-    radius: float = 25,
-    ignore: int | None = None,
-    extend: bool = True,
-    graph: Graph = STAR,
-) -> Heads:
-    """The heads that a perfect network would emit for a ground truth; float32 arrays without a batch dimension.
-
-    Semantic logits are log(share + 0.05) of each class's share of the box of side `stride` px centered on the node
-    and clipped to the image; pixels on the edge of the box (even strides) count half, so the window is symmetric,
-    and at stride 1 it is the pixel alone. Ignored pixels belong to no class; a node that sees none but those takes
-    the class of the nearest labeled pixel; if the whole map is ignored, all logits are equal.
-    Heatmap logits are ±8. Short- and middle-range offsets are 0 outside their disks.
-
-    Args:
-        category: integer [H, W], classes in [0, num_classes), or `ignore`.
-        instance: integer [H, W], 0 = none: stuff, crowd, void.
-        num_classes: C.
-        stride: pixels between nodes; h = ceil(H/stride), so `fuse` needs size=(H, W) unless both are 4n + 1.
-        radius: R in pixels.
-        ignore: the category of pixels without a label, e.g. 255 or -1.
-        extend: a node of no instance takes the long-range offsets towards the keypoints of the nearest instance
-            (distance to the instance's nearest pixel), as a trained network extrapolates; otherwise 0.
-        graph: its keypoint names are among those of `STAR`.
-
-    Raises:
-        ValueError, TypeError: as `encode`, or a category map that does not fit.
-    """
-    instance = _integer_map("instance", instance)
-    stride = _check_positive("stride", stride)
-    category = _category_map(category, instance.shape, num_classes, ignore)
-    targets = encode(instance, radius=radius, stride=stride, graph=graph)
-    if extend and targets.ids.size:
-        _extend(targets, instance)
-    heatmap = targets.heatmap  # fresh, nobody else holds it
-    heatmap *= 2 * HEATMAP_LOGIT
-    heatmap -= HEATMAP_LOGIT
-    return Heads(
-        class_logits(category, num_classes, stride, ignore),
-        heatmap,
-        targets.short_range,
-        targets.middle_range,
-        targets.long_range,
         stride=stride,
         graph=graph,
     )
@@ -219,28 +155,20 @@ def _write_offsets(ends: list[tuple[Float, int]], owner: NDArray[np.int32], poin
     if not where.size:
         return
     row, column = np.divmod(where, grid.x.size)
-    who = owner.reshape(-1)[where] - 1
-    own = grid.x[column].astype(np.float32), grid.y[row].astype(np.float32)
+    instance = owner.reshape(-1)[where] - 1
+    node = grid.x[column].astype(np.float32), grid.y[row].astype(np.float32)
     for planes, k in ends:
         for axis in (0, 1):
             coordinate = points[:, k, axis].astype(np.float32)
-            planes[axis].reshape(-1)[where] = coordinate[who] - own[axis]
+            planes[axis].reshape(-1)[where] = coordinate[instance] - node[axis]
 
 
-def _extend(targets: Targets, instance: NDArray[np.integer[Any]]) -> None:
-    """Write the long-range offsets of nodes of no instance: towards the keypoints of the nearest instance."""
-    off = ~targets.long_valid[0]
-    if not off.any():
-        return
-    row, column = nearest(instance > 0, targets.stride)
-    owner = np.searchsorted(targets.ids, instance[row[off], column[off]])
-    y, x = (axis.astype(np.float32) * targets.stride for axis in np.nonzero(off))
-    for k in range(len(targets.graph.keypoints)):
-        targets.long_range[2 * k][off] = targets.keypoints[owner, k, 0] - x
-        targets.long_range[2 * k + 1][off] = targets.keypoints[owner, k, 1] - y
+def integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
+    """Return a contiguous integer map [H, W] of at least one pixel.
 
-
-def _integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
+    Raises:
+        TypeError, ValueError: other values.
+    """
     array = np.ascontiguousarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an integer array, got dtype {array.dtype}")
@@ -253,21 +181,6 @@ def _integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
     return array
 
 
-def _category_map(
-    category: ArrayLike, shape: tuple[int, ...], num_classes: int, ignore: int | None
-) -> NDArray[np.integer[Any]]:
-    _check_positive("num_classes", num_classes)
-    array = _integer_map("category", category)
-    if array.shape != shape:
-        raise ValueError(f"category: expected the shape of instance, {shape}, got {array.shape}")
-    wrong = (array < 0) | (array >= num_classes)
-    if ignore is not None:
-        wrong &= array != ignore
-    if wrong.any():
-        raise ValueError(f"category: expected [0, {num_classes}) or ignore = {ignore}, got {array[wrong][0]}")
-    return array
-
-
 def _check_radius(radius: float) -> float:
     if isinstance(radius, bool) or not isinstance(radius, (int, float)):
         raise TypeError(f"radius: expected a number, got {radius!r}")
@@ -276,7 +189,8 @@ def _check_radius(radius: float) -> float:
     return radius
 
 
-def _check_positive(name: str, value: int) -> int:
+def check_positive(name: str, value: int) -> int:
+    """Return an int of at least 1; TypeError or ValueError for others."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     if value < 1:

@@ -20,17 +20,17 @@ _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, stay far from one ano
 
 
 def palette(count: int) -> Picture:
-    """`count` distinct colors [count, 3], RGB, equally light to the eye."""
+    """Return `count` distinct colors [count, 3], RGB, equally light to the eye."""
     return palette_of(np.arange(count))
 
 
 def palette_of(index: NDArray[np.integer[Any]]) -> Picture:
-    """The colors of `palette` at the given places."""
+    """Return the colors of `palette` at the given places."""
     return _oklch(0.66 + 0.1 * (index % 2), np.full(index.shape, 0.18), (0.02 + index * _GOLDEN) % 1)
 
 
 def colors_of(kinds: NDArray[np.int32], colors: Colors | None) -> tuple[Picture, NDArray[np.bool_]]:
-    """The color of each category [S, 3] and whether it was given; `palette`'s where it was not, or is None."""
+    """Return the color of each category [S, 3], `palette`'s where none is given, and whether one was given."""
     chosen, given = palette_of(kinds), np.zeros(kinds.shape, np.bool_)
     if colors is None:
         return chosen, ~given
@@ -43,7 +43,7 @@ def colors_of(kinds: NDArray[np.int32], colors: Colors | None) -> tuple[Picture,
 
 
 def shades(colors: Picture) -> Picture:
-    """uint8 [S, 1 + SHADES, 3]: each color, then the shades of it for instances 1, 2, ..., which go round."""
+    """Return each color, then its shades for instances 1, 2, ..., which go round: uint8 [S, 1 + SHADES, 3]."""
     return _shades(np.ascontiguousarray(colors).tobytes())
 
 

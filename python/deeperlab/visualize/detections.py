@@ -13,10 +13,10 @@ from .inputs import Labels
 
 
 def to_supervision(panoptic: Panoptic, labels: Any = None) -> Any:
-    """The instances as `supervision.Detections`, best first; one such object per image of a batch.
+    """Return the instances as `supervision.Detections`, best first; one such object per image of a batch.
 
-    `xyxy` is the tight box of the keypoints, `mask` [D, H, W] the pixels, one byte each for every instance. Waits for
-    the device.
+    `xyxy` is the tight box of the pixels (`Segment.box`, x1 and y1 past the last ones), `mask` [D, H, W] the pixels,
+    one byte each for every instance. Waits for the device.
 
     Args:
         panoptic: the result.

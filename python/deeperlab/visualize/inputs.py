@@ -20,12 +20,12 @@ _DENSE = 1024  # categories; with larger numbers the tables hold the present one
 
 
 def array(value: Any) -> NDArray[Any]:
-    """A NumPy array from a tensor on any device, a Pillow image, or what else makes one."""
+    """Convert a tensor on any device, a Pillow image, or what else makes one, to a NumPy array."""
     return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def maps(panoptic: Any) -> tuple[Map, Map]:
-    """Contiguous (category, instance) [H, W] of a `Panoptic` or of a pair."""
+    """Return contiguous (category, instance) [H, W] of a `Panoptic` or of a pair."""
     if isinstance(panoptic, (tuple, list)):
         pair: Any = panoptic
     elif hasattr(panoptic, "semantic") and hasattr(panoptic, "instance"):
@@ -53,7 +53,7 @@ def _int32(values: NDArray[Any]) -> Map:
 
 
 def dense(category: Map) -> tuple[NDArray[np.int32], Map]:
-    """The categories that the tables hold, ascending, and the map of their places; negative ones become -1."""
+    """Return the categories that the tables hold, ascending, and the map of their places; negative ones become -1."""
     most = int(category.max(initial=-1))
     if most < _DENSE:
         return np.arange(most + 1, dtype=np.int32), category
@@ -62,7 +62,7 @@ def dense(category: Map) -> tuple[NDArray[np.int32], Map]:
 
 
 def picture(image: Any, shape: tuple[int, ...]) -> Picture:
-    """Contiguous RGB [H, W, 3] of 8 bits; None is gray."""
+    """Return contiguous RGB [H, W, 3] of 8 bits; None is gray."""
     if image is None:
         return np.full((*shape, 3), 128, np.uint8)
     base = array(image)
@@ -74,19 +74,19 @@ def picture(image: Any, shape: tuple[int, ...]) -> Picture:
 
 
 def weight(opacity: float) -> int:
-    """An opacity in 256ths."""
+    """Convert an opacity to 256ths."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity: expected 0 to 1, got {opacity}")
     return round(256 * opacity)
 
 
 def threads(number: int | None) -> int:
-    """How many threads; by default as many as there are processors that the process may use."""
+    """Return how many threads; by default as many as there are processors that the process may use."""
     return len(os.sched_getaffinity(0)) if number is None else number
 
 
 def pillow(module: str) -> Any:
-    """A module of Pillow."""
+    """Import a module of Pillow."""
     try:
         return importlib.import_module(f"PIL.{module}")
     except ImportError as fault:
@@ -104,7 +104,7 @@ class Labels:
         self.colors: Colors | None = getattr(labels, "colors", None) if colors is None and not plain else colors
 
     def name(self, category: int) -> str:
-        """The name of a category, else its number: one line of at most LONGEST letters."""
+        """Return the name of a category, else its number: one line of at most LONGEST letters."""
         names, name = self.names, str(category)
         if isinstance(names, Mapping):
             name = str(names.get(category, category))

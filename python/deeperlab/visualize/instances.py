@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._runs import find_runs, pixel_boxes
 from ..graph import STAR, Graph
-from ..targets.locate import locate
+from ..targets import locate
 from . import inputs
 from .colors import RGB, SHADES, Picture, palette
 from .lettering import Box, write_tag
@@ -24,12 +25,16 @@ NIGHT: RGB = (18, 22, 34)
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """One instance: its number in the map from 1, and keypoints [P, 2] as (x, y) in px; a ground truth has no score."""
+    """One instance: its number in the map from 1, and keypoints [P, 2] as (x, y) in px; a ground truth has no score.
+
+    `box` holds the first and the last pixel, [2, 2] as (x, y).
+    """
 
     number: int
     category: int
     score: float | None
     keypoints: NDArray[np.float64]
+    box: NDArray[np.float64]
 
 
 def instances(
@@ -45,12 +50,13 @@ def instances(
     """Draw the instances of a panoptic map: what the heads of keypoints and offsets have found.
 
     Each has a color of its own, in which its pixels are tinted and its keypoints, the graph's edges between them and
-    the corners of their box are drawn; above it stand its name and score. All else is darkened. Needs Pillow.
+    the corners of the box of its pixels are drawn; above it stand its name and score. All else is darkened. Needs
+    Pillow.
 
     Args:
         image: RGB of 8 bits, [H, W, 3] array or tensor, or Pillow image; None draws on gray.
         panoptic: a `Panoptic` of one image; or (category, instance) maps [H, W], whose keypoints are those of a
-            ground truth: the extreme pixels and the mass center.
+            ground truth, see `deeperlab.targets.keypoints`.
         labels: names of categories as of `overlay`.
         graph: the keypoints and edges of the heads.
         opacity: of the tint, 0 to 1, in steps of 1/256.
@@ -69,7 +75,7 @@ def instances(
     category, instance = inputs.maps(panoptic)
     base = inputs.picture(image, category.shape)
     if hasattr(panoptic, "keypoints"):
-        found, numbers = _of_result(panoptic, graph), instance
+        found, numbers = _of_result(panoptic, instance, graph), instance
     else:
         found, numbers = _of_maps(category, instance, graph)
     colors = palette(SHADES)
@@ -88,15 +94,15 @@ def instances(
     center = graph.keypoints.index("center") if "center" in graph.keypoints else None
     inks: list[RGB] = [tuple(color) for color in colors.tolist()]
     for one in reversed(found):  # the first are drawn last, over the others
-        strokes(drawn, one.keypoints, edges, center, inks[(one.number - 1) % SHADES])
-    taken: list[Box] = []
+        strokes(drawn, one.keypoints, one.box, edges, center, inks[(one.number - 1) % SHADES])
+    occupied: list[Box] = []
     for one in found if text else ():
         score = "" if one.score is None else f" {one.score:.2f}"
-        write_tag(drawn, known.name(one.category) + score, one.keypoints, inks[(one.number - 1) % SHADES], taken)
+        write_tag(drawn, known.name(one.category) + score, one.box, inks[(one.number - 1) % SHADES], occupied)
     return drawn
 
 
-def _of_result(panoptic: Any, graph: Graph) -> list[Instance]:
+def _of_result(panoptic: Any, instance: inputs.Map, graph: Graph) -> list[Instance]:
     """Those that have pixels, best first."""
     count = int(panoptic.count)
     keypoints, score, category = (inputs.array(getattr(panoptic, n)) for n in ("keypoints", "score", "category"))
@@ -104,7 +110,12 @@ def _of_result(panoptic: Any, graph: Graph) -> list[Instance]:
         raise ValueError(f"graph: expected {keypoints.shape[-2]} keypoints, as the result has, got {graph.keypoints}")
     height, width = panoptic.semantic.shape
     points = np.nan_to_num(keypoints.astype(np.float64)).clip((-width, -height), (2 * width, 2 * height))
-    return [Instance(j + 1, int(category[j]), float(score[j]), points[j]) for j in range(count) if category[j] >= 0]
+    boxes = _boxes(instance, count)
+    return [
+        Instance(j + 1, int(category[j]), float(score[j]), points[j], boxes[j])
+        for j in range(count)
+        if category[j] >= 0
+    ]
 
 
 def _of_maps(category: inputs.Map, instance: inputs.Map, graph: Graph) -> tuple[list[Instance], inputs.Map]:
@@ -114,8 +125,14 @@ def _of_maps(category: inputs.Map, instance: inputs.Map, graph: Graph) -> tuple[
     thing = (category >= 0) & (instance != 0)
     keys = np.where(thing, (category.astype(np.int64) << 32) + (instance.astype(np.int64) & 0xFFFFFFFF), 0)
     ids, points, numbers = locate(keys, graph)
-    found = [
-        Instance(j, int(key >> 32), None, xy.astype(np.float64))
-        for j, (key, xy) in enumerate(zip(ids, points, strict=True), start=1)
-    ]
-    return sorted(found, key=lambda one: np.prod(np.ptp(one.keypoints, axis=0))), numbers
+    boxes = _boxes(numbers, ids.size)
+    found = [Instance(j + 1, int(key >> 32), None, points[j].astype(np.float64), boxes[j]) for j, key in enumerate(ids)]
+    return sorted(found, key=lambda one: np.prod(np.ptp(one.box, axis=0))), numbers
+
+
+def _boxes(instance: inputs.Map, count: int) -> NDArray[np.float64]:
+    """The first and the last pixel of instances 1 … count, [count, 2, 2] as (x, y)."""
+    runs = find_runs(instance)
+    number = instance.reshape(-1)[runs.start]
+    boxes = pixel_boxes(runs, np.where((number < 0) | (number > count), 0, number), count + 1)[1:]
+    return (boxes - (0, 0, 1, 1)).reshape(count, 2, 2).astype(np.float64)

@@ -29,11 +29,11 @@ class Box(NamedTuple):
     y1: int
 
     def meets(self, other: Box) -> bool:
-        """Whether they overlap."""
+        """Tell whether they overlap."""
         return self.x0 < other.x1 and other.x0 < self.x1 and self.y0 < other.y1 and other.y0 < self.y1
 
     def within(self, width: int, height: int, margin: int = 2) -> Box:
-        """Moved into an image as far as it fits."""
+        """Move it into an image as far as it fits."""
         dx = max(0, margin - self.x0) + min(0, width - margin - self.x1)
         dy = max(0, margin - self.y0) + min(0, height - margin - self.y1)
         return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
@@ -59,7 +59,7 @@ def _line(text: str, size: int, stroke: int, ink: RGB) -> tuple[NDArray[np.uint8
 
 
 def letter_size(shape: tuple[int, ...]) -> int:
-    """Of names on an image of this shape, px."""
+    """Return the size of names on an image of this shape, px."""
     return max(10, round(math.sqrt(shape[0] * shape[1]) / 40))
 
 
@@ -73,23 +73,23 @@ def _write(picture: Picture, x: int, y: int, line: tuple[NDArray[np.uint8], NDAr
 
 
 def write_names(picture: Picture, category: Map, instance: Map, names: list[str]) -> None:
-    """Names of categories at the widest places of segments, into the picture itself.
+    """Write names of categories at the widest places of segments, into the picture itself.
 
     Large segments come first; a name is left out where it would leave its segment far, or meet another.
     """
     height, width = category.shape
     size = letter_size(category.shape)
     stroke = 1 + size // 24
-    taken: list[Box] = []
+    occupied: list[Box] = []
     for kind, thing, depth, x, y in _segments(category, instance):
-        fit = min(size, int(2 * depth / 1.2))
-        if fit < LEAST or not names[kind]:
+        largest = min(size, int(2 * depth / 1.2))
+        if largest < LEAST or not names[kind]:
             continue
-        line = _line(names[kind], fit if thing else size, stroke, WHITE)
+        line = _line(names[kind], largest if thing else size, stroke, WHITE)
         h, w = line[0].shape[:2]
         box = Box(x - w // 2, y - h // 2, x - w // 2 + w, y - h // 2 + h).within(width, height)
-        if w <= 5 * depth and not any(box.meets(other) for other in taken):
-            taken.append(box)
+        if w <= 5 * depth and not any(box.meets(other) for other in occupied):
+            occupied.append(box)
             _write(picture, box.x0, box.y0, line)
 
 
@@ -124,7 +124,7 @@ def _segments(category: Map, instance: Map) -> list[tuple[int, bool, float, int,
 
 
 def depths(index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """How many steps every node is from one of another segment, or from outside, along the axes."""
+    """Count the steps along the axes from every node to one of another segment, or to the outside."""
     away = np.full(index.shape, sum(index.shape), np.int64)
     for axis in (0, 1):
         edge = np.ones_like(np.take(index, [0], axis), np.bool_)
@@ -138,25 +138,25 @@ def depths(index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return away
 
 
-def write_tag(picture: Picture, text: str, points: NDArray[np.float64], color: RGB, taken: list[Box]) -> None:
-    """A line of text on a plate of a light color at the box of some points, [P, 2] as (x, y) px.
+def write_tag(picture: Picture, text: str, box: NDArray[np.float64], color: RGB, occupied: list[Box]) -> None:
+    """Write a line of text on a plate of a light color beside a box: the first and the last pixel, [2, 2] as (x, y).
 
-    It is left out where others, `taken`, are all around.
+    It is left out where all places are `occupied`; the place that it takes is added to them.
     """
     height, width = picture.shape[:2]
     line = _line(text, max(LEAST, round(0.75 * letter_size(picture.shape))), 0, BLACK)
     h, w = line[0].shape[:2]
     pad = max(2, h // 4)
     h, w = h + 2, w + 2 * pad
-    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    (x0, y0), (x1, y1) = box
     middle, above, below = (x0 + x1 - w) / 2, y0 - h - 3, y1 + 3
     places = ((x0, above), (x1 - w, above), (x0, below), (x1 - w, below), (middle, y0 + 3), (middle, y1 - h))
     for x, y in places:
-        box = Box(round(x), round(y), round(x) + w, round(y) + h).within(width, height)
-        if not any(box.meets(other) for other in taken):
-            taken.append(box)
-            layer = Layer(picture, box.x0, box.y0, box.x1, box.y1)
-            layer.plate(*box, (*color, 235), pad)
-            layer.lay()
-            _write(picture, box.x0 + pad, box.y0 + 1, line)
+        plate = Box(round(x), round(y), round(x) + w, round(y) + h).within(width, height)
+        if not any(plate.meets(other) for other in occupied):
+            occupied.append(plate)
+            layer = Layer(picture, *plate)
+            layer.plate(*plate, (*color, 235), pad)
+            layer.paste()
+            _write(picture, plate.x0 + pad, plate.y0 + 1, line)
             return

@@ -36,7 +36,7 @@ def overlay(
         image: RGB of 8 bits, [H, W, 3] array or tensor, or Pillow image; None draws on gray.
         panoptic: a `Panoptic` of one image, or (category, instance) maps [H, W]; a negative category is void, which
             stays untinted, and instance 0 is none.
-        labels: names of categories, a sequence or a mapping; or an object that has `names`, and `colors` if it likes,
+        labels: names of categories, a sequence or a mapping; or an object that has `names`, and optionally `colors`,
             as the label sets of `deeperlab.data`. By default their numbers.
         colors: RGB of categories, a sequence or a mapping, in place of those of `labels`; by default `palette`.
         opacity: of the tint of instances, 0 to 1, in steps of 1/256; stuff has two thirds of it.
@@ -79,7 +79,7 @@ def paint(
     thing: int,
     num_threads: int | None = None,
 ) -> Picture:
-    """The tinted and bordered image, a new array; weights in 256ths."""
+    """Return the tinted and bordered image, a new array; weights in 256ths."""
     from .._numpy import draw
 
     drawn: Picture = draw(
@@ -98,7 +98,7 @@ def paint(
 
 
 def line_width(shape: tuple[int, ...]) -> int:
-    """Of the borders, px: one, and one more for each 800 px of a large image's mean side."""
+    """Return the width of the borders, px: one, and one more for each 800 px of a large image's mean side."""
     return 1 + int(math.sqrt(shape[0] * shape[1]) / 800)
 
 

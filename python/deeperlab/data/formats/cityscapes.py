@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .._lookup import number
-from ..files import FormatError, listing
+from .._lookup import relabel
+from ..files import FormatError, list_files
 from ..labels import LabelSet, preset
-from ..sample import Entry, Regions, Samples, image_beside, look
+from ..sample import Entry, Regions, Samples, image_beside, translate_ids
 from .coco import Annotation
 from .coco import read as read_panoptic
 from .png import read_map
-from .segments import of_dataset
+from .segments import from_dataset
 
 SOURCES = ("instanceIds", "labelTrainIds", "panoptic", "panoptic_trainId")
 FACTOR = 1000
@@ -37,7 +37,7 @@ def samples(
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
 ) -> Samples:
-    """The annotations of a split, read one by one; `image_id` is `<city>_<sequence>_<frame>`.
+    """List the annotations of a split, which are read one by one; `image_id` is `<city>_<sequence>_<frame>`.
 
     Args:
         root: the folder of `gtFine` and `leftImg8bit`.
@@ -60,10 +60,10 @@ def samples(
     if source.startswith("panoptic"):
         stem = f"cityscapes_{source.replace('panoptic', f'panoptic_{split}')}"
         dataset = read_panoptic(base / f"{stem}.json", base / stem, max_pixels=max_pixels)
-        return of_dataset(dataset, labels, partial(_photo, photos))
+        return from_dataset(dataset, labels, partial(_photo, photos))
 
     tail = f"_{annotations}_{source}.png"
-    found = listing(base / split, f"*/*{tail}", f"<city>/<city>_<sequence>_<frame>{tail}")
+    found = list_files(base / split, f"*/*{tail}", f"<city>/<city>_<sequence>_<frame>{tail}")
     load = load_instance_ids if source == "instanceIds" else load_train_ids
     entries = []
     for path in found:
@@ -74,28 +74,28 @@ def samples(
 
 
 def load_instance_ids(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
-    """One `*_instanceIds.png`.
+    """Read one `*_instanceIds.png`.
 
     Raises:
         FormatError: not a whole PNG of 16-bit gray, or a labelId that is neither a class nor void.
         OSError: it cannot be read.
     """
     values = read_map(path, ("I;16",), max_pixels=max_pixels)
-    index, present = number(values)  # int64: −1 does not fit 16 bits
+    index, present = relabel(values)  # int64: −1 does not fit 16 bits
     label, identity = np.divmod(present, FACTOR)
-    category = look(path, labels.to_classes, np.where(label > 0, label, present))
+    category = translate_ids(path, labels.to_classes, np.where(label > 0, label, present))
     return Regions(index, category, np.where(label > 0, identity, -1))
 
 
 def load_train_ids(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
-    """One `*_labelTrainIds.png`: class numbers, 255 = void; all things are crowd.
+    """Read one `*_labelTrainIds.png`: class numbers, 255 = void; all things are crowd.
 
     Raises:
         FormatError: not a whole PNG of 8-bit gray, or a number that is neither a class nor void.
         OSError: it cannot be read.
     """
-    index, present = number(read_map(path, ("L",), max_pixels=max_pixels))
-    return Regions(index, look(path, labels.from_numbers, present), np.full(len(present), -1))
+    index, present = relabel(read_map(path, ("L",), max_pixels=max_pixels))
+    return Regions(index, translate_ids(path, labels.from_numbers, present), np.full(len(present), -1))
 
 
 def _photo(directory: Path, annotation: Annotation) -> Path | None:

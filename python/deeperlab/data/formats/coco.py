@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lookup import number
+from ..._runs import find_runs, pixel_boxes
+from .._lookup import relabel
 from ..fields import Field
-from ..files import FormatError, inside, replace, stays_inside
+from ..files import FormatError, inside, is_relative_name, replace
 from .png import MAX_ID, read_ids, write_ids
 
 __all__ = [
@@ -92,7 +93,7 @@ class Dataset:
     """Of a PNG; None is Pillow's limit."""
 
     def ids(self, annotation: Annotation) -> NDArray[np.int32]:
-        """Segment ids [H, W] of one image, agreeing with its annotation.
+        """Read the segment ids [H, W] of one image, which agree with its annotation.
 
         Raises:
             FormatError: the PNG is damaged, has another size than the JSON says, or its ids and the listed differ;
@@ -103,14 +104,19 @@ class Dataset:
 
         path = inside(self.directory, annotation.file_name)
         ids: NDArray[np.int32] = read_ids(path, max_pixels=self.max_pixels)
-        for name, said, is_ in (("height", annotation.height, ids.shape[0]), ("width", annotation.width, ids.shape[1])):
-            if said is not None and said != is_:
-                raise FormatError(path, f"{name} is {is_} px, but {self.path.name} says {said}")
+        for name, stated, actual in (
+            ("height", annotation.height, ids.shape[0]),
+            ("width", annotation.width, ids.shape[1]),
+        ):
+            if stated is not None and stated != actual:
+                raise FormatError(path, f"{name} is {actual} px, but {self.path.name} says {stated}")
         present, listed = set(overlap(ids)[0].tolist()), {segment.id for segment in annotation.segments}
         if unlisted := sorted(present - listed - {0}):
-            raise FormatError(path, f"{_some('id', unlisted)} not in segments_info of {self.path.name}")
+            raise FormatError(path, f"{_some_of('id', unlisted)} not in segments_info of {self.path.name}")
         if absent := sorted(listed - present):
-            raise FormatError(path, f"no pixel of {_some('id', absent)}, listed in segments_info of {self.path.name}")
+            raise FormatError(
+                path, f"no pixel of {_some_of('id', absent)}, listed in segments_info of {self.path.name}"
+            )
         return ids
 
 
@@ -135,19 +141,19 @@ def read(
     """
     root = Field.load(path)
     listed = "categories" if categories is None else "the categories of the ground truth, or those given"
-    follow = categories is not None and isinstance(root.value, dict) and "images" not in root.value
+    lacks_images = categories is not None and isinstance(root.value, dict) and "images" not in root.value
     if categories is None:
         categories = _categories(root.each("categories"), root)
     known = {category.id for category in categories}
 
     images: dict[ImageId, Field] = {}
-    for item in [] if follow else root.each("images"):
+    for item in [] if lacks_images else root.each("images"):
         item.put(images, item.get("id", int, str), item)
 
     annotations: dict[ImageId, Annotation] = {}
     for item in root.each("annotations"):
         image_id = item.get("image_id", int, str)
-        image = Field(item.path, item.spot, {}) if follow else images.get(image_id)
+        image = Field(item.path, item.location, {}) if lacks_images else images.get(image_id)
         if image is None:
             raise item.fault(f"image_id {image_id!r} is not in images")
         segments: dict[int, SegmentInfo] = {}
@@ -160,7 +166,7 @@ def read(
             entry.put(segments, segment.id, segment)
         annotation = Annotation(
             image_id,
-            _inside(item.get("file_name", str), item),
+            _require_relative(item.get("file_name", str), item),
             tuple(segments.values()),
             image.get("file_name", str, default=None),
             image.get("height", int, default=None),
@@ -172,7 +178,7 @@ def read(
 
 
 def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
-    """Categories from a JSON list of them (`panoptic_coco_categories.json`) or from an object that holds one.
+    """Read categories from a JSON list (`panoptic_coco_categories.json`) or from an object that holds one.
 
     Raises:
         FormatError, OSError: as `read`.
@@ -184,13 +190,14 @@ def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
 
 
 def describe(ids: NDArray[Any], category: Mapping[int, int]) -> tuple[SegmentInfo, ...]:
-    """Area and box of every segment of an id map [H, W], ids ascending, 0 left out; `category`: id → category id."""
-    index, values = number(ids)
-    area = np.bincount(index.reshape(-1), minlength=len(values))
-    box = np.concatenate([_extent(index, len(values), axis) for axis in (1, 0)])[[0, 2, 1, 3]].T.tolist()
+    """Measure every segment of an id map [H, W], ids ascending, 0 left out; `category`: id → category id."""
+    runs = find_runs(ids)
+    index, values = relabel(ids.reshape(-1)[runs.start])
+    area = np.bincount(index, runs.length, len(values)).astype(np.int64)
+    boxes = pixel_boxes(runs, index, len(values))
     return tuple(
-        SegmentInfo(value, category[value], area=size, bbox=(x, y, width, height))
-        for value, size, (x, y, width, height) in zip(values.tolist(), area.tolist(), box, strict=True)
+        SegmentInfo(value, category[value], area=pixels, bbox=(x0, y0, x1 - x0, y1 - y0))
+        for value, pixels, (x0, y0, x1, y1) in zip(values.tolist(), area.tolist(), boxes.tolist(), strict=True)
         if value != 0
     )
 
@@ -226,23 +233,18 @@ def write(
         write_ids(file_name, ids)
         name = annotation.image_file_name or annotation.file_name
         images.append({"id": annotation.image_id, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]})
-        segments = [_without_none(asdict(s)) | {"iscrowd": int(s.iscrowd)} for s in annotation.segments]
+        segments = [to_json(segment) for segment in annotation.segments]
         annotations.append(
             {"image_id": annotation.image_id, "file_name": annotation.file_name, "segments_info": segments}
         )
-    listing = [_without_none(asdict(c)) | {"isthing": int(c.isthing)} for c in categories]
-    root = {"info": dict(info or {}), "images": images, "annotations": annotations, "categories": listing}
-    text = json.dumps(root, indent=1, allow_nan=False).encode()
+    listed = {"images": images, "annotations": annotations, "categories": [to_json(c) for c in categories]}
+    text = json.dumps({"info": dict(info or {}), **listed}, indent=1, allow_nan=False).encode()
     replace(path, lambda file: file.write(text))
 
 
-def _extent(index: NDArray[np.int32], count: int, axis: int) -> NDArray[np.int64]:
-    """First place and length along an axis, [2, count], of the pixels of every index."""
-    size = index.shape[axis]
-    there = np.zeros((count, size), bool)
-    there[index, np.arange(size).reshape((1, -1) if axis else (-1, 1))] = True
-    first = there.argmax(axis=1) if size else np.zeros(count, np.int64)
-    return np.stack([first, size - (there[:, ::-1].argmax(axis=1) if size else 0) - first])
+def to_json(entry: Category | SegmentInfo) -> dict[str, Any]:
+    """Turn an entry of `categories` or `segments_info` into JSON: flags are 0 or 1, what is None is left out."""
+    return {k: int(v) if isinstance(v, bool) else v for k, v in asdict(entry).items() if v is not None}
 
 
 def _check(annotation: Annotation, ids: NDArray[Any], known: set[int]) -> None:
@@ -255,7 +257,7 @@ def _check(annotation: Annotation, ids: NDArray[Any], known: set[int]) -> None:
     if set(np.unique(ids).tolist()) - {0} != set(listed):
         raise ValueError(f"entries: expected the ids of {image} and of its segments to be the same")
     if unknown:
-        raise ValueError(f"entries: expected categories of the list in {image}, got {_some('id', unknown)}")
+        raise ValueError(f"entries: expected categories of the list in {image}, got {_some_of('id', unknown)}")
 
 
 def _segment(entry: Field) -> SegmentInfo:
@@ -283,18 +285,14 @@ def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
     return tuple(table.values())
 
 
-def _inside(name: str, item: Field) -> str:
-    """A file name that stays inside its folder."""
-    if not stays_inside(name):
+def _require_relative(name: str, item: Field) -> str:
+    """Return a file name that stays inside its folder."""
+    if not is_relative_name(name):
         raise item.fault(f"file_name: expected a name inside the folder, got {name!r}")
     return name
 
 
-def _some(noun: str, values: Sequence[int]) -> str:
+def _some_of(noun: str, values: Sequence[int]) -> str:
     """`id 7`, or `ids 7, 9 and 3 more`."""
     shown = ", ".join(map(str, values[:2])) + (f" and {len(values) - 2} more" if len(values) > 2 else "")
     return f"{noun}{'s' if len(values) > 1 else ''} {shown}"
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plain label maps: one number per pixel, class · divisor + instance, as `.npy`.
 
-There are two habits, and mixing them up costs a class. Panoptic-DeepLab, DeepLab2 and Detectron2 write
-class · divisor + instance, where class 0, instance 0 is 0 and void is a class of its own or negative (`shift=0`).
-`Panoptic.to_ids(divisor)` adds 1, so that 0 is void and nothing else (`shift=1`). There is no default.
+As Panoptic-DeepLab, DeepLab2 and Detectron2 write them, and `Panoptic.to_ids`: class 0, instance 0 is 0, and void is
+negative or of a class of its own.
 """
 
 from __future__ import annotations
@@ -11,18 +10,16 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lookup import number
-from ..files import FormatError, listing, open_file, replace
+from .._lookup import relabel
+from ..files import FormatError, list_files, open_file, replace
 from ..labels import LabelSet
 from ..sample import Regions, Sample, Samples, flat_folder
 from .png import check_pixels
-
-Shift = Literal[0, 1]
 
 
 def samples(
@@ -30,18 +27,16 @@ def samples(
     labels: LabelSet,
     *,
     divisor: int,
-    shift: Shift,
     first: int = 1,
     images: str | os.PathLike[str] | None = None,
     max_pixels: int | None = None,
 ) -> Samples:
-    """The `.npy` files of a folder, read one by one; `image_id` is the name without its ending.
+    """List the `.npy` files of a folder, which are read one by one; `image_id` is the name without its ending.
 
     Args:
         directory: the folder.
         labels: the classes.
         divisor: the numbers of a class, e.g. 256 or 1000.
-        shift: what was added to class · divisor + instance.
         first: the first instance of a thing class, 0 or 1. With 1, instance 0 of a thing is crowd.
         images: the folder of the images (`.jpg`); None where they are not needed.
         max_pixels: of a map; None is Pillow's limit for pictures.
@@ -49,19 +44,15 @@ def samples(
     Raises:
         FormatError: no such file in the folder.
         OSError: the folder cannot be read, or an image is missing.
-        ValueError: a divisor, shift or first that is out of bounds.
+        ValueError: a divisor or first that is out of bounds.
     """
-    _check(divisor, shift, first)
-    found = listing(directory, "*.npy", "label maps")
-    return flat_folder(
-        found, labels, images, lambda path: partial(load, path, labels, divisor, shift, first, max_pixels)
-    )
+    _check(divisor, first)
+    found = list_files(directory, "*.npy", "label maps")
+    return flat_folder(found, labels, images, lambda path: partial(load, path, labels, divisor, first, max_pixels))
 
 
-def load(
-    path: Path, labels: LabelSet, divisor: int, shift: Shift, first: int = 1, max_pixels: int | None = None
-) -> Regions:
-    """One `.npy`.
+def load(path: Path, labels: LabelSet, divisor: int, first: int = 1, max_pixels: int | None = None) -> Regions:
+    """Read one `.npy`.
 
     Raises:
         FormatError: not a whole file of integers [H, W], or a class that is neither known nor void.
@@ -69,23 +60,23 @@ def load(
     """
     values = _read(path, max_pixels)
     try:
-        return decode(values, labels, divisor=divisor, shift=shift, first=first)
+        return decode(values, labels, divisor=divisor, first=first)
     except ValueError as fault:
         raise FormatError(path, str(fault)) from fault
 
 
-def decode(values: NDArray[Any], labels: LabelSet, *, divisor: int, shift: Shift, first: int = 1) -> Regions:
-    """Class and instance of a label map [H, W]; negative numbers and the class `labels.ignore` are void.
+def decode(values: NDArray[Any], labels: LabelSet, *, divisor: int, first: int = 1) -> Regions:
+    """Split a label map [H, W] into class and instance; negative numbers and the class `labels.ignore` are void.
 
     Raises:
         ValueError: a class that is neither known nor void, or arguments as of `samples`.
     """
-    _check(divisor, shift, first)
+    _check(divisor, first)
     if values.size and int(values.max()) >= 1 << 62:
         raise ValueError(f"expected numbers below 2^62, got {int(values.max())}")
-    index, present = number(values)
-    category, instance = np.divmod(present - shift, divisor)
-    void = present < shift
+    index, present = relabel(values)
+    category, instance = np.divmod(present, divisor)
+    void = present < 0
     if labels.ignore >= 0:
         void |= category == labels.ignore
     if (category[~void] >= len(labels)).any():
@@ -94,42 +85,40 @@ def decode(values: NDArray[Any], labels: LabelSet, *, divisor: int, shift: Shift
     return Regions(index, np.where(void, -1, category).astype(np.int32), instance - first)
 
 
-def encode(sample: Sample, labels: LabelSet, *, divisor: int, shift: Shift) -> NDArray[np.int64]:
-    """The label map [H, W] of a sample: instances of each class from 1, crowd and stuff 0, void 0 with a shift, else
-    `labels.ignore` · divisor.
+def encode(sample: Sample, labels: LabelSet, *, divisor: int) -> NDArray[np.int64]:
+    """Return the label map [H, W] of a sample: instances of each class from 1, crowd and stuff 0.
+
+    Void is `labels.ignore` · divisor, or −1 where that is no class number.
 
     Raises:
-        ValueError: more instances of a class than the divisor leaves room for, no number for void, or arguments as of
-            `samples`.
+        ValueError: more instances of a class than the divisor leaves room for, or arguments as of `samples`.
     """
-    _check(divisor, shift, 1)
-    if not shift and labels.ignore < 0 and (sample.category < 0).any():
-        raise ValueError(f"shift: expected 1, because {labels.name} has no number for void")
+    _check(divisor, 1)
     index = np.zeros(len(sample.categories) + 1, np.int64)  # of every instance within its class, from 1
     for c in set(sample.categories.tolist()):
-        mine = np.flatnonzero(sample.categories == c)
-        if len(mine) >= divisor:
-            raise ValueError(f"divisor: expected more than the {len(mine)} instances of {labels.names[c]}")
-        index[mine + 1] = np.arange(1, len(mine) + 1)
-    numbers = sample.category.astype(np.int64) * divisor + index[sample.instance] + shift
-    return np.where(sample.category < 0, 0 if shift else labels.ignore * divisor, numbers)
+        of_class = np.flatnonzero(sample.categories == c)
+        if len(of_class) >= divisor:
+            raise ValueError(f"divisor: expected more than the {len(of_class)} instances of {labels.names[c]}")
+        index[of_class + 1] = np.arange(1, len(of_class) + 1)
+    numbers = sample.category.astype(np.int64) * divisor + index[sample.instance]
+    return np.where(sample.category < 0, labels.ignore * divisor if labels.ignore >= 0 else -1, numbers)
 
 
-def write(path: str | os.PathLike[str], sample: Sample, labels: LabelSet, *, divisor: int, shift: Shift) -> None:
+def write(path: str | os.PathLike[str], sample: Sample, labels: LabelSet, *, divisor: int) -> None:
     """Write `encode` as `.npy`, whole or not at all; int32 where it fits.
 
     Raises:
         ValueError: as `encode`.
         OSError: the file cannot be written; what was there before stays.
     """
-    values = encode(sample, labels, divisor=divisor, shift=shift)
+    values = encode(sample, labels, divisor=divisor)
     narrow = not values.size or int(values.max()) < 1 << 31
     stored = values.astype(np.int32) if narrow else values
     replace(path, lambda file: np.save(file, stored, allow_pickle=False))
 
 
-def _check(divisor: int, shift: int, first: int) -> None:
-    for name, value, low, high in (("divisor", divisor, 1, 1 << 31), ("shift", shift, 0, 1), ("first", first, 0, 1)):
+def _check(divisor: int, first: int) -> None:
+    for name, value, low, high in (("divisor", divisor, 1, 1 << 31), ("first", first, 0, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"{name}: expected an integer of {low} to {high}, got {value!r}")
 

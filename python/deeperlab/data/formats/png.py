@@ -30,7 +30,7 @@ _WORDS = {"L": "8-bit gray", "P": "a palette", "RGB": "24-bit RGB", "I;16": "16-
 def read_map(
     path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The values of a PNG as they are stored: indices of a palette, never its colors; 16 bits as 16 bits.
+    """Read the values of a PNG as they are stored: indices of a palette, never its colors; 16 bits as 16 bits.
 
     Args:
         path: the file.
@@ -65,7 +65,7 @@ def read_map(
 def read_image(
     path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False
 ) -> NDArray[np.uint8]:
-    """A photograph, uint8 [H, W, 3], from PNG or JPEG.
+    """Read a photograph, uint8 [H, W, 3], from PNG or JPEG.
 
     Args:
         path: the file.
@@ -93,7 +93,7 @@ def read_image(
 
 
 def read_ids(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[np.int32]:
-    """Segment ids [H, W] of one PNG of 24-bit color.
+    """Read the segment ids [H, W] of one PNG of 24-bit color.
 
     Raises:
         FormatError: not a whole PNG, not RGB of 8 bits, or more than `max_pixels` (see `read_map`).
@@ -174,8 +174,10 @@ def _decode(
 
 
 def turn_of(image: Any) -> Any:
-    """What `Image.transpose` needs to turn an image upright: as `ImageOps.exif_transpose`, which fails on EXIF that is
-    damaged elsewhere; EXIF that cannot be read says nothing."""
+    """Return what `Image.transpose` needs to turn an image upright, as `ImageOps.exif_transpose` does.
+
+    That one fails on EXIF that is damaged elsewhere; here EXIF that cannot be read says nothing.
+    """
     from PIL.Image import Transpose
 
     turns = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def entry(
     panoptic: Panoptic, image_id: ImageId, file_name: str, *, labels: LabelSet | None = None
 ) -> tuple[Annotation, NDArray[np.int32]]:
-    """One image of `coco.write`'s entries: its annotation and its segment ids [H, W].
+    """Make one image of `coco.write`'s entries: its annotation and its segment ids [H, W].
 
     Args:
         panoptic: a single image.
@@ -36,6 +36,7 @@ def entry(
     if labels is not None and len(labels) != classes:
         raise ValueError(f"labels: expected {classes} classes as the heads have, got {len(labels)} of {labels.name}")
     ids = range(1, classes + 1) if labels is None else labels.ids
+    id_map, infos = panoptic.to_coco(dict(enumerate(ids)))
     segments = tuple(
         SegmentInfo(
             info["id"],
@@ -44,13 +45,13 @@ def entry(
             bbox=tuple(info["bbox"]),
             score=round(info["score"], 6) if "score" in info else None,
         )
-        for info in panoptic.to_coco(dict(enumerate(ids)))
+        for info in infos
     )
-    return Annotation(image_id, file_name, segments), panoptic.numpy().to_ids()
+    return Annotation(image_id, file_name, segments), id_map
 
 
 def categories(classes: int, things: tuple[int, ...], labels: LabelSet | None = None) -> tuple[Category, ...]:
-    """The categories that `entry` refers to."""
+    """Return the categories that `entry` refers to."""
     if labels is not None:
         return labels.categories
     return tuple(Category(c + 1, f"class {c}", c in set(things)) for c in range(classes))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._lookup import look_up, number
+from .._lookup import look_up, relabel
 from ..files import FormatError
 from ..labels import LabelSet, from_categories
 from ..sample import Entry, Regions, Samples, image_beside
@@ -25,7 +25,7 @@ def samples(
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
 ) -> Samples:
-    """The annotations of a COCO panoptic file, read one by one.
+    """List the annotations of a COCO panoptic file, which are read one by one.
 
     Several crowd regions of one class in an image become one. Evaluation that counts them as panopticapi does takes
     the ids of `coco.Dataset` instead.
@@ -55,11 +55,11 @@ def samples(
         name = annotation.image_file_name or Path(annotation.file_name).with_suffix(".jpg").name
         return image_beside(Path(images), name)
 
-    return of_dataset(dataset, labels, image)
+    return from_dataset(dataset, labels, image)
 
 
-def of_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation], Path | None]) -> Samples:
-    """Samples of a file that is read already; `image` says where the image of an annotation is."""
+def from_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation], Path | None]) -> Samples:
+    """Make samples of a file that is read already; `image` says where the image of an annotation is."""
     class_of = classes_of(dataset, labels)
     small = Dataset(dataset.path, dataset.directory, (), (), dataset.max_pixels)  # to be pickled with every entry
     entries = (
@@ -70,7 +70,7 @@ def of_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation],
 
 
 def classes_of(dataset: Dataset, labels: LabelSet) -> dict[int, int]:
-    """Category id of a file → class; −1 for void.
+    """Map the category ids of a file to classes; −1 for void.
 
     By name, so that Cityscapes' two files (labelIds, trainIds) are both understood; by id where a name is unknown,
     and then no known name may speak against it.
@@ -98,7 +98,7 @@ def _load(dataset: Dataset, annotation: Annotation, class_of: dict[int, int]) ->
         raise FormatError(
             dataset.directory / annotation.file_name, f"id 0, which is void, is a segment in {dataset.path.name}"
         )
-    index, present = number(ids)
+    index, present = relabel(ids)
     category = look_up(present, {0: -1} | {s.id: class_of[s.category_id] for s in annotation.segments})
     crowd = np.isin(present, [s.id for s in annotation.segments if s.iscrowd])
     return Regions(index, category, present, crowd)

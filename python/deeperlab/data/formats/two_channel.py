@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .._lookup import number
-from ..files import FormatError, listing
+from .._lookup import relabel
+from ..files import FormatError, list_files
 from ..labels import LabelSet
-from ..sample import Regions, Sample, Samples, flat_folder, look
+from ..sample import Regions, Sample, Samples, flat_folder, translate_ids
 from .png import read_map, write_rgb
 
 CROWD = 255
@@ -30,7 +30,7 @@ def samples(
     images: str | os.PathLike[str] | None = None,
     max_pixels: int | None = None,
 ) -> Samples:
-    """The PNGs of a folder, read one by one; `image_id` is the name without its ending.
+    """List the PNGs of a folder, which are read one by one; `image_id` is the name without its ending.
 
     Args:
         directory: the folder.
@@ -42,12 +42,12 @@ def samples(
         FormatError: no PNG in the folder.
         OSError: the folder cannot be read, or an image is missing.
     """
-    found = listing(directory, "*.png", "two-channel PNGs")
+    found = list_files(directory, "*.png", "two-channel PNGs")
     return flat_folder(found, labels, images, lambda path: partial(load, path, labels, max_pixels))
 
 
 def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
-    """One PNG.
+    """Read one PNG.
 
     Raises:
         FormatError: not a whole PNG of 24-bit RGB, blue is not 0, or a category that is neither a class nor void.
@@ -56,11 +56,11 @@ def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions
     rgb = read_map(path, ("RGB",), max_pixels=max_pixels)
     if rgb[..., 2].any():
         raise FormatError(path, f"expected two channels, but blue goes up to {int(rgb[..., 2].max())}")
-    index, present = number(rgb[..., 0] * np.uint16(256) + rgb[..., 1])
+    index, present = relabel(rgb[..., 0] * np.uint16(256) + rgb[..., 1])
     category_id, identity = np.divmod(present, 256)
     category = np.full(len(present), -1, np.int32)
     listed = category_id > 0
-    category[listed] = look(path, labels.to_classes, category_id[listed])
+    category[listed] = translate_ids(path, labels.to_classes, category_id[listed])
     return Regions(index, category, np.where(identity == CROWD, -1, identity))
 
 
@@ -77,10 +77,10 @@ def write(path: str | os.PathLike[str], sample: Sample, labels: LabelSet) -> Non
             raise ValueError(f"{labels.names[c]}: expected a category id of 1 to 255, got {labels.ids[c]}")
     index = np.zeros(len(sample.categories) + 1, np.int64)  # of every instance within its class
     for c in set(sample.categories.tolist()):
-        mine = np.flatnonzero(sample.categories == c)
-        if len(mine) > CROWD:
-            raise ValueError(f"{labels.names[c]}: expected at most {CROWD} instances, got {len(mine)}")
-        index[mine + 1] = np.arange(len(mine))
+        of_class = np.flatnonzero(sample.categories == c)
+        if len(of_class) > CROWD:
+            raise ValueError(f"{labels.names[c]}: expected at most {CROWD} instances, got {len(of_class)}")
+        index[of_class + 1] = np.arange(len(of_class))
     rgb = np.zeros((*sample.category.shape, 3), np.uint8)
     rgb[..., 0] = np.array([*labels.ids, 0])[sample.category] * (sample.category >= 0)
     rgb[..., 1] = np.where(sample.crowd, CROWD, index[sample.instance])

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lookup import number
+from .._lookup import relabel
 from ..fields import Field
-from ..files import FormatError, listing
+from ..files import FormatError, list_files
 from ..labels import MAX_BYTES, RGB, LabelSet, bit_color, preset
-from ..sample import Entry, Regions, Samples, image_beside, look
+from ..sample import Entry, Regions, Samples, image_beside, translate_ids
 from .coco import Annotation
 from .coco import read as read_panoptic
 from .png import read_map
-from .segments import of_dataset
+from .segments import from_dataset
 
 SOURCES = ("instances", "labels", "panoptic")
 VERSIONS = {"v1.2": "panoptic_2018.json", "v2.0": "panoptic_2020.json"}
@@ -41,7 +41,7 @@ def samples(
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
 ) -> Samples:
-    """The annotations of a split, read one by one; `image_id` is the name of the image without its ending.
+    """List the annotations of a split, which are read one by one; `image_id` is the image's name without its ending.
 
     Args:
         root: the folder of the splits and of the configuration.
@@ -66,18 +66,18 @@ def samples(
     labels = labels or _labels(root, version)
     if source == "panoptic":
         dataset = read_panoptic(base / source / VERSIONS[version], base / source, max_pixels=max_pixels)
-        return of_dataset(dataset, labels, partial(_photo, photos))
+        return from_dataset(dataset, labels, partial(_photo, photos))
 
     load = load_instances if source == "instances" else load_labels
     entries = [
         Entry(p.stem, image_beside(photos, f"{p.stem}.jpg"), p, partial(load, p, labels, max_pixels))
-        for p in listing(base / source, "*.png", "one PNG per image")
+        for p in list_files(base / source, "*.png", "one PNG per image")
     ]
     return Samples(labels, tuple(entries))
 
 
 def read_config(path: str | os.PathLike[str]) -> LabelSet:
-    """The labels of `config_v1.2.json` or `config_v2.0.json`: classes are those that are evaluated, the rest is void.
+    """Read the labels of `config_v1.2.json` or `config_v2.0.json`: classes are those evaluated, the rest is void.
 
     Raises:
         FormatError: not JSON, a key is missing or of the wrong type, or no label is evaluated.
@@ -107,31 +107,31 @@ def read_config(path: str | os.PathLike[str]) -> LabelSet:
 
 
 def load_instances(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
-    """One PNG of `instances`.
+    """Read one PNG of `instances`.
 
     Raises:
         FormatError: not a whole PNG of 16-bit gray, or a label that the configuration lacks.
         OSError: it cannot be read.
     """
     values = read_map(path, ("I;16",), max_pixels=max_pixels)
-    index, present = number(values)
+    index, present = relabel(values)
     label, identity = np.divmod(present, FACTOR)
     return Regions(index, _classes(path, labels, label), identity)
 
 
 def load_labels(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:
-    """One PNG of `labels`, a palette of 8 bits; all things are crowd.
+    """Read one PNG of `labels`, a palette of 8 bits; all things are crowd.
 
     Raises:
         FormatError: not a whole PNG with a palette or of 8-bit gray, or a label that the configuration lacks.
         OSError: it cannot be read.
     """
-    index, present = number(read_map(path, ("P", "L"), max_pixels=max_pixels))
+    index, present = relabel(read_map(path, ("P", "L"), max_pixels=max_pixels))
     return Regions(index, _classes(path, labels, present), np.full(len(present), -1))
 
 
 def _classes(path: Path, labels: LabelSet, label: NDArray[np.int64]) -> NDArray[np.int32]:
-    return look(path, labels.to_classes, label + 1)
+    return translate_ids(path, labels.to_classes, label + 1)
 
 
 def _labels(root: Path, version: str) -> LabelSet:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .._lookup import number
-from ..files import FormatError, inside, open_file, stays_inside
+from .._lookup import relabel
+from ..files import FormatError, inside, is_relative_name, open_file
 from ..labels import LabelSet, preset
-from ..sample import Entry, Regions, Samples, image_beside, look
+from ..sample import Entry, Regions, Samples, image_beside, translate_ids
 from .png import read_map
 
 VOID = 255
@@ -34,7 +34,7 @@ def samples(
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
 ) -> Samples:
-    """The annotations of a split, read one by one; `image_id` is the name in the list.
+    """List the annotations of a split, which are read one by one; `image_id` is the name in the list.
 
     Args:
         root: `VOC2012`, or a folder that holds it as `VOCdevkit/VOC2012`.
@@ -61,7 +61,7 @@ def samples(
 
 
 def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int | None = None) -> Regions:
-    """One pair of PNGs; pixels that are void in either are void.
+    """Read one pair of PNGs; pixels that are void in either are void.
 
     Raises:
         FormatError: not a whole PNG with a palette or of 8-bit gray, an index that is no class, or two sizes.
@@ -69,15 +69,15 @@ def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int 
     """
     numbers = read_map(classes, ("P", "L"), max_pixels=max_pixels)
     if objects is None:
-        index, present = number(numbers)
-        return Regions(index, look(classes, labels.from_numbers, present), np.full(len(present), -1))
+        index, present = relabel(numbers)
+        return Regions(index, translate_ids(classes, labels.from_numbers, present), np.full(len(present), -1))
     things = read_map(objects, ("P", "L"), max_pixels=max_pixels)
     if things.shape != numbers.shape:
         (h, w), (height, width) = numbers.shape, things.shape
         raise FormatError(objects, f"expected {h} × {w} px as {classes}, got {height} × {width}")
-    index, present = number(numbers * np.uint16(256) + things)
+    index, present = relabel(numbers * np.uint16(256) + things)
     number_of, thing = np.divmod(present, 256)
-    category = look(classes, labels.from_numbers, number_of)
+    category = translate_ids(classes, labels.from_numbers, number_of)
     return Regions(index, np.where(thing == VOID, np.int32(-1), category), np.where(thing > 0, thing, -1))
 
 
@@ -93,7 +93,7 @@ def _names(path: Path) -> list[str]:
     if not names:
         raise FormatError(path, "no name")
     for name in names:
-        if not stays_inside(name) or len(Path(name).parts) > 1:
+        if not is_relative_name(name) or len(Path(name).parts) > 1:
             raise FormatError(path, f"expected names of files, got {name!r}")
     if len(set(names)) < len(names):
         raise FormatError(path, "a name is there twice")

@@ -17,8 +17,8 @@ TAP = (1, 1)
 """Stage and unit whose depthwise output is the low-level feature."""
 
 
-class First(Folding):
-    """The unit without expansion."""
+class DepthwiseSeparable(Folding):
+    """The first unit: a depthwise convolution and a linear projection, without expansion."""
 
     folds = (("conv_dw", "bn1"), ("conv_pw", "bn2"))
 
@@ -40,7 +40,16 @@ class InvertedResidual(Folding):
     folds = (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3"))
 
     def __init__(
-        self, channels: int, out: int, expansion: int, kernel: int, stride: int, rate: int, eps: float, *, same: bool
+        self,
+        channels: int,
+        out: int,
+        expansion: int,
+        kernel: int,
+        stride: int,
+        rate: int,
+        eps: float,
+        *,
+        shortcut: bool,
     ) -> None:
         super().__init__()
         wide = channels * expansion
@@ -50,10 +59,10 @@ class InvertedResidual(Folding):
         self.bn2 = nn.BatchNorm2d(wide, eps, MOMENTUM)
         self.conv_pwl = conv(wide, out)
         self.bn3 = nn.BatchNorm2d(out, eps, MOMENTUM)
-        self.residual = same and channels == out
+        self.residual = shortcut and channels == out
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and that of the depthwise convolution."""
+        """Return the output, and that of the depthwise convolution."""
         y = F.relu6(self.bn1(self.conv_pw(x)))
         y = F.relu6(self.bn2(self.conv_dw(y)))
         out = self.bn3(self.conv_pwl(y))
@@ -82,11 +91,13 @@ class MobileNetV2(Folding):
         for expansion, out, units, _ in STAGES:
             row = []
             for _ in range(units):
-                wanted, (stride, rate) = next(plan)
+                unit_stride, (stride, rate) = next(plan)
                 row.append(
-                    First(channels, out, kernel_size, eps)
+                    DepthwiseSeparable(channels, out, kernel_size, eps)
                     if expansion == 1
-                    else InvertedResidual(channels, out, expansion, kernel_size, stride, rate, eps, same=wanted == 1)
+                    else InvertedResidual(
+                        channels, out, expansion, kernel_size, stride, rate, eps, shortcut=unit_stride == 1
+                    )
                 )
                 channels = out
             stages.append(nn.Sequential(*row))

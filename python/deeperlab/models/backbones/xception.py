@@ -35,16 +35,16 @@ class Block(nn.Module):
             if shortcut == "conv"
             else nn.Identity()
         )
-        convs, own = OrderedDict[str, nn.Module](), channels
+        convs, width = OrderedDict[str, nn.Module](), channels
         for i, out in enumerate(outs):
             convs[f"conv{i + 1}"] = SeparableConv(
-                own, out, 3, stride if i == 2 else 1, rate, act=not self.residual, eps=eps, momentum=MOMENTUM
+                width, out, 3, stride if i == 2 else 1, rate, act=not self.residual, eps=eps, momentum=MOMENTUM
             )
-            own = out
+            width = out
         self.stack = nn.Sequential(convs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and that of the second convolution: after its norm, before any ReLU."""
+        """Return the output, and that of the second convolution: after its norm, before any ReLU."""
         y, tap = x, x
         for i, layer in enumerate(self.stack):
             y = layer(F.relu(y) if self.residual else y)
@@ -69,8 +69,8 @@ class Xception(nn.Module):
             raise ValueError(f"depth: expected one of {', '.join(map(str, ENTRY))}, got {depth}")
         entry = [((out,) * 3, stride, "conv") for out, stride in ENTRY[depth]]
         middle = [((728,) * 3, 1, "sum")] * MIDDLE_BLOCKS[depth]
-        leave = [((728, 1024, 1024), 2, "conv"), ((1536, 1536, 2048), 1, "none")]
-        units = [*entry, *middle, *leave]
+        exit_flow = [((728, 1024, 1024), 2, "conv"), ((1536, 1536, 2048), 1, "none")]
+        units = [*entry, *middle, *exit_flow]
         plan = atrous([2, *(stride for _, stride, _ in units)], output_stride)[1:]
         self.stem = nn.Sequential(
             ConvNorm(3, 32, 3, 2, eps=eps, momentum=MOMENTUM), ConvNorm(32, 64, 3, eps=eps, momentum=MOMENTUM)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .. import _numpy
+from . import _numpy
 
 
 @dataclass(frozen=True)

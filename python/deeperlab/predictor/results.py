@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of results: that it is ours, which results in it are finished, and the COCO JSON made of those.
+
+`.deeperlab` marks the folder. It holds `settings.json`; a record of every finished image or video, written after all
+its files, the line {"kinds", "image", "annotation"} or {"kinds", "video"} with {"image", "annotation"} of every frame
+below it; and, while a run lasts or when it was interrupted, `announced.json`: whose files it writes or removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from ..data.files import TEMPORARY, FormatError, inside, is_relative_name, replace
+from ..data.formats import coco
+from .settings import difference
+from .sources import FRAME, Key, Source, SourceIndex
+
+OVERLAY, IDS, HEADS = KINDS = "overlay", "panoptic", "heads"
+"""Folders of the pictures, of the PNGs that the JSON names, and of the raw heads."""
+SUFFIX = {OVERLAY: ".png", IDS: ".png", HEADS: ".npz"}
+STATE, LISTING = ".deeperlab", "panoptic.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished image or video.
+
+    Attributes:
+        source: as it was then.
+        identity: of its file then, see `Source.identity`.
+        kinds: those of `KINDS` that were written.
+        video: its entry of the JSON.
+    """
+
+    source: Source
+    identity: Mapping[str, Any]
+    kinds: Sequence[str]
+    video: Mapping[str, Any] | None
+
+    def files(self, kinds: Iterable[str] | None = None) -> Iterator[str]:
+        """Name its files, by default of the kinds that were written."""
+        return files_of(self.source, kinds or self.kinds, self.video["frames"] if self.video else 0)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Make a folder of results if it is absent, mark it as ours, and lock it as long as the `with` lasts.
+
+    Raises:
+        FileExistsError: it is neither empty nor marked.
+        OSError: it cannot be made, or another run has locked it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        text = "is a file" if path.is_file() else (fault.strerror or "").lower()
+        raise OSError(fault.errno, f"cannot be the folder of --out: {text}", str(path)) from fault
+    descriptor = os.open(path, os.O_RDONLY)  # a lock on the folder itself leaves nothing behind
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            text = "another deeperlab predict is writing there; wait for it, or choose another --out"
+            raise BlockingIOError(fault.errno, text, str(path)) from fault
+        except OSError:  # a file system without locks, as NFS may be
+            pass
+        if not (path / STATE).is_dir() and any(path.iterdir()):
+            text = "is neither empty nor a folder of deeperlab predict; choose another --out"
+            raise FileExistsError(errno.EEXIST, text, str(path))
+        (path / STATE).mkdir(exist_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Results:
+    """What is finished in a folder of results. Files are named relative to it: "overlay/a.png".
+
+    On the way in, what an interrupted run has left beside its records is removed.
+
+    Args:
+        path: the folder, locked.
+        settings: what makes the results, see `settings.describe`; those of other settings are not mixed with them.
+        kinds: those of `KINDS` that are wanted.
+        overwrite: remove results of other settings.
+
+    Attributes:
+        removed: images and videos of other settings.
+
+    Raises:
+        FileExistsError: there are results of other settings.
+        FormatError: a record is damaged.
+        OSError: a file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], kinds: Sequence[str], *, overwrite: bool) -> None:
+        self.path, self.state = path, path / STATE
+        self._settings, self._kinds, self.removed = settings, kinds, 0
+        self._announced = self.state / "announced.json"
+        self._records: dict[Key, Record] = {}
+        self._sources = SourceIndex()
+        self._clean_up()
+        self._check_settings(overwrite)
+
+    def rivals(self, source: Source) -> list[Record]:
+        """Find what must go before a source can have results: under its id, or with files of the same name."""
+        return [self._records[rival.key] for rival in self._sources.rivals(source)]
+
+    def is_complete(self, record: Record) -> bool:
+        """Whether all wanted files of a result are there."""
+        files = record.files(self._kinds)
+        return set(self._kinds) <= set(record.kinds) and all((self.path / file).exists() for file in files)
+
+    def announce(self, sources: Sequence[Source]) -> None:
+        """Remove what the results of sources take the place of, if all of it is ours.
+
+        Raises:
+            FileExistsError: some is not, and nothing was removed.
+            OSError: of the disk.
+        """
+        rivals: dict[Key, Record] = {}
+        for source in sources:
+            records = self.rivals(source)
+            rivals |= {record.source.key: record for record in records}
+            if others := self._present(source).difference(*(record.files() for record in records)):
+                self._refuse("is there already and not of deeperlab predict; choose another --out", min(others))
+        self._make_way(sources, list(rivals.values()))
+
+    def add(self, source: Source, entry: Mapping[str, Any], frames: Iterable[bytes] = ()) -> None:
+        """Record a result, all of whose files are there; `frames`: encoded entries of those of a video."""
+        path = self._path(source)
+        replace(path, lambda file: file.writelines(chain([encode({"kinds": self._kinds, **entry})], frames)))
+        self._remember(path)
+
+    def give_up(self, source: Source) -> None:
+        """Remove the files of a source that was announced and cannot be finished."""
+        self._remove(self._present(source))
+
+    def finish(self, categories: Sequence[coco.Category]) -> None:
+        """Write the JSON of all that is recorded, in the order of the ids, whole or not at all."""
+        replace(self.state / LISTING, lambda file: self._write(file, categories))
+        (self.state / LISTING).replace(self.path / LISTING)
+        self._announced.unlink()
+
+    def _clean_up(self) -> None:
+        """Read the records; remove temporary files, and announced ones that belong to no record."""
+        for folder, _, names in chain.from_iterable(os.walk(self.path / name) for name in (*KINDS, STATE)):
+            for name in filter(TEMPORARY.fullmatch, names):
+                Path(folder, name).unlink()
+        for path in self.state.glob("*.jsonl"):
+            self._remember(path)
+        for name in next(_read(self._announced), ()):
+            source = Source.named(Path(name), name)
+            self._remove(self._present(source).difference(*(record.files() for record in self.rivals(source))))
+        self._announced.unlink(missing_ok=True)
+
+    def _check_settings(self, overwrite: bool) -> None:
+        path = self.state / "settings.json"
+        earlier: dict[str, Any] = next(_read(path), {})
+        if self._records and (other := difference(earlier, self._settings)):
+            if not overwrite:
+                self._refuse(f"has results of {other}; choose another --out, or --overwrite")
+            self.removed = len(self._records)
+            self._make_way([], list(self._records.values()))
+        if earlier != self._settings:
+            replace(path, lambda file: file.write(encode(self._settings)))
+
+    def _make_way(self, sources: Sequence[Source], records: Sequence[Record]) -> None:
+        """Announce what is written and removed, and remove it."""
+        names = [source.file_name for source in (*sources, *(record.source for record in records))]
+        replace(self._announced, lambda file: file.write(encode(names)))
+        if records:
+            (self.path / LISTING).unlink(missing_ok=True)  # it would tell of files that are about to go
+        for record in records:
+            self._path(record.source).unlink()
+            del self._records[record.source.key]
+            self._sources.remove(record.source)
+            self._remove(record.files())
+
+    def _remember(self, path: Path) -> None:
+        entry = next(_read(path))
+        about = entry.get("video") or entry["image"]
+        source = Source.named(Path(about["source"]["path"]), about["file_name"])
+        if not is_relative_name(source.name) or path != self._path(source):
+            raise FormatError(path, f"damaged: not of {source.name}; choose another --out")
+        self._records[source.key] = Record(source, about["source"], entry["kinds"], entry.get("video"))
+        self._sources.add(source)
+
+    def _path(self, source: Source) -> Path:
+        """Of its record; an id may be too long for the name of a file."""
+        return self.state / f"{hashlib.sha256(repr(source.key).encode()).hexdigest()[:32]}.jsonl"
+
+    def _present(self, source: Source) -> set[str]:
+        """The files under the names that results of a source may have, whoever wrote them."""
+        files = set(files_of(source, KINDS))
+        for kind in (IDS, HEADS) if source.is_video else ():
+            with contextlib.suppress(OSError):  # there is no such folder
+                paths = (self.path / kind / source.name).iterdir()
+                names = {path.name for path in paths if FRAME.fullmatch(path.stem) and path.suffix == SUFFIX[kind]}
+                files |= {f"{kind}/{source.name}/{name}" for name in names}
+        return {file for file in files if os.path.lexists(self.path / file)}
+
+    def _remove(self, files: Iterable[str]) -> None:
+        """Remove files as far as they are there, and folders that become empty."""
+        for path in [inside(self.path, file) for file in files]:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
+            with contextlib.suppress(OSError):  # not empty, or not there
+                while (path := path.parent) != self.path:
+                    path.rmdir()
+
+    def _write(self, file: IO[bytes], categories: Sequence[coco.Category]) -> None:
+        """Hold no entries in memory: each is read when it is written."""
+        records = sorted(self._records.values(), key=lambda record: record.source.order)
+
+        def entries(name: str) -> Iterator[Any]:
+            for record in records:
+                yield from (entry[name] for entry in _read(self._path(record.source)) if name in entry)
+
+        lists: dict[str, Iterable[Any]] = {"images": entries("image"), "annotations": entries("annotation")}
+        videos = [record.video for record in records if record.video]
+        lists |= ({"videos": videos} if videos else {}) | {"categories": map(coco.to_json, categories)}
+        file.write(b'{"info": ' + encode(self._settings))
+        for name, values in lists.items():
+            file.write(f',"{name}": [\n'.encode())
+            file.writelines(b"," * (i > 0) + encode(value) for i, value in enumerate(values))
+            file.write(b"]\n")
+        file.write(b"}\n")
+
+    def _refuse(self, fault: str, file: str = "") -> None:
+        raise FileExistsError(errno.EEXIST, fault, str(self.path / file))
+
+
+def files_of(source: Source, kinds: Iterable[str], frames: int = 0) -> Iterator[str]:
+    """Name the results of an image, or of a video with so many frames."""
+    for kind in kinds:
+        if not source.is_video:
+            yield f"{kind}/{source.name}{SUFFIX[kind]}"
+        elif kind == OVERLAY:
+            yield f"{kind}/{source.name}.mp4"
+        else:
+            yield from (f"{kind}/{source.name}/{i:06d}{SUFFIX[kind]}" for i in range(frames))
+
+
+def encode(value: Any) -> bytes:
+    """A line of JSON."""
+    return json.dumps(value, allow_nan=False).encode() + b"\n"
+
+
+def _read(path: Path) -> Iterator[Any]:
+    """Decode the lines of a file, if it is there."""
+    try:
+        with path.open("rb") as file:
+            yield from map(json.loads, file)
+    except FileNotFoundError:
+        return
+    except ValueError as fault:
+        raise FormatError(path, f"damaged: {fault}; choose another --out") from fault

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files around the code agree with it: pinned tools, presets, forms, the citation, what CI runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import deeperlab
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+def test_hooks_have_the_versions_that_the_project_pins() -> None:
+    pinned = dict(re.findall(r'"([\w-]+)==([\w.]+)"', PYPROJECT))
+    hooks = [hook for repo in read(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
+    wanted = [need.split("==") for hook in hooks for need in hook.get("additional_dependencies", [])]
+    assert {name for name, _ in wanted} == {"ruff", "clang-format"}
+    assert all(pinned[name] == version for name, version in wanted)
+
+
+def test_hooks_run_outside_a_virtual_environment() -> None:
+    hooks = [hook for repo in read(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"python", "pygrep"}
+    assert not [hook for hook in hooks if "/" in hook["entry"].split()[0]]
+
+
+def test_the_citation_is_that_of_this_version_and_names_the_paper() -> None:
+    citation = read("CITATION.cff")
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["type"] == "software"
+    assert citation["version"] == re.findall(r'^version = "(.*)"', PYPROJECT, re.MULTILINE)[0] == deeperlab.__version__
+    assert citation["license"] in (ROOT / "pyproject.toml").read_text()
+    (paper,) = citation["references"]
+    assert paper["title"] == "DeeperLab: Single-Shot Image Parser"
+    assert [author["family-names"] for author in paper["authors"]] == (
+        ["Yang", "Collins", "Zhu", "Hwang", "Liu", "Zhang", "Sze", "Papandreou", "Chen"]
+    )
+    assert paper["url"] == "https://arxiv.org/abs/1902.05093"
+
+
+def test_presets_set_what_the_build_knows() -> None:
+    presets = json.loads((ROOT / "CMakePresets.json").read_text())
+    options = set(re.findall(r"(DEEPERLAB_\w+|CMAKE_\w+|Python_EXECUTABLE)", (ROOT / "CMakeLists.txt").read_text()))
+    for preset in presets["configurePresets"]:
+        assert set(preset["cacheVariables"]) <= options
+    shown = {preset["name"] for preset in presets["configurePresets"] if not preset.get("hidden")}
+    assert shown == {preset["configurePreset"] for preset in presets["buildPresets"]}
+    assert shown == {"release", "dev", "asan", "cuda"}
+
+
+@pytest.mark.parametrize("name", ["bug", "feature", "performance"])
+def test_issue_forms_are_forms(name: str) -> None:
+    form = read(f".github/ISSUE_TEMPLATE/{name}.yml")
+    assert form.keys() == {"name", "description", "labels", "body"}
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert all(field["type"] == "textarea" and field["attributes"]["label"] for field in fields)
+    assert len({field["id"] for field in fields}) == len(fields)
+    asks_for_doctor = any("`deeperlab doctor`" in field["attributes"]["label"] for field in fields)
+    assert asks_for_doctor == (name != "feature")
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    commands = re.findall(r"^make \w+$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert commands == ["make demo", "make lint", "make test"]
+    readme = (ROOT / "README.md").read_text()
+    assert all(command in readme for command in commands)
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert "run: .ci/run" in workflow
+    assert "secrets." not in workflow
+
+
+def test_targets_of_make_are_all_explained() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split())
+    assert phony == set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DeeperLab's fusion: five raw heads in, a panoptic map out, the same bits everywhere.
+"""Panoptic segmentation by DeeperLab: the raw heads of a network in, a panoptic map out.
 
 `import deeperlab` is light: torch, the compiled code and the submodules are loaded when they are first used.
 """

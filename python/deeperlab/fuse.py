@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From raw heads to a panoptic map: the face of the engine."""
+"""The public function of the engine: from raw heads to a panoptic map."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def fuse(
 ) -> Panoptic:
     """Turn raw heads into a panoptic map (the whole of section 3.4 of the paper).
 
-    The result is the same to the last bit for tensors and arrays, on the CPU and on CUDA devices, for any number of
-    threads and for any position in a batch. It is not differentiable.
+    On the CPU the result has the same bits for tensors and arrays, for any number of threads and for any position in a
+    batch; the CUDA kernels give them on emulated threads. It is not differentiable.
 
     Args:
         heads: `Heads`; or a mapping with their names as keys (which may hold `stride`, `graph` and `num_classes`

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 import deeperlab
 from deeperlab import FuseParams, Panoptic, Segment
 
+ROOT = Path(__file__).resolve().parents[1]
 THINGS = (1, 3)
 FIELDS = ("semantic", "instance", "keypoints", "score", "category", "area", "class_area", "count", "truncated")
 
@@ -143,9 +143,8 @@ def test_a_type_checker_knows_what_segments_are(tmp_path: Path) -> None:
         "    reveal_type(panoptic.segments[0].keypoint_box)\n"
     )
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(code)],
-        env={**os.environ, "MYPYPATH": str(Path(deeperlab.__file__).parents[1])},
-        cwd=tmp_path,
+        [sys.executable, "-m", "mypy", str(code)],
+        cwd=ROOT,  # for its settings, and its cache: what torch is made of takes long to read
         capture_output=True,
         text=True,
         check=False,

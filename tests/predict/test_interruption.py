@@ -204,7 +204,7 @@ def test_a_run_that_is_killed_and_given_again_ends_as_one_that_was_not(tmp_path:
     """At random moments, ten times and more."""
     script = Path(__file__).with_name("kill.py")
     environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
-    arguments = [sys.executable, str(script), str(tmp_path), "5", "0"]
+    arguments = [sys.executable, str(script), str(tmp_path), "10", "0"]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) >= 10

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import deeperlab
 from deeperlab import FuseParams, Heads, Panoptic, scenes, targets
 from deeperlab.metrics import PanopticQuality
-from deeperlab.stages import torch_ops as ops
+from deeperlab.stages import numpy_ops, pipeline
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 
@@ -68,25 +67,11 @@ def test_perfect_heads_at_stride_4_with_labels_come_near() -> None:
 def test_200_people_in_rows_give_five_candidates_each(stride: int) -> None:
     instance = grid_of(10, 20, 30, 10, 2)
     heads = targets.encode_heads((instance > 0).astype(np.int32), instance, 2, stride=stride)
-    batch = [torch.from_numpy(getattr(heads, name))[None] for name in NAMES]
-    size, nodes = instance.shape, heads.heatmap.shape[1:]
-    node_label, _ = ops.argmax(batch[0], num_classes=2, stride=stride, nodes=nodes, size=size)
-    target = ops.refine(batch[4], batch[2], stride=stride, long_steps=0, long_short_steps=2)
-    votes = ops.vote(
-        *(batch[1], batch[2], target, node_label),
-        things=[1],
-        stride=stride,
-        size=size,
-        vote_cell=4,
-        short_weight=1.0,
-        long_weight=1.0,
-        all_voters=False,
-    )
-    _, _, count, truncated = ops.peaks(
-        votes, stride=stride, nodes=nodes, vote_cell=4, radius=25.0, threshold=0.05, max_candidates=4096
-    )
-    assert count.tolist() == [1000]
-    assert not truncated.any()
+    size = (instance.shape[0], instance.shape[1])
+    batch = heads.map(lambda head: head[None])
+    values = pipeline.run(numpy_ops, batch, [1], size, FuseParams(), stages=("argmax", "refine", "vote", "peaks"))
+    assert values["candidates"].tolist() == [1000]
+    assert not values["more_peaks"].any()
     result = deeperlab.fuse(heads, [1], size=size)
     assert result.count == 200
 

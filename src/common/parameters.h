@@ -35,21 +35,21 @@ struct Parameter {
 
 using Stages = std::vector<const char*>;
 
-inline Parameter integer(const char* name, Stages stages, int Params::* field, double low, double high) {
+inline Parameter integer(const char* name, const Stages& stages, int Params::* field, double low, double high) {
   return {name, stages, Kind::integer, low, high, 1, {}, [=](const Value& value, int, Params& params) {
             params.*field = int(in_range(name, std::get<int64_t>(value), low, high));
           }};
 }
 
 template <class Real, class StageParams>
-Parameter real(const char* name, Stages stages, Real StageParams::* field, double low, double high) {
+Parameter real(const char* name, const Stages& stages, Real StageParams::* field, double low, double high) {
   return {name, stages, Kind::real, low, high, 0, {}, [=](const Value& value, int, Params& params) {
             params.*field = Real(in_range(name, std::get<double>(value), low, high));
           }};
 }
 
 // Kept as a number of 256ths.
-inline Parameter weight(const char* name, Stages stages, int Params::* field, double low, double high) {
+inline Parameter weight(const char* name, const Stages& stages, int Params::* field, double low, double high) {
   return {name, stages, Kind::real, low, high, 0x1p-8, {}, [=](const Value& value, int, Params& params) {
             const double scaled = in_range(name, std::get<double>(value), low, high) * 256.0;
             require(scaled == std::floor(scaled), name, ": expected a multiple of 1/256, got ", scaled / 256.0);
@@ -58,7 +58,7 @@ inline Parameter weight(const char* name, Stages stages, int Params::* field, do
 }
 
 // Kept as its square.
-inline Parameter length(const char* name, Stages stages, float Params::* field, double high) {
+inline Parameter length(const char* name, const Stages& stages, float Params::* field, double high) {
   return {name, stages, Kind::real, 0, high, 0, {}, [=](const Value& value, int, Params& params) {
             const double checked = in_range(name, std::get<double>(value), 0, high);
             params.*field = float(checked * checked);
@@ -66,7 +66,7 @@ inline Parameter length(const char* name, Stages stages, float Params::* field, 
 }
 
 // A root mean square over the keypoints, kept as the sum of their squares; None: no limit.
-inline Parameter limit(const char* name, Stages stages, float Params::* field, double high) {
+inline Parameter limit(const char* name, const Stages& stages, float Params::* field, double high) {
   return {name, stages, Kind::optional_real, 0, high, 0, {}, [=](const Value& value, int keypoints, Params& params) {
             params.*field = std::numeric_limits<float>::infinity();
             if (const double* given = std::get_if<double>(&value)) {
@@ -76,7 +76,7 @@ inline Parameter limit(const char* name, Stages stages, float Params::* field, d
           }};
 }
 
-inline Parameter flag(const char* name, Stages stages, bool Params::* field) {
+inline Parameter flag(const char* name, const Stages& stages, bool Params::* field) {
   return {name,       stages,
           Kind::flag, 0,
           1,          0,
@@ -85,7 +85,8 @@ inline Parameter flag(const char* name, Stages stages, bool Params::* field) {
 }
 
 // One of two words; `field` tells whether it is the second.
-inline Parameter choice(const char* name, Stages stages, bool Params::* field, const char* first, const char* second) {
+inline Parameter choice(const char* name, const Stages& stages, bool Params::* field, const char* first,
+                        const char* second) {
   return {name, stages, Kind::word, 0, 0, 0, {first, second}, [=](const Value& value, int, Params& params) {
             const std::string& word = std::get<std::string>(value);
             require(word == first || word == second, name, ": expected '", first, "' or '", second, "', got '", word,
@@ -94,7 +95,7 @@ inline Parameter choice(const char* name, Stages stages, bool Params::* field, c
           }};
 }
 
-inline Parameter per_keypoint(const char* name, Stages stages, float (Params::*field)[max_keypoints], double low,
+inline Parameter per_keypoint(const char* name, const Stages& stages, float (Params::*field)[max_keypoints], double low,
                               double high) {
   return {name, stages, Kind::reals, low, high, 0, {}, [=](const Value& value, int keypoints, Params& params) {
             const Reals& given = std::get<Reals>(value);

@@ -102,7 +102,7 @@ struct ArrayTraits {
     auto block = std::make_unique<Block>(bytes);
     const T* data = static_cast<const T*>(block->data);
     const py::capsule owner(block.get(), [](void* pointer) { delete static_cast<Block*>(pointer); });
-    block.release();
+    [[maybe_unused]] Block* const held = block.release();  // by the capsule
     return py::array_t<T>(std::vector<py::ssize_t>(sizes.begin(), sizes.end()), data, owner);
   }
 

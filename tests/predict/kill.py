@@ -49,7 +49,7 @@ def listed(out: Path) -> set[str]:
     return files
 
 
-def main(work: Path, least: int, seed: int) -> None:
+def main(work: Path, wanted: int, seed: int) -> None:
     models.DeeperLab.from_pretrained = lambda folder: Net(Path(folder).name)  # type: ignore[assignment, method-assign]
     torch.set_num_threads(1)
     photos, out, chance, kills = work / "photos", work / "out", random.Random(seed), 0
@@ -68,7 +68,7 @@ def main(work: Path, least: int, seed: int) -> None:
         begin = time.perf_counter()
         assert finish(start(*command, "--out", work / name)) == 0
         seconds, expected[name] = time.perf_counter() - begin, contents(work / name)
-    while kills < least:
+    while kills < wanted:
         shutil.rmtree(out, ignore_errors=True)
         for name, command in commands.items():
             while chance.random() < 0.7:

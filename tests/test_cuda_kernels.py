@@ -91,6 +91,7 @@ def test_no_thing(emulated: Any, case: Case) -> None:
     compare(emulated, replace(case, things=()))
 
 
+@pytest.mark.slow
 def test_more_than_a_thousand_instances(emulated: Any) -> None:
     """More than any block has threads."""
     rng = np.random.default_rng(5)

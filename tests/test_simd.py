@@ -149,6 +149,7 @@ def test_an_unknown_level_is_refused(level: str) -> None:
     assert last_error(level, ARRAYS) == f"ValueError: {message}"
 
 
+@pytest.mark.slow
 def test_an_unknown_level_is_refused_for_tensors_too() -> None:
     message = "DEEPERLAB_SIMD: expected plain, baseline, avx2 or avx512, got sse"
     assert last_error("sse", TENSORS) == f"ValueError: {message}"

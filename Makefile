@@ -18,8 +18,7 @@ help: ## this list
 demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in demo/
 	$(BIN)/deeperlab demo --out demo --seed 4 --size 641
 
-# Tests that share what is costly to make, or that need a worker for themselves, are marked with an xdist_group.
-PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=16 --dist=loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=16
 test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the quick tests, in under a minute
 	$(PYTEST) $(if $(FAST),tests -m "not slow",tests benchmarks)
 

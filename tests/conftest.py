@@ -32,6 +32,12 @@ if folder := os.environ.get("DEEPERLAB_INSTALLED"):  # or the other build would 
     for loaded in (deeperlab.__file__, deeperlab._numpy.__file__, find_spec("deeperlab._C").origin):
         assert Path(loaded).is_relative_to(Path(folder).resolve()), loaded
 
+if find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("deeperlab", deadline=None)  # how long an example takes is a matter of the other workers
+    settings.load_profile("deeperlab")
+
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = os.environ.get("DEEPERLAB_TEST_DEVICE", "cpu")  # where the tests of fuse have their tensors
 
@@ -44,11 +50,33 @@ PERSON = Graph(tuple(f"joint{k}" for k in range(17)), (*_TREE, *((b, a) for a, b
 GRAPHS = {"star": STAR, "rectangle": RECTANGLE, "person": PERSON}
 
 
-def pytest_report_header() -> list[str]:
+ONE_WORKER = ("tests/test_cuda_kernels.py", "tests/test_simd.py")
+"""Files whose tests share what takes long to make: the emulator, and the digests of all forms."""
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send these files to one worker each, before all else, and every other test by itself.
+
+    The mark xdist_group says the same, but pytest-xdist 3.8 loses it under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in ONE_WORKER else nodeid
+
+    return Scheduling(config, log)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return [f"deeperlab {deeperlab.__version__}, torch {torch.__version__}, numpy {np.__version__}, GPU: {gpu}"]
+    fast = "FAST: slow tests and benchmarks are left out; `make test` runs them too"
+    notes = [fast] if config.option.markexpr == "not slow" else []
+    return [*notes, f"deeperlab {deeperlab.__version__}, torch {torch.__version__}, numpy {np.__version__}, GPU: {gpu}"]
 
 
 @pytest.fixture(params=sorted(GRAPHS))

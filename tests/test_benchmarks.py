@@ -207,6 +207,7 @@ def test_curves_are_of_like_scenes(full: report.Run) -> None:
     assert dict(things)[50] == pytest.approx(10 * 1441**2 / 1e6)
 
 
+@pytest.mark.slow
 def test_plots_are_small_and_equal_for_equal_figures(full: report.Run, tmp_path: Path) -> None:
     first, again = report.plots(full, tmp_path / "a"), report.plots(full, tmp_path / "b")
     assert [path.name for path in first] == [
@@ -241,6 +242,7 @@ def test_the_newest_run_is_that_of_the_last_date(write: Callable[..., Path], tmp
     assert report.newest(tmp_path) == last
 
 
+@pytest.mark.slow
 def test_the_run_in_the_repository_is_the_one_that_the_plots_show(tmp_path: Path) -> None:
     """Only their texts are compared: another version of matplotlib may round coordinates otherwise."""
     for path in report.plots(report.read(report.newest()), tmp_path)[::2]:
@@ -268,6 +270,7 @@ def test_other_work_is_what_this_process_did_not_do() -> None:
     assert now.machine > now.process > 0
 
 
+@pytest.mark.slow
 def test_peak_memory_is_seen() -> None:
     """48 MiB that are given back, 16 MiB that stay; huge pages may round either. In a process without a past."""
     code = """

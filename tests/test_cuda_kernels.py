@@ -25,7 +25,6 @@ NAMES = ("semantic", "instance", "keypoints", "score", "category", "area", "clas
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 FORWARDS, REVERSED = 1, 2
 ALONE = Graph(("center",), ())
-pytestmark = pytest.mark.xdist_group("emulator")  # one worker builds it while the others go on
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +91,7 @@ def test_no_thing(emulated: Any, case: Case) -> None:
     compare(emulated, replace(case, things=()))
 
 
+@pytest.mark.slow
 def test_more_than_a_thousand_instances(emulated: Any) -> None:
     """More than any block has threads."""
     rng = np.random.default_rng(5)
@@ -166,7 +166,6 @@ def ptx_of(kernel: Path, folder: Path, *, contract: bool = False) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ptx")
 def test_kernels_round_as_the_cpu_does(tmp_path: Path) -> None:
     """No multiplication is contracted with an addition, nothing is approximate or flushed to zero."""
     if shutil.which("nvcc") is None:

@@ -28,11 +28,13 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, int,
     return [(form, formula, int(differences), int(changes)) for form, formula, differences, changes in rows]
 
 
+@pytest.mark.slow
 def test_vectors_give_the_bits_of_numbers(lines: list[tuple[str, str, int, int]]) -> None:
     assert {formula for _, formula, *_ in lines} >= {"exp", "sigmoid", "splat", "interpolate", "choose_instance"}
     assert not [line for line in lines if line[2]]
 
 
+@pytest.mark.slow
 def test_the_inputs_tell_answers_apart(lines: list[tuple[str, str, int, int]]) -> None:
     """Or equal bits prove little."""
     assert not [line for line in lines if line[3] < 100]

@@ -238,6 +238,7 @@ assert "torch" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONWARNINGS": "error"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tensors", "arrays"])
 def test_repeated_calls_keep_no_memory(kind: str, make_heads: Any, as_tensors: Any) -> None:
     def resident() -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -197,6 +198,7 @@ def check_invariants(panoptic: Panoptic, params: FuseParams, graph: Graph) -> No
         )
 
 
+@pytest.mark.slow
 @fuzz
 @given(case=cases())
 def test_fuse_equals_the_reference_whatever_comes(case: Any, assert_same: Any) -> None:

@@ -187,6 +187,7 @@ def test_a_fault_of_the_file_is_named_in_one_line(tmp_path: Path, change: dict[s
     assert "\n" not in str(fault.value)
 
 
+@pytest.mark.slow
 def test_a_file_too_large_for_labels_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     with path.open("wb") as file:

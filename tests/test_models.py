@@ -194,6 +194,7 @@ FIELDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "field"), FIELDS, ids=str)
 def test_the_receptive_field_is_measured(name: str, options: dict[str, Any], field: int) -> None:
     """By the pixels that the node over pixel 1024 depends on, in an image of one row."""
@@ -247,6 +248,7 @@ def test_ablations_run(options: dict[str, Any]) -> None:
     assert heads.graph is model.graph
 
 
+@pytest.mark.slow
 def test_xception_runs() -> None:
     model = lively(models.create("xception71", 3, decoder_channels=4, decoder_kernel=3))
     assert outputs(model, photos(1, 33, 34))["semantic"].shape == (1, 3, 9, 9)
@@ -369,6 +371,7 @@ FOLDED = ({}, {"separable_heads": False, "separable_aspp": False}, {"shallow_hea
           {"decoder": "bilinear"}, {"backbone": "xception41", "kernel_size": 3}, {"eps": 1e-2})  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", FOLDED, ids=str)
 def test_folded_norms_give_the_same(options: dict[str, Any]) -> None:
     model = lively(tiny(**options))
@@ -381,6 +384,7 @@ def test_folded_norms_give_the_same(options: dict[str, Any]) -> None:
     torch.testing.assert_close(model.float().state_dict(), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [0.0, 1.01], ids=["forgets", "scales"])
 def test_a_fold_that_forgets_or_scales_a_bias_is_noticed(change: float) -> None:
     model = lively(tiny()).double()
@@ -563,8 +567,9 @@ def test_the_size_of_images_is_kept_for_the_parser() -> None:
 # --- Compilers and exports
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_compiled_network_gives_the_same(backend: str) -> None:
     model, images = lively(tiny()), photos(1, 66, 99)
     with torch.no_grad():

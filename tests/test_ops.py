@@ -71,6 +71,7 @@ def test_fuse_compiles_as_one_graph(dynamic: bool, make_heads: Any, as_tensors: 
         assert_same(result, parse(*tensors(heads)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # torch's own, inside inductor
 def test_the_op_compiles_with_inductor(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
     heads = as_tensors(make_heads(seed=3))

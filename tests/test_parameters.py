@@ -53,6 +53,7 @@ int main() {
 """
 
 
+@pytest.mark.slow
 def test_a_new_parameter_is_four_edits(tmp_path: Path) -> None:
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:

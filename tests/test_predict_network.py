@@ -60,6 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "size"), [((), 97), (("--size", 0), 0), (("--batch", 3), 97)])
 def test_what_a_trained_network_sees_is_written(
     options: tuple[Any, ...], size: int, photos: Path, tmp_path: Path, assert_same: Any
@@ -109,6 +110,7 @@ def test_what_a_trained_network_sees_is_written(
     assert contents(out) == before
 
 
+@pytest.mark.slow
 def test_a_name_alone_is_refused_unless_random_weights_are_wanted(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = (photos / "day" / "street.png", "--model", NAME, "--out", out, "--size", 65)

@@ -29,7 +29,6 @@ TENSORS = (
     "ops.argmax(torch.zeros(1, 2, 3, 4), num_classes=2, stride=1, nodes=(3, 4), size=(3, 4))"
 )
 
-DIGESTS = pytest.mark.xdist_group("digests")  # one worker makes them, once
 Process = subprocess.Popen[str]
 Result = dict[str, dict[str, dict[str, Any]]]
 
@@ -80,7 +79,6 @@ def digests() -> Iterator[Callable[[str], Result]]:
         process.communicate()
 
 
-@DIGESTS
 @pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS[1:])
 def test_fast_forms_give_the_bits_of_the_plain_one(level: str, digests: Callable[[str], Result]) -> None:
@@ -92,7 +90,6 @@ def test_fast_forms_give_the_bits_of_the_plain_one(level: str, digests: Callable
     assert not {case: stages for case, stages in different.items() if stages}
 
 
-@DIGESTS
 @pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_same_is_the_same_by_any_way(level: str, digests: Callable[[str], Result]) -> None:
@@ -106,7 +103,6 @@ def test_the_same_is_the_same_by_any_way(level: str, digests: Callable[[str], Re
     assert compared > 700
 
 
-@DIGESTS
 @pytest.mark.slow
 def test_the_cases_walk_the_rare_paths(digests: Callable[[str], Result]) -> None:
     """Or the others prove little."""
@@ -153,6 +149,7 @@ def test_an_unknown_level_is_refused(level: str) -> None:
     assert last_error(level, ARRAYS) == f"ValueError: {message}"
 
 
+@pytest.mark.slow
 def test_an_unknown_level_is_refused_for_tensors_too() -> None:
     message = "DEEPERLAB_SIMD: expected plain, baseline, avx2 or avx512, got sse"
     assert last_error("sse", TENSORS) == f"ValueError: {message}"

@@ -134,6 +134,7 @@ class TorchvisionNet(nn.Module):
 # ---- backbones
 
 
+@pytest.mark.slow
 def test_a_file_of_timms_xception71_loads_and_its_878_names_are_all_known(tmp_path: Path) -> None:
     def conv(name: str, norm: str) -> list[str]:
         return [f"{name}.weight", *(f"{norm}.{leaf}" for leaf in NORM)]
@@ -254,6 +255,7 @@ def test_what_does_not_fit_a_backbone_is_listed_and_nothing_changes(tmp_path: Pa
         assert name in str(fault)
 
 
+@pytest.mark.slow
 def test_only_the_classifier_of_its_own_kind_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     save_file(timm_mobilenet() | {"bn2.evil": torch.ones(1), "classifier.9.weight": torch.ones(2)}, file)
@@ -375,6 +377,7 @@ def test_weights_of_8_bits_are_read(tmp_path: Path) -> None:
     assert_equal(copy_of(model), {n: t.to(source[n].dtype) for n, t in bytes_.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_step_of_training_makes_weights_trained(frozen: bool, tmp_path: Path) -> None:
     """With frozen norms too."""
@@ -430,6 +433,7 @@ def test_the_papers_graphs_are_saved_by_name() -> None:
             assert small(graph=given).config["graph"] == name
 
 
+@pytest.mark.slow
 def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
     model = randomised(small(kernel_size=5, graph="rectangle", output_stride=8)).to(memory_format=torch.channels_last)
     model.save_pretrained(tmp_path / "new" / "folder")
@@ -457,6 +461,7 @@ def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # channels_last has its own kernels
 
 
+@pytest.mark.slow
 def test_loading_a_folder_opens_no_connection(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     code = (
@@ -630,6 +635,7 @@ def test_a_card_that_somebody_has_written_stays(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "Trained on cats."
 
 
+@pytest.mark.slow
 def test_without_the_hub_networks_work_and_say_how_to_save_them(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path / "model")
     code = (

@@ -21,6 +21,8 @@ from deeperlab import STAR, Graph, Heads, _numpy
 from deeperlab.fuse import image_size
 from deeperlab.stages import pipeline
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("semantic", "instance", "keypoints", "score", "category", "area", "class_area", "count", "truncated")
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 FORWARDS, REVERSED = 1, 2
@@ -52,13 +54,11 @@ def compare(emulated: Any, case: Case) -> dict[str, Any]:
     return want
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(0, 24, 2))
 def test_drawn_scenes(emulated: Any, seed: int) -> None:
     assert compare(emulated, scene_case(seed))["count"].max() > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(0, 330, 4))
 def test_random_heads(emulated: Any, seed: int) -> None:
     compare(emulated, random_case(seed))
@@ -91,7 +91,6 @@ def test_no_thing(emulated: Any, case: Case) -> None:
     compare(emulated, replace(case, things=()))
 
 
-@pytest.mark.slow
 def test_more_than_a_thousand_instances(emulated: Any) -> None:
     """More than any block has threads."""
     rng = np.random.default_rng(5)
@@ -165,7 +164,6 @@ def ptx_of(kernel: Path, folder: Path, *, contract: bool = False) -> str:
     return output.read_text()
 
 
-@pytest.mark.slow
 def test_kernels_round_as_the_cpu_does(tmp_path: Path) -> None:
     """No multiplication is contracted with an addition, nothing is approximate or flushed to zero."""
     if shutil.which("nvcc") is None:

@@ -25,6 +25,7 @@ NAMES = ("semantic", "instance", "keypoints", "score", "category", "area", "clas
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 FORWARDS, REVERSED = 1, 2
 ALONE = Graph(("center",), ())
+pytestmark = pytest.mark.slow  # the emulator has to be built first
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +53,11 @@ def compare(emulated: Any, case: Case) -> dict[str, Any]:
     return want
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(0, 24, 2))
 def test_drawn_scenes(emulated: Any, seed: int) -> None:
     assert compare(emulated, scene_case(seed))["count"].max() > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(0, 330, 4))
 def test_random_heads(emulated: Any, seed: int) -> None:
     compare(emulated, random_case(seed))
@@ -91,7 +90,6 @@ def test_no_thing(emulated: Any, case: Case) -> None:
     compare(emulated, replace(case, things=()))
 
 
-@pytest.mark.slow
 def test_more_than_a_thousand_instances(emulated: Any) -> None:
     """More than any block has threads."""
     rng = np.random.default_rng(5)
@@ -165,7 +163,6 @@ def ptx_of(kernel: Path, folder: Path, *, contract: bool = False) -> str:
     return output.read_text()
 
 
-@pytest.mark.slow
 def test_kernels_round_as_the_cpu_does(tmp_path: Path) -> None:
     """No multiplication is contracted with an addition, nothing is approximate or flushed to zero."""
     if shutil.which("nvcc") is None:

@@ -29,6 +29,7 @@ TENSORS = (
     "ops.argmax(torch.zeros(1, 2, 3, 4), num_classes=2, stride=1, nodes=(3, 4), size=(3, 4))"
 )
 
+pytestmark = pytest.mark.slow  # every form is a process of its own
 Process = subprocess.Popen[str]
 Result = dict[str, dict[str, dict[str, Any]]]
 
@@ -79,7 +80,6 @@ def digests() -> Iterator[Callable[[str], Result]]:
         process.communicate()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS[1:])
 def test_fast_forms_give_the_bits_of_the_plain_one(level: str, digests: Callable[[str], Result]) -> None:
     """The first stage named is at fault: each is given what the one before it made."""
@@ -90,7 +90,6 @@ def test_fast_forms_give_the_bits_of_the_plain_one(level: str, digests: Callable
     assert not {case: stages for case, stages in different.items() if stages}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_same_is_the_same_by_any_way(level: str, digests: Callable[[str], Result]) -> None:
     """fuse on one thread or three, of float16 or of the same values as float32, or stage by stage; what NumPy says."""
@@ -103,7 +102,6 @@ def test_the_same_is_the_same_by_any_way(level: str, digests: Callable[[str], Re
     assert compared > 700
 
 
-@pytest.mark.slow
 def test_the_cases_walk_the_rare_paths(digests: Callable[[str], Result]) -> None:
     """Or the others prove little."""
     facts = digests("plain")["facts"].values()
@@ -149,7 +147,6 @@ def test_an_unknown_level_is_refused(level: str) -> None:
     assert last_error(level, ARRAYS) == f"ValueError: {message}"
 
 
-@pytest.mark.slow
 def test_an_unknown_level_is_refused_for_tensors_too() -> None:
     message = "DEEPERLAB_SIMD: expected plain, baseline, avx2 or avx512, got sse"
     assert last_error("sse", TENSORS) == f"ValueError: {message}"

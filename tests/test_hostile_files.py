@@ -19,6 +19,8 @@ from deeperlab.data.files import FormatError, inside, list_files, replace
 from deeperlab.data.formats import cityscapes, coco, label_map, png, segments, two_channel, vistas, voc
 from deeperlab.data.labels import LabelSet
 
+pytestmark = pytest.mark.slow
+
 SMALL = LabelSet("small", ("road", "car"), (False, True), ((0, 0, 0),) * 2, (7, 26), (0,))
 CLASSES = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
 

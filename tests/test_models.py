@@ -29,6 +29,8 @@ from deeperlab.models.backbones.xception import Xception
 from deeperlab.models.contexts import ASPP
 from deeperlab.models.heads import Logits
 
+pytestmark = pytest.mark.slow
+
 Module = TypeVar("Module", bound=nn.Module)
 FIGURES = {  # parameters; multiply-adds in 10^9 at 1441² and 721²; receptive field of the backbone
     "xception71": (63_722_163, 681.1, 173.4, 1987),
@@ -195,7 +197,6 @@ FIELDS = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "field"), FIELDS, ids=str)
 def test_the_receptive_field_is_measured(name: str, options: dict[str, Any], field: int) -> None:
     """By the pixels that the node over pixel 1024 depends on, in an image of one row."""
@@ -250,7 +251,6 @@ def test_ablations_run(options: dict[str, Any]) -> None:
     assert heads.graph is model.graph
 
 
-@pytest.mark.slow
 def test_xception_runs() -> None:
     model = lively(models.create("xception71", 3, decoder_channels=4, decoder_kernel=3))
     assert outputs(model, photos(1, 33, 34))["semantic"].shape == (1, 3, 9, 9)
@@ -375,7 +375,6 @@ FOLDED = ({}, {"separable_heads": False, "separable_aspp": False}, {"shallow_hea
           {"decoder": "bilinear"}, {"backbone": "xception41", "kernel_size": 3}, {"eps": 1e-2})  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", FOLDED, ids=str)
 def test_folded_norms_give_the_same(options: dict[str, Any]) -> None:
     model = lively(tiny(**options))
@@ -388,7 +387,6 @@ def test_folded_norms_give_the_same(options: dict[str, Any]) -> None:
     torch.testing.assert_close(model.float().state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", [0.0, 1.01], ids=["forgets", "scales"])
 def test_a_fold_that_forgets_or_scales_a_bias_is_noticed(change: float) -> None:
     model = lively(tiny()).double()
@@ -572,7 +570,6 @@ def test_the_size_of_images_is_kept_for_the_parser() -> None:
 # --- Compilers and exports
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_compiled_network_gives_the_same(backend: str) -> None:
@@ -607,7 +604,6 @@ def test_what_is_exported_gives_the_heads_in_their_order() -> None:
         assert torch.equal(tensor, getattr(heads, name)), name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"decoder": "bilinear", "output_stride": 8}], ids=str)
 def test_exported_with_any_size(options: dict[str, Any]) -> None:
     height, width = (torch.export.Dim(name, min=33, max=513) for name in ("height", "width"))
@@ -639,7 +635,6 @@ assert "torch" not in sys.modules
 """
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")  # of torch
 @pytest.mark.parametrize("options", [{}, {"decoder": "bilinear", "output_stride": 8}], ids=str)
 def test_onnx_heads_of_any_size_are_fused_without_torch(options: dict[str, Any], tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from deeperlab.models import DeeperLab, create, load_backbone, load_weights
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
 from deeperlab.models.weights import WeightsError, read_tensors
 
+pytestmark = pytest.mark.slow
+
 Module = TypeVar("Module", bound=nn.Module)
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 FILES = ["README.md", "config.json", "model.safetensors"]
@@ -134,7 +136,6 @@ class TorchvisionNet(nn.Module):
 # ---- backbones
 
 
-@pytest.mark.slow
 def test_a_file_of_timms_xception71_loads_and_its_878_names_are_all_known(tmp_path: Path) -> None:
     def conv(name: str, norm: str) -> list[str]:
         return [f"{name}.weight", *(f"{norm}.{leaf}" for leaf in NORM)]
@@ -255,7 +256,6 @@ def test_what_does_not_fit_a_backbone_is_listed_and_nothing_changes(tmp_path: Pa
         assert name in str(fault)
 
 
-@pytest.mark.slow
 def test_only_the_classifier_of_its_own_kind_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     save_file(timm_mobilenet() | {"bn2.evil": torch.ones(1), "classifier.9.weight": torch.ones(2)}, file)
@@ -377,7 +377,6 @@ def test_weights_of_8_bits_are_read(tmp_path: Path) -> None:
     assert_equal(copy_of(model), {n: t.to(source[n].dtype) for n, t in bytes_.items()})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_step_of_training_makes_weights_trained(frozen: bool, tmp_path: Path) -> None:
     """With frozen norms too."""
@@ -433,7 +432,6 @@ def test_the_papers_graphs_are_saved_by_name() -> None:
             assert small(graph=given).config["graph"] == name
 
 
-@pytest.mark.slow
 def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
     model = randomised(small(kernel_size=5, graph="rectangle", output_stride=8)).to(memory_format=torch.channels_last)
     model.save_pretrained(tmp_path / "new" / "folder")
@@ -461,7 +459,6 @@ def test_a_folder_gives_the_model_back(tmp_path: Path) -> None:
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # channels_last has its own kernels
 
 
-@pytest.mark.slow
 def test_loading_a_folder_opens_no_connection(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     code = (
@@ -635,7 +632,6 @@ def test_a_card_that_somebody_has_written_stays(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "Trained on cats."
 
 
-@pytest.mark.slow
 def test_without_the_hub_networks_work_and_say_how_to_save_them(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path / "model")
     code = (

@@ -16,6 +16,8 @@ import deeperlab
 from deeperlab.data.formats import coco
 from deeperlab.predictor import results
 
+pytestmark = pytest.mark.slow
+
 
 def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -18,6 +18,8 @@ from predicting import contents, result_files, run, write_video
 from deeperlab.data.formats import coco
 from deeperlab.predictor import batch, results, video
 
+pytestmark = pytest.mark.slow
+
 
 def after(calls: int, function: Any) -> Any:
     """A function that is interrupted after some calls."""
@@ -199,7 +201,6 @@ def test_an_interruption_leaves_nothing_half_written(
     assert contents(out) == contents(whole)
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_and_given_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """At random moments, ten times and more."""
     script = Path(__file__).with_name("kill.py")

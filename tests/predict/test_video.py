@@ -22,6 +22,8 @@ from deeperlab.data.formats import coco
 from deeperlab.predictor import batch, video
 from deeperlab.predictor.parser import Parser
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("size", [(34, 50), (33, 51)])
 def test_a_video_becomes_a_video(size: tuple[int, int], model: Path, tmp_path: Path, assert_same: Any) -> None:

@@ -104,7 +104,6 @@ READERS = (
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 
 
-@pytest.mark.slow
 @every_reader
 def test_no_damage_of_bytes_raises_anything_else(make: Callable[..., object], tmp_path: Path) -> None:
     paths, read = make(tmp_path)  # type: ignore[misc]

@@ -170,7 +170,6 @@ def test_models_are_listed() -> None:
     assert models.list_models() == list(FIGURES)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_parameters_and_work_are_those_of_the_paper(name: str) -> None:
     parameters, large, small, _ = FIGURES[name]
@@ -239,7 +238,6 @@ def test_any_size_goes_straight_into_fuse(size: tuple[int, int]) -> None:
     assert panoptic.semantic.shape == (2, *size)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", ABLATIONS, ids=str)
 def test_ablations_run(options: dict[str, Any]) -> None:
     model = lively(tiny(**options))
@@ -291,7 +289,6 @@ def assert_proportional(feature: Tensor, want: Tensor) -> None:
     torch.testing.assert_close(feature * (want[0, 0] / feature[0, 0, 0, 0]), want.expand_as(feature), rtol=1e-9, atol=0)
 
 
-@pytest.mark.slow
 @NODES
 @STRIDES
 @pytest.mark.parametrize("name", ["xception41", "mobilenet_v2"])
@@ -314,7 +311,6 @@ def interpolated(context: Tensor, stride: int, h4: int, w4: int) -> Tensor:
     return torch.from_numpy(np.stack([np.interp(4 * np.arange(h4), rows, column) for column in array.T], 1))
 
 
-@pytest.mark.slow
 @NODES
 @STRIDES
 @pytest.mark.parametrize("decoder", ["space_to_depth", "bilinear"])
@@ -448,7 +444,6 @@ def loss(heads: Heads) -> Tensor:
     return torch.stack([getattr(heads, name).square().mean() for name in NAMES]).sum()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, *ABLATIONS], ids=str)
 def test_gradients_reach_every_parameter(options: dict[str, Any]) -> None:
     model = lively(tiny(**options)).train()

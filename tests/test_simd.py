@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 HERE = Path(__file__).parent
 LEVELS = ("plain", "baseline", "avx2", "avx512")  # ascending
 FLAGS = {

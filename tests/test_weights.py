@@ -785,7 +785,6 @@ def test_a_checkpoint_of_other_things_is_refused(values: Any, match: str, tmp_pa
         read_tensors(tmp_path / "a.pth")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", [".safetensors", ".pth", "legacy.pth"])
 def test_no_damage_of_bytes_raises_anything_else(form: str, tmp_path: Path) -> None:
     file = tmp_path / f"a{form}"

@@ -176,7 +176,6 @@ def contained(target: Any, codec: str, times: Any = range(75), **options: Any) -
     return target
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [*((name, {}) for name in CONTAINERS),

@@ -21,12 +21,11 @@ from deeperlab import STAR, Graph, Heads, _numpy
 from deeperlab.fuse import image_size
 from deeperlab.stages import pipeline
 
-pytestmark = pytest.mark.slow
-
 NAMES = ("semantic", "instance", "keypoints", "score", "category", "area", "class_area", "count", "truncated")
 HEADS = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 FORWARDS, REVERSED = 1, 2
 ALONE = Graph(("center",), ())
+pytestmark = pytest.mark.slow  # the emulator has to be built first
 
 
 @pytest.fixture(scope="session")

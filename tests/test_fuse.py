@@ -95,6 +95,7 @@ def test_position_and_size_of_a_batch_change_nothing(make_heads: Any, as_tensors
         assert_same(batch[i], deeperlab.fuse(changed(heads, lambda head, i=i: head[i]), THINGS, params=PARAMS))
 
 
+@pytest.mark.slow
 def test_threads_and_repeats_change_nothing(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
     heads = make_heads(seed=6, n=2, h=65, w=57)
     want = expected(heads, PARAMS)

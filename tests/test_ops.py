@@ -46,6 +46,7 @@ def stage_arguments(heads: Heads) -> dict[str, tuple[tuple[Any, ...], dict[str, 
     return recorder.calls | {"fuse": (tensors(heads), fuse_options(heads))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*pipeline.NAMES, "fuse"])
 def test_opcheck(name: str, make_heads: Any, as_tensors: Any) -> None:
     args, options = stage_arguments(as_tensors(make_heads(seed=1, n=2)))[name]
@@ -58,6 +59,7 @@ def test_opcheck_with_half_types_labels_and_odd_strides(make_heads: Any, as_tens
     torch.library.opcheck(ops.fuse, tuple(turned), fuse_options(labels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_fuse_compiles_as_one_graph(dynamic: bool, make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
     def parse(*heads: torch.Tensor) -> deeperlab.Panoptic:

@@ -72,6 +72,7 @@ def runs(draw: st.DrawFn, shape: tuple[int, int]) -> NDArray[Any]:
     return laid_out(ids, draw(st.sampled_from(LAYOUTS)))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data(), hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=21), st.integers(1, 4))
 def test_counts_are_those_of_a_slow_count_in_the_order_of_first_pixels(

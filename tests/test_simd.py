@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 HERE = Path(__file__).parent
 LEVELS = ("plain", "baseline", "avx2", "avx512")  # ascending
 FLAGS = {
@@ -31,6 +29,7 @@ TENSORS = (
     "ops.argmax(torch.zeros(1, 2, 3, 4), num_classes=2, stride=1, nodes=(3, 4), size=(3, 4))"
 )
 
+pytestmark = pytest.mark.slow  # every form is a process of its own
 Process = subprocess.Popen[str]
 Result = dict[str, dict[str, dict[str, Any]]]
 

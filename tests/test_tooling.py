@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import ONE_WORKER
 
 import deeperlab
 
@@ -84,3 +85,8 @@ def test_targets_of_make_are_all_explained() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split())
     assert phony == set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
+
+
+def test_files_that_share_what_is_costly_are_there() -> None:
+    """Or each worker would build the emulator and compute the digests again."""
+    assert all((ROOT / file).is_file() for file in ONE_WORKER)

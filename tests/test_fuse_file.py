@@ -244,6 +244,17 @@ def test_limits_are_options(saved: Path, tmp_path: Path) -> None:
         assert file["count"].max() <= 2
 
 
+@pytest.mark.parametrize(("option", "most"), [("max_candidates", 65536), ("max_instances", 65535)])
+def test_bounds_of_options_are_those_of_the_engine(option: str, most: int, saved: Path, tmp_path: Path) -> None:
+    for value in (0, most + 1):
+        result = run(
+            "fuse", saved, "--things", "1-4", "--out", tmp_path / "out", f"--{option.replace('_', '-')}", value
+        )
+        assert result.exit_code == 2
+        assert f"{option}: expected 1 to {most}" in " ".join(result.stderr.replace("│", " ").split())
+        assert not (tmp_path / "out").exists()
+
+
 def test_doctor_says_one_line_each() -> None:
     result = run("doctor")
     assert result.exit_code == 0

@@ -136,7 +136,7 @@ struct Call {
 
   // M, which the result or `name` has room for.
   void require_places(const char* name, int64_t places, const Shape& shape) const {
-    in_range(name, places, 1, 65535);
+    in_range(name, places, 1, most_instances);
     require((places + 1) * shape.classes <= max_ballots, name, ": expected (max_instances + 1) * ",
             "num_classes to be at most 2^28 (the ballots of the majority vote), got ", places, " and ", shape.classes);
   }

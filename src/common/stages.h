@@ -58,7 +58,7 @@ const int64_t* checked_votes(const Call<Traits>& call, const Problem& problem) {
 template <class Traits>
 Seeds checked_seeds(const Call<Traits>& call, Problem& problem) {
   const auto& array = call.array("candidate", 3, "[N, K, 3]");
-  const int64_t n = problem.shape.images, room = in_range("candidate", Traits::extent(array, 1), 1, 65536);
+  const int64_t n = problem.shape.images, room = in_range("candidate", Traits::extent(array, 1), 1, most_candidates);
   problem.params.max_candidates = int(room);
   int32_t* counts = call.indices("count", {n}, 0, room);
   int32_t* kinds = call.template contiguous<int32_t>("candidate", Type::int32, {n, room, 3});
@@ -197,7 +197,7 @@ Results<Traits> rescore(const Call<Traits>& call) {
   const Shape shape = shape_of_votes(call, "heatmap", {h, w}, params);
   require(shape.images == n, "votes: expected those of ", n, " images, got ", shape.images);
   typename Call<Traits>::Problem problem(shape, keypoint_count, params);
-  const int64_t room = in_range("keypoints", Traits::extent(keypoints, 1), 1, 65536);
+  const int64_t room = in_range("keypoints", Traits::extent(keypoints, 1), 1, most_candidates);
   problem.params.max_candidates = int(room);
   const int64_t* votes = checked_votes(call, problem);
   Point* const points = call.template contiguous<Point>("keypoints", Type::float32, {n, room, p, 2});
@@ -264,7 +264,7 @@ Results<Traits> assign(const Call<Traits>& call) {
   const Shape shape = make_shape(n, max_classes, "target", {h, w}, call.integer("stride"), "label", {height, width});
   typename Call<Traits>::Problem problem(shape, keypoint_count, call.params(keypoint_count));
   call.read_things(problem, max_classes);
-  const int64_t m = in_range("keypoints", Traits::extent(keypoints, 1), 1, 65535);
+  const int64_t m = in_range("keypoints", Traits::extent(keypoints, 1), 1, most_instances);
   problem.params.max_instances = int(m);
   Point* const points = call.template contiguous<Point>("target", Type::float32, {n, p, h, w, 2});
   Instances found{};

@@ -25,11 +25,13 @@ struct Problem;
 
 // Bounds that keep every index and every fixed-point sum within its type (vote.h, peaks.h, merge.h).
 constexpr int max_classes = 1 << 15;
-constexpr int max_side = 1 << 20;           // px, image height and width
-constexpr int max_stride = 1 << 16;         // px
-constexpr int64_t max_nodes = 1 << 24;      // h · w
-constexpr int64_t max_pixels = 0x7fffffff;  // H · W: areas are int32
-constexpr int64_t max_ballots = 1 << 28;    // (M + 1) · C
+constexpr int max_side = 1 << 20;              // px, image height and width
+constexpr int max_stride = 1 << 16;            // px
+constexpr int64_t max_nodes = 1 << 24;         // h · w
+constexpr int64_t max_pixels = 0x7fffffff;     // H · W: areas are int32
+constexpr int most_candidates = 1 << 16;       // K
+constexpr int most_instances = (1 << 16) - 1;  // M
+constexpr int64_t max_ballots = 1 << 28;       // (M + 1) · C
 
 struct Shape {
   int images, classes;

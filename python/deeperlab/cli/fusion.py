@@ -10,8 +10,21 @@ import typer
 
 from ..params import FuseParams
 
-MaxCandidates = Annotated[int | None, typer.Option(min=1, max=65536, help="Peaks followed up per image.")]
-MaxInstances = Annotated[int | None, typer.Option(min=1, max=65535, help="Instances the result holds.")]
+
+def _in_bounds(option: typer.CallbackParam, value: int | None) -> int | None:
+    """Ask the engine for the bounds of a parameter, when one is given: help works without the engine."""
+    if value is not None and option.name is not None:
+        from .._schema import PARAMETERS
+
+        try:
+            PARAMETERS[option.name].check(value)
+        except ValueError as fault:
+            raise typer.BadParameter(str(fault)) from fault
+    return value
+
+
+MaxCandidates = Annotated[int | None, typer.Option(callback=_in_bounds, help="Peaks followed up per image.")]
+MaxInstances = Annotated[int | None, typer.Option(callback=_in_bounds, help="Instances the result holds.")]
 Paper = Annotated[bool, typer.Option("--paper", help="The literal parameters of the paper, for comparison.")]
 
 

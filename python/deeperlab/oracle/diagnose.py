@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._schema import PARAMETERS
 from ..data.formats.coco import Category, SegmentInfo
 from ..graph import STAR, Graph
 from ..heads import Heads
@@ -127,7 +128,8 @@ class Candidates:
     @classmethod
     def of(cls, heads: Heads, things: Sequence[int], size: tuple[int, int], params: FuseParams) -> Candidates:
         """Run the stages on the heads of one image (arrays without batch dimension), without a box NMS."""
-        params = replace(params, box_iou=1.0, max_instances=min(params.max_candidates, 65535))  # none overlaps more
+        room = min(params.max_candidates, int(PARAMETERS["max_instances"].high))
+        params = replace(params, box_iou=1.0, max_instances=room)  # nothing overlaps by more
         stages = pipeline.NAMES[: pipeline.NAMES.index("assign")]
         values = pipeline.run(numpy_ops, heads.map(lambda head: head[None]), things, size, params, stages=stages)
         candidates, accepted = int(values["candidates"][0]), int(values["count"][0])

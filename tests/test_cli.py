@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from typer import Exit
 from typer.testing import CliRunner
 
 import deeperlab
 from deeperlab.cli import app
+from deeperlab.cli.console import one_line
 from deeperlab.data.formats import coco
 
 CATEGORIES = (coco.Category(1, "person", True), coco.Category(92, "grass", False))
@@ -218,3 +221,47 @@ def test_faults_of_the_oracle_are_one_line_with_file_and_fault(annotations: Path
     assert run("oracle", annotations, "--gt-dir", folder, "--radius", "nan").exit_code == 2
     assert run("oracle", annotations).exit_code == 2
     assert run("oracle", annotations, "--gt-dir", folder, "--stride", "0").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "exhaust",
+    [
+        lambda: bytearray(1 << 60),
+        lambda: np.empty(1 << 60, np.uint8),
+        lambda: torch.empty(1 << 60, dtype=torch.uint8),
+        lambda: _raise(RuntimeError("std::bad_alloc")),
+        lambda: _raise(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        lambda: _raise(RuntimeError("can't start new thread")),
+        lambda: _raise(ImportError("libtorch_cpu.so: failed to map segment from shared object")),
+    ],
+)
+def test_every_kind_of_exhausted_memory_is_told_in_one_line(exhaust: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exit), one_line(OSError, smaller="--size"):
+        exhaust()
+    line = capsys.readouterr().err
+    assert line.startswith("deeperlab: out of memory; use a smaller --size (")
+    assert line.count("\n") == 1
+
+
+def _raise(fault: Exception) -> None:
+    raise fault
+
+
+def test_faults_of_the_code_are_not_called_memory() -> None:
+    text = "more than one element of the written-to tensor refers to a single memory location"
+    with pytest.raises(RuntimeError, match=text), one_line(ValueError):
+        raise RuntimeError(text)
+
+
+@pytest.mark.slow
+def test_a_command_that_needs_more_memory_than_there_is_says_so(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; import deeperlab.scenes.demo; from deeperlab.cli import app\n"
+        "used = 4096 * int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)\n"
+        f"app(['demo', '--size', '6000', '--out', {str(tmp_path / 'out')!r}])"
+    )
+    done = python(code)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("deeperlab: out of memory; use a smaller --size (")
+    assert done.stderr.count("\n") == 1

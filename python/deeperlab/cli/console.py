@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+OUT_OF_MEMORY = re.compile(
+    "not allocate memory|can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED"
+    "|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
+"""In the errors of torch, oneDNN, C++, CUDA's libraries, threads and libraries that are loaded."""
 ROWS = 40
 """Rows of a table that may be as long as the data set; --json has them all."""
 
@@ -76,13 +83,29 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
+def is_out_of_memory(fault: Exception) -> bool:
+    """Tell whether Python, NumPy, torch, C++, CUDA or the loader of libraries got no more memory: each says it anew."""
+    return isinstance(fault, MemoryError) or (
+        isinstance(fault, (RuntimeError, ImportError)) and OUT_OF_MEMORY.search(str(fault)) is not None
+    )
+
+
 @contextmanager
-def one_line(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn faults of the input into exit code 2 and one line that names the file and the fault."""
+def one_line(*kinds: type[Exception], smaller: str = "input") -> Iterator[None]:
+    """Turn faults of the input, and memory that does not suffice, into exit code 2 and one line that names the fault.
+
+    Args:
+        kinds: of faults of the input; those that name a file are told with it.
+        smaller: what would need less memory, such as "--size".
+    """
     try:
         yield
-    except kinds as fault:
-        if isinstance(fault, OSError) and fault.filename is not None:
+    except Exception as fault:
+        if is_out_of_memory(fault):
+            message = f"out of memory; use a smaller {smaller} ({' '.join(str(fault).split()) or 'no more was given'})"
+        elif not isinstance(fault, kinds):
+            raise
+        elif isinstance(fault, OSError) and fault.filename is not None:
             message = f"{fault.filename}: {(fault.strerror or type(fault).__name__).lower()}"
         else:
             message = " ".join(str(fault).split())

@@ -34,10 +34,10 @@ def demo(
     keypoints and boxes), and panoptic.png with panoptic.json (the result in COCO's panoptic format, which `deeperlab
     oracle` reads).
     """
-    from ..scenes.demo import run
-
     console = new_console()
-    with one_line(ValueError, OSError):
+    with one_line(ValueError, OSError, smaller="--size"):
+        from ..scenes.demo import run
+
         result = run(out, seed=seed, size=size_of(size), things=things, stride=stride, noise=noise)
     table = new_table("segment", "class", "*score", "*px", "*x", "*y", "*width", "*height")
     for row in result.segments:

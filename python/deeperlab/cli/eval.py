@@ -40,11 +40,11 @@ def eval(
     by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the
     predictions may lack 'categories' and 'images'. Areas are counted from the PNGs.
     """
-    from ..data import coco
-    from ..data.files import replace
-    from ..metrics import METRICS, FolderEvaluation, import_metric
+    with one_line(ValueError, TypeError, OSError, smaller="data set, or fewer --workers"):
+        from ..data import coco
+        from ..data.files import replace
+        from ..metrics import METRICS, FolderEvaluation, import_metric
 
-    with one_line(ValueError, TypeError, OSError):
         if json_out is not None:
             require_writable(json_out, annotations, predictions)
         given = None if categories is None else coco.read_categories(categories)

@@ -55,11 +55,11 @@ def fuse(
     then holds N PNGs with panoptic.json, in COCO's panoptic format (without --labels: category id = class + 1), and
     panoptic.npz: semantic, instance, keypoints, score, category, area, class_area, count and truncated.
     """
-    from ..data.labels import find
-    from ..predictor.heads_file import fuse_file
-
     console = new_console()
-    with one_line(ValueError, TypeError, OSError, ImportError):
+    with one_line(ValueError, TypeError, OSError, ImportError, smaller="batch in HEADS.npz, or --size"):
+        from ..data.labels import find
+        from ..predictor.heads_file import fuse_file
+
         images = fuse_file(
             heads,
             None if things is None else _class_ids(things),

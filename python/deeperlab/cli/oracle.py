@@ -30,10 +30,10 @@ def oracle(
     Beside it stands the ceiling of the representation alone, where the true keypoints are given instead of found.
     Every thing that is lost is named with the stage that lost it. Crowd and void pixels are left out.
     """
-    from ..data import coco
-    from ..oracle import Oracle
+    with one_line(ValueError, OSError, smaller="data set"):
+        from ..data import coco
+        from ..oracle import Oracle
 
-    with one_line(ValueError, OSError):
         if json_out is not None:
             require_writable(json_out, annotations)
         given = None if categories is None else coco.read_categories(categories)

@@ -96,12 +96,12 @@ def predict(
     of a video), with --heads heads/NAME.npz, and panoptic.json. Every file is whole or not there: run an interrupted
     command again and it goes on where it was. What cannot be read is named and skipped, and the exit code is 1.
     """
-    from ..data.labels import find
-    from ..predictor import BatchJob, Parser, describe_settings, find_sources
-
     console = new_console()
     start = time.perf_counter()
-    with one_line(ValueError, TypeError, OSError, ImportError, MemoryError):
+    with one_line(ValueError, TypeError, OSError, ImportError, smaller="--batch or --size"):
+        from ..data.labels import find
+        from ..predictor import BatchJob, Parser, describe_settings, find_sources
+
         label_set = find(labels)
         found, faults = find_sources(sources, out)
         network, trained = _network(model, weights, len(label_set), random_weights)
@@ -124,10 +124,6 @@ def predict(
             again = "without --overwrite " if overwrite else ""
             typer.echo(f"deeperlab: stopped after {_done(job)}; the same command {again}goes on", err=True)
             raise typer.Exit(stop.args[0] if stop.args else 130) from None
-        except RuntimeError as fault:
-            if "memory" not in str(fault):
-                raise
-            raise MemoryError(f"out of memory; use a smaller --batch or --size: {fault}") from fault
     seconds = time.perf_counter() - begin
     faults += job.faults
     for path, text in faults[:ROWS]:

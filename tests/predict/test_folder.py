@@ -61,6 +61,18 @@ def test_results_of_others_are_not_touched(photos: Path, model: Path, tmp_path: 
     assert run(photos, "--model", model, "--out", tmp_path / "empty").exit_code == 0
 
 
+@pytest.mark.parametrize("file", ["overlay/a.png", "panoptic/a.png", "panoptic.json"])
+def test_a_pipe_or_a_device_is_not_replaced(file: str, photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
+    (out / file).unlink()
+    (out / file).symlink_to("/dev/null")
+    message = fault(photos / "a.png", "--model", model, "--out", out, "--overwrite")
+    assert message == f"{out / file}: is no regular file; choose another --out"
+    assert (out / file).is_char_device()
+    assert len(contents(out)) >= 2
+
+
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
 @pytest.mark.parametrize(
     ("name", "mine"),

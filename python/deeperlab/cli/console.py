@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import rich.box
 import typer
@@ -59,18 +56,6 @@ def size_of(text: str) -> tuple[int, int]:
         return int(height), int(width or height)
     except ValueError:
         raise typer.BadParameter(f"expected a side in pixels or HEIGHTxWIDTH, got {text!r}") from None
-
-
-def require_writable(path: Path, *inputs: Path) -> None:
-    """Raise before the work what writing the file after it would raise, or that it would overwrite an input."""
-    if any(path.resolve() == given.resolve() for given in inputs):
-        raise FileExistsError(errno.EEXIST, "is an input; choose another --json", str(path))
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise PermissionError(errno.EACCES, "permission denied", str(path))
 
 
 def plain(text: object) -> str:

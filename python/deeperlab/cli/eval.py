@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, plain, progress_bar, require_writable
+from .console import ROWS, new_console, new_table, one_line, percent, plain, progress_bar
+
+if TYPE_CHECKING:
+    from ..metrics import FolderEvaluation
 
 
 def eval(
@@ -42,11 +45,11 @@ def eval(
     """
     with one_line(ValueError, TypeError, OSError, smaller="data set, or fewer --workers"):
         from ..data import coco
-        from ..data.files import replace
+        from ..data.files import replace, require_writable
         from ..metrics import METRICS, FolderEvaluation, import_metric
 
         if json_out is not None:
-            require_writable(json_out, annotations, predictions)
+            require_writable(json_out, "--json", annotations, predictions, categories)
         given = None if categories is None else coco.read_categories(categories)
         target = coco.read(annotations, gt_dir, categories=given)
         prediction = coco.read(predictions, pred_dir, categories=target.categories)
@@ -58,9 +61,17 @@ def eval(
                 pass
         result = evaluation.total.compute()
         report = result.to_dict()
-        if json_out is not None:
-            text = json.dumps(report, indent=1, allow_nan=False).encode()
-            replace(json_out, lambda file: file.write(text))
+        try:
+            if json_out is not None:
+                text = json.dumps(report, indent=1, allow_nan=False).encode()
+                replace(json_out, lambda file: file.write(text))
+        finally:  # a full disk does not take the figures along
+            _print(evaluation, report, result.iou.to_dict()["per_class"], [kind.name for kind in extra])
+
+
+def _print(
+    evaluation: FolderEvaluation, report: dict[str, Any], iou: dict[str, float | None], extra: list[str]
+) -> None:
     for line in evaluation.warnings[:ROWS]:
         typer.echo(f"deeperlab: warning: {plain(line)}", err=True)
     if len(evaluation.warnings) > ROWS:
@@ -68,8 +79,7 @@ def eval(
     console = new_console()
     left_out = f"; {evaluation.left_out} predictions for other images left out" if evaluation.left_out else ""
     console.print(f"{len(evaluation)} images{left_out}")
-    names = {str(c.id): c.name for c in target.categories}
-    _print_report(console, report, result.iou.to_dict()["per_class"], names, [kind.name for kind in extra])
+    _print_report(console, report, iou, {str(c.id): c.name for c in evaluation.categories}, extra)
 
 
 def _print_report(

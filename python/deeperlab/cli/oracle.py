@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, plain, print_rest, progress_bar, require_writable
+from .console import ROWS, new_console, new_table, one_line, percent, plain, print_rest, progress_bar
 
 
 def oracle(
@@ -32,20 +32,23 @@ def oracle(
     """
     with one_line(ValueError, OSError, smaller="data set"):
         from ..data import coco
+        from ..data.files import replace, require_writable
         from ..oracle import Oracle
 
         if json_out is not None:
-            require_writable(json_out, annotations)
+            require_writable(json_out, "--json", annotations, categories)
         given = None if categories is None else coco.read_categories(categories)
         data = coco.read(annotations, gt_dir, categories=given)
         judge = Oracle(data, stride=stride, radius=radius)
         with progress_bar() as progress:
             images = [report.to_dict() for report in progress.track(judge, total=len(judge.data.annotations))]
         report = judge.summary(images)
-        if json_out is not None:
-            text = json.dumps(report, indent=1, allow_nan=False).encode()
-            coco.replace(json_out, lambda file: file.write(text))
-    _print_oracle(new_console(), report, {str(c.id): c.name for c in judge.data.categories})
+        try:
+            if json_out is not None:
+                text = json.dumps(report, indent=1, allow_nan=False).encode()
+                replace(json_out, lambda file: file.write(text))
+        finally:  # a full disk does not take the figures along
+            _print_oracle(new_console(), report, {str(c.id): c.name for c in judge.data.categories})
 
 
 def _print_oracle(console: Console, report: dict[str, Any], names: dict[str, str]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -88,7 +91,8 @@ def list_files(directory: str | os.PathLike[str], pattern: str, expected: str) -
 def replace(path: str | os.PathLike[str], save: Callable[[IO[bytes]], Any]) -> None:
     """Let `save` fill a temporary file beside `path`, then put it in the place of `path` in one step.
 
-    A symbolic link at `path` is replaced, not followed.
+    A symbolic link at `path` is replaced, not followed: the file that it leads to stays. What `is_special` is never
+    replaced: once `save` is done, all of it is written there.
 
     Raises:
         OSError: of `path`; what was there before stays.
@@ -96,6 +100,9 @@ def replace(path: str | os.PathLike[str], save: Callable[[IO[bytes]], Any]) -> N
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        if is_special(path):
+            _write_through(path, save)
+            return
         with temporary.open("xb") as file:
             save(file)
         temporary.replace(path)
@@ -106,12 +113,58 @@ def replace(path: str | os.PathLike[str], save: Callable[[IO[bytes]], Any]) -> N
             temporary.unlink(missing_ok=True)
 
 
-def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:
-    """Refuse to overwrite files but those of an earlier run of the same command, whose JSON says whose they are.
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path, or what links there lead to, is a device, a pipe, a socket or an open file.
+
+    An open file is what `/dev/stdout` and `/dev/fd/63` name: a shell has opened it, perhaps as a regular file, and
+    others go on writing to it.
+    """
+    path = Path(path)
+    return _descriptor(path) is not None or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def require_writable(path: Path, option: str, *inputs: Path | None) -> None:
+    """Raise before the work what `replace` would raise after it.
+
+    Args:
+        path: the output.
+        option: that gives it, for the error.
+        inputs: files that are read, which it must not overwrite; None: not given.
 
     Raises:
-        FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`.
+        OSError: it is an input or a folder, its folder is not there, or it may not be written.
     """
+    if any(given is not None and os.path.realpath(path) == os.path.realpath(given) for given in inputs):
+        raise FileExistsError(errno.EEXIST, f"is an input; choose another {option}", str(path))
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
+    number = _descriptor(path)
+    if number is None and path.is_socket():
+        raise OSError(errno.ENXIO, f"is a socket; choose another {option}", str(path))
+    if number is not None:
+        allowed = _is_open_for_writing(number)
+    else:
+        allowed = os.access(path if is_special(path) else path.absolute().parent, os.W_OK)
+    if not allowed:
+        raise PermissionError(errno.EACCES, "permission denied", str(path))
+
+
+def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:
+    """Refuse a folder that cannot be one of results, before the work.
+
+    Files of an earlier run of the same command, whose JSON says whose they are, may be overwritten, and no others.
+
+    Raises:
+        FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`; or it is no regular file.
+        OSError: `out` is no folder, or may not be made or written.
+    """
+    folder = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is no folder; choose another --out", str(folder))
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, "permission denied", str(folder))
     present = [out / name for name in names if (out / name).exists()]
     if not present:
         return
@@ -122,6 +175,39 @@ def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None
     if not ours:
         fault = f"is there already and not of {mark}; choose another --out"
         raise FileExistsError(errno.EEXIST, fault, str(present[0]))
+    for path in filter(is_special, present):
+        raise FileExistsError(errno.EEXIST, "is no regular file; choose another --out", str(path))
+
+
+def _descriptor(path: str | os.PathLike[str]) -> int | None:
+    """Of this process, if links lead to an open file of it."""
+    path = os.fspath(path)
+    for _ in range(40):  # as many as Linux follows
+        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+        path = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+        if re.fullmatch(rf"/proc/{os.getpid()}(/task/\d+)?/fd/\d+", path):
+            return int(name)
+        if not os.path.islink(path):  # noqa: PTH114
+            return None
+        path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
+    return None
+
+
+def _is_open_for_writing(descriptor: int) -> bool:
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except OSError:  # it is not open at all
+        return False
+
+
+def _write_through(path: Path, save: Callable[[IO[bytes]], Any]) -> None:
+    """Write to what is there, once all is there: a pipe cannot be sought in, nor take anything back."""
+    with tempfile.TemporaryFile() as whole:
+        save(whole)
+        whole.seek(0)
+        number = _descriptor(path)  # to open its name again would begin a regular file anew
+        with path.open("wb") if number is None else os.fdopen(os.dup(number), "wb") as file:
+            shutil.copyfileobj(whole, file)
 
 
 def _fail(fault: OSError) -> None:

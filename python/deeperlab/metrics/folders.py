@@ -41,6 +41,7 @@ class FolderEvaluation:
         if workers < 1:
             raise ValueError(f"workers: expected at least 1, got {workers}")
         self._target, self._prediction, self._workers = target, prediction, workers
+        self.categories = target.categories
         predicted = {annotation.image_id: annotation for annotation in prediction.annotations}
         missing = [a.image_id for a in target.annotations if a.image_id not in predicted]
         if missing:

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from ..data.files import TEMPORARY, FormatError, inside, is_relative_name, replace
+from ..data.files import TEMPORARY, FormatError, inside, is_relative_name, is_special, replace
 from ..data.formats import coco
 from .settings import difference
 from .sources import FRAME, Key, Source, SourceIndex
@@ -29,6 +29,7 @@ OVERLAY, IDS, HEADS = KINDS = "overlay", "panoptic", "heads"
 """Folders of the pictures, of the PNGs that the JSON names, and of the raw heads."""
 SUFFIX = {OVERLAY: ".png", IDS: ".png", HEADS: ".npz"}
 STATE, LISTING = ".deeperlab", "panoptic.json"
+SPECIAL = "is no regular file; choose another --out"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Results:
         removed: images and videos of other settings.
 
     Raises:
-        FileExistsError: there are results of other settings.
+        FileExistsError: there are results of other settings, or the JSON is no regular file.
         FormatError: a record is damaged.
         OSError: a file cannot be read or written.
     """
@@ -109,6 +110,8 @@ class Results:
         self._announced = self.state / "announced.json"
         self._records: dict[Key, Record] = {}
         self._sources = SourceIndex()
+        if is_special(path / LISTING):
+            self._refuse(SPECIAL, LISTING)
         self._clean_up()
         self._check_settings(overwrite)
 
@@ -132,7 +135,10 @@ class Results:
         for source in sources:
             records = self.rivals(source)
             rivals |= {record.source.key: record for record in records}
-            if others := self._present(source).difference(*(record.files() for record in records)):
+            present = self._present(source)
+            for file in sorted(file for file in present if is_special(self.path / file)):
+                self._refuse(SPECIAL, file)
+            if others := present.difference(*(record.files() for record in records)):
                 self._refuse("is there already and not of deeperlab predict; choose another --out", min(others))
         self._make_way(sources, list(rivals.values()))
 

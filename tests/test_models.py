@@ -502,9 +502,12 @@ BAD_VALUES = (
     ({"eps": 0.0}, "eps: expected .*, got 0.0"),
     ({"eps": -1e-3}, "eps: expected .*, got -0.001"),
     ({"eps": float("nan")}, "eps: expected .*, got nan"),
+    ({"bn_momentum": 0.0}, "bn_momentum: expected a number between 0 and 1, got 0.0"),
+    ({"bn_momentum": 1.5}, "bn_momentum: expected a number between 0 and 1, got 1.5"),
 )
 BAD_TYPES = (
     ({"eps": "1e-3"}, "eps: expected None or a float, got '1e-3'"),
+    ({"bn_momentum": None}, "bn_momentum: expected a float, got None"),
     ({"num_classes": "66"}, "num_classes: expected an int, got '66'"),
     ({"num_classes": 66.0}, "num_classes: expected an int, got 66.0"),
     ({"num_classes": True}, "num_classes: expected an int, got True"),

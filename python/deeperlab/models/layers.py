@@ -13,8 +13,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 EPS = 1e-5
 """Of every batch norm outside the backbones, whose weight files bring their own."""
-MOMENTUM = 3e-4
-"""PyTorch's: 1 − the decay .9997 of the original code."""
 
 
 def atrous(strides: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
@@ -78,12 +76,12 @@ class ConvNorm(Folding):
     folds = (("conv", "bn"),)
 
     def __init__(
-        self, channels: int, out: int, kernel: int = 1, stride: int = 1, *, act: bool = True,
-        eps: float = EPS, momentum: float = MOMENTUM,
+        self, channels: int, out: int, kernel: int = 1, stride: int = 1,
+        *, act: bool = True, eps: float = EPS,
     ) -> None:  # fmt: skip
         super().__init__()
         self.conv = conv(channels, out, kernel, stride)
-        self.bn = nn.BatchNorm2d(out, eps, momentum)
+        self.bn = nn.BatchNorm2d(out, eps)
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,14 +95,14 @@ class SeparableConv(Folding):
     folds = (("conv_dw", "bn_dw"), ("conv_pw", "bn_pw"))
 
     def __init__(
-        self, channels: int, out: int, kernel: int, stride: int = 1, rate: int = 1, *, act: bool = True,
-        eps: float = EPS, momentum: float = MOMENTUM,
+        self, channels: int, out: int, kernel: int, stride: int = 1, rate: int = 1,
+        *, act: bool = True, eps: float = EPS,
     ) -> None:  # fmt: skip
         super().__init__()
         self.conv_dw = depthwise(channels, kernel, stride, rate)
-        self.bn_dw = nn.BatchNorm2d(channels, eps, momentum)
+        self.bn_dw = nn.BatchNorm2d(channels, eps)
         self.conv_pw = conv(channels, out)
-        self.bn_pw = nn.BatchNorm2d(out, eps, momentum)
+        self.bn_pw = nn.BatchNorm2d(out, eps)
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,7 +119,7 @@ class DenseConv(Folding):
     def __init__(self, channels: int, out: int, kernel: int, rate: int = 1) -> None:
         super().__init__()
         self.conv = conv(channels, out, kernel, rate=rate)
-        self.bn = nn.BatchNorm2d(out, EPS, MOMENTUM)
+        self.bn = nn.BatchNorm2d(out, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)))

@@ -88,6 +88,9 @@ class Parser:
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
+
+    Warns:
+        UserWarning: batch norms have statistics from before the training, since it was short for their momentum.
     """
 
     def __init__(
@@ -124,6 +127,10 @@ class Parser:
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = _device(weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)
+        if getattr(model, "has_trained_weights", True):
+            from ..models.norms import warn_of_initial_statistics
+
+            warn_of_initial_statistics(model)
         self.model = model.eval().to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if compile else self.model
         self._weights = weight.dtype

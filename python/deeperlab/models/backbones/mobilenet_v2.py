@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..layers import Folding, atrous, conv, depthwise, initialize
 
-EPS, MOMENTUM, STD = 1e-5, 3e-3, 0.09
+EPS, STD = 1e-5, 0.09
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, units, stride of the first."""
 TAP = (1, 1)
@@ -25,9 +25,9 @@ class DepthwiseSeparable(Folding):
     def __init__(self, channels: int, out: int, kernel: int, eps: float) -> None:
         super().__init__()
         self.conv_dw = depthwise(channels, kernel)
-        self.bn1 = nn.BatchNorm2d(channels, eps, MOMENTUM)
+        self.bn1 = nn.BatchNorm2d(channels, eps)
         self.conv_pw = conv(channels, out)
-        self.bn2 = nn.BatchNorm2d(out, eps, MOMENTUM)
+        self.bn2 = nn.BatchNorm2d(out, eps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = F.relu6(self.bn1(self.conv_dw(x)))
@@ -54,11 +54,11 @@ class InvertedResidual(Folding):
         super().__init__()
         wide = channels * expansion
         self.conv_pw = conv(channels, wide)
-        self.bn1 = nn.BatchNorm2d(wide, eps, MOMENTUM)
+        self.bn1 = nn.BatchNorm2d(wide, eps)
         self.conv_dw = depthwise(wide, kernel, stride, rate)
-        self.bn2 = nn.BatchNorm2d(wide, eps, MOMENTUM)
+        self.bn2 = nn.BatchNorm2d(wide, eps)
         self.conv_pwl = conv(wide, out)
-        self.bn3 = nn.BatchNorm2d(out, eps, MOMENTUM)
+        self.bn3 = nn.BatchNorm2d(out, eps)
         self.residual = shortcut and channels == out
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ class MobileNetV2(Folding):
         strides = [stride if unit == 0 else 1 for _, _, units, stride in STAGES for unit in range(units)]
         plan = iter(zip(strides, atrous([2, *strides], output_stride)[1:], strict=True))
         self.conv_stem = conv(3, 32, kernel_size, 2)
-        self.bn1 = nn.BatchNorm2d(32, eps, MOMENTUM)
+        self.bn1 = nn.BatchNorm2d(32, eps)
         stages, channels = [], 32
         for expansion, out, units, _ in STAGES:
             row = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..layers import ConvNorm, SeparableConv, atrous, initialize
 
-EPS, MOMENTUM, STD = 1e-3, 3e-4, 0.09
+EPS, STD = 1e-3, 0.09
 # Output channels of the three separable convolutions of each block, and its stride; the middle flow lies between.
 ENTRY = {
     71: ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2)),
@@ -31,14 +31,12 @@ class Block(nn.Module):
         super().__init__()
         self.residual = shortcut != "none"  # then ReLUs come before the convolutions, and none after
         self.shortcut = (
-            ConvNorm(channels, outs[2], 1, stride, act=False, eps=eps, momentum=MOMENTUM)
-            if shortcut == "conv"
-            else nn.Identity()
+            ConvNorm(channels, outs[2], 1, stride, act=False, eps=eps) if shortcut == "conv" else nn.Identity()
         )
         convs, width = OrderedDict[str, nn.Module](), channels
         for i, out in enumerate(outs):
             convs[f"conv{i + 1}"] = SeparableConv(
-                width, out, 3, stride if i == 2 else 1, rate, act=not self.residual, eps=eps, momentum=MOMENTUM
+                width, out, 3, stride if i == 2 else 1, rate, act=not self.residual, eps=eps
             )
             width = out
         self.stack = nn.Sequential(convs)
@@ -72,9 +70,7 @@ class Xception(nn.Module):
         exit_flow = [((728, 1024, 1024), 2, "conv"), ((1536, 1536, 2048), 1, "none")]
         units = [*entry, *middle, *exit_flow]
         plan = atrous([2, *(stride for _, stride, _ in units)], output_stride)[1:]
-        self.stem = nn.Sequential(
-            ConvNorm(3, 32, 3, 2, eps=eps, momentum=MOMENTUM), ConvNorm(32, 64, 3, eps=eps, momentum=MOMENTUM)
-        )
+        self.stem = nn.Sequential(ConvNorm(3, 32, 3, 2, eps=eps), ConvNorm(32, 64, 3, eps=eps))
         blocks, channels = [], 64
         for (outs, _, shortcut), (stride, rate) in zip(units, plan, strict=True):
             blocks.append(Block(channels, outs, stride, rate, eps, shortcut=shortcut))

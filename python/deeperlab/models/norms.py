@@ -51,7 +51,7 @@ def warn_of_initial_statistics(model: nn.Module) -> None:
     else:
         return
     warnings.warn(
-        f"model: {found}, so that outputs in eval mode mean little. Train longer, create the network with a larger "
-        "bn_momentum, or count them anew: torch.optim.swa_utils.update_bn(images, model)",
+        f"model: {found}, so that outputs in eval mode mean little, unless the norms were frozen in training. Train "
+        "longer, create the network with a larger bn_momentum, or count them anew by torch.optim.swa_utils.update_bn",
         stacklevel=3,
     )

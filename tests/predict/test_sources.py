@@ -88,6 +88,40 @@ def test_folders_that_are_linked_are_entered_once(photos: Path, tmp_path: Path) 
     assert found_names(photos, out=tmp_path / "out") == names
 
 
+def test_a_pattern_does_not_follow_links_in_circles(photos: Path, tmp_path: Path) -> None:
+    """With two of them, a search that did would find 2 to the 40th paths before the system stops it."""
+    deep = photos / "below" / "deeper"
+    deep.mkdir()
+    for i in range(3):
+        (deep / f"up{i}").symlink_to("..")
+    (deep / "c.png").write_bytes((photos / "a.png").read_bytes())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "d.png").write_bytes((photos / "a.png").read_bytes())
+    (photos / "below" / "linked").symlink_to(tmp_path / "elsewhere")
+    everything = ["000000000139", "a", "b", "below/aachen_1_2_leftImg8bit", "below/deeper/c", "below/linked/d"]
+    for pattern, names in {
+        "**": everything,
+        "**/*": everything,
+        "**/**/**/*.png": everything,
+        "**/deeper/**/c.p?g": ["below/deeper/c"],
+        "be*/**/[cd].png": everything[-2:],
+        "**/.hidden.png": [".hidden"],
+        "*/linked": everything[-1:],
+    }.items():
+        assert sorted(found_names(photos / pattern, out=tmp_path / "out")) == sorted(names), pattern
+
+
+def test_what_lies_in_too_many_folders_is_named(photos: Path, tmp_path: Path) -> None:
+    deep = photos / "/".join("d" * 101)
+    deep.mkdir(parents=True)
+    for path in (deep / "c.png", deep.parent / "d.png"):
+        path.write_bytes((photos / "a.png").read_bytes())
+    for given in (photos, photos / "**" / "*.png"):
+        found, faults = find_sources([given], tmp_path / "out")
+        assert faults == [(deep / "c.png", "expected at most 100 folders above it, below what was given")]
+        assert "d" in {source.path.stem for source in found}
+
+
 def test_what_cannot_be_read_below_a_folder_is_named(
     photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

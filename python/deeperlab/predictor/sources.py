@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import glob
+import fnmatch
 import os
 import re
 from collections import deque
@@ -24,6 +24,8 @@ CITYSCAPES = "_leftImg8bit"
 WILDCARDS = frozenset("*?[")
 LONGEST_NAME = 237
 """Bytes before the suffix: results have temporary names that are 18 longer, and file systems stop at 255."""
+MOST_FOLDERS = 100
+"""In the name of a source: making a folder with all above it is a call within a call for every one."""
 FRAME = re.compile(r"[0-9]{6}|[1-9][0-9]{6,}")
 """The stem of a frame's files, in a folder that has the name of the video."""
 
@@ -146,6 +148,8 @@ def find_sources(given: Sequence[str | Path], out: Path) -> tuple[list[Source], 
             faults.append((source.path, "expected a file with a name before its suffix"))
         elif len(os.fsencode(source.name.rpartition("/")[2])) > LONGEST_NAME:
             faults.append((source.path, f"expected a name of at most {LONGEST_NAME} bytes before its suffix"))
+        elif source.name.count("/") > MOST_FOLDERS:
+            faults.append((source.path, f"expected at most {MOST_FOLDERS} folders above it, below what was given"))
         elif any("\ud800" <= c <= "\udfff" for c in source.name):  # Python's signs of bytes that are no text
             faults.append((source.path, "expected a name in UTF-8, which the JSON can hold"))
         else:
@@ -187,7 +191,7 @@ class _Search:
     def _of_path(self, path: Path) -> Iterator[Source]:
         """A file by itself, or those below a folder."""
         if path.is_dir():
-            yield from self._sources(path, self._below(path), path)
+            yield from self._sources(path, self._below(path, set()), path)
         else:
             path.stat()  # it must be there
             yield Source.named(path, path.name)
@@ -196,9 +200,9 @@ class _Search:
         """What matches, by its place below the folders that the pattern names in full."""
         parts = pattern.parts
         base = Path(*parts[: max(i for i in range(len(parts)) if _is_literal(parts[:i]))])
-        full = Path(glob.escape(str(base)), *parts[len(base.parts) :])
-        matches = map(Path, sorted(glob.glob(str(full), recursive=True)))  # noqa: PTH207 - Path.glob: relative only
-        files = (self._below(path) if path.is_dir() else filter(self._is_wanted, [path]) for path in matches)
+        seen = set[str]()
+        matches = sorted(self._matching(base, list(parts[len(base.parts) :]), {}), key=str)
+        files = (self._below(path, seen) if path.is_dir() else filter(self._is_wanted, [path]) for path in matches)
         yield from self._sources(pattern, chain.from_iterable(files), base)
 
     def _sources(self, given: Path, files: Iterator[Path], base: Path) -> Iterator[Source]:
@@ -209,28 +213,62 @@ class _Search:
         if path is None and len(self._faults) == faults:
             raise FormatError(given, f"no image ({', '.join(IMAGES)}) and no video in it")
 
-    def _below(self, top: Path) -> Iterator[Path]:
+    def _below(self, top: Path, seen: set[str]) -> Iterator[Path]:
         """What is reached through links comes last: its names are those of the files themselves where it has such."""
-        folders, seen = deque([top]), set()
+        folders = deque([top])
         while folders:
-            files: list[Path] = []
-            for folder, names, here in os.walk(folders.popleft(), onerror=self._unreadable):
-                real = os.path.realpath(folder)
-                names[:] = sorted(name for name in names if not name.startswith(".")) if real not in seen else []
-                seen.add(real)
-                folders.extend(path for path in (Path(folder, name) for name in names) if path.is_symlink())
-                files.extend(Path(folder, name) for name in here if not name.startswith("."))
+            files = [path for _, here in self._walk(folders.popleft(), folders, seen) for path in here]
             yield from sorted(filter(self._is_wanted, files), key=lambda file: (file.is_symlink(), file))
+
+    def _matching(self, base: Path, parts: list[str], seen: dict[int, set[str]]) -> Iterator[Path]:
+        """What a pattern finds below a folder, as `glob` does, but that `**` enters no folder twice."""
+        if not parts:
+            yield from [base] if os.path.lexists(base) else []
+        elif WILDCARDS.isdisjoint(parts[0]):
+            yield from self._matching(base / parts[0], parts[1:], seen)
+        elif not base.is_dir():
+            return
+        elif parts == ["**"]:
+            yield base
+        elif parts[0] == "**":
+            folders = deque([base])
+            while folders:
+                for folder, _ in self._walk(folders.popleft(), folders, seen.setdefault(len(parts), set())):
+                    yield from self._matching(folder, parts[1:], seen)
+        else:
+            for path in self._entries(base, hidden=parts[0].startswith(".")):
+                if fnmatch.fnmatch(path.name, parts[0]):
+                    yield from self._matching(path, parts[1:], seen)
+
+    def _walk(self, top: Path, links: deque[Path], seen: set[str]) -> Iterator[tuple[Path, list[Path]]]:
+        """A folder and those below it, each with its files, hidden ones left out; links to folders are added to
+        `links`. One whose real path is in `seen` is left out: links in circles have no end."""
+        folders = [top]  # os.walk calls itself for every level, before Python 3.12
+        while folders:
+            folder = folders.pop()
+            if (real := os.path.realpath(folder)) in seen:
+                continue
+            seen.add(real)
+            entries = self._entries(folder)
+            within = {path: path.is_symlink() for path in entries if path.is_dir()}
+            links.extend(path for path, is_link in within.items() if is_link)
+            folders.extend(path for path, is_link in reversed(within.items()) if not is_link)
+            yield folder, [path for path in entries if path not in within]
+
+    def _entries(self, folder: Path, *, hidden: bool = False) -> list[Path]:
+        """What is in a folder, sorted; a fault, and nothing, if it cannot be read."""
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(folder / entry.name for entry in entries if hidden or not entry.name.startswith("."))
+        except OSError as fault:
+            self._faults.append((folder, reason(folder, fault)))
+            return []
 
     def _is_wanted(self, path: Path) -> bool:
         """An image or a video by its suffix, and no result."""
         if path.suffix.lower() not in IMAGES + VIDEOS:
             return False
         return not any(os.path.realpath(each).startswith(self._results) for each in (path, path.parent / "_"))
-
-    def _unreadable(self, fault: OSError) -> None:
-        path = Path(str(fault.filename))
-        self._faults.append((path, reason(path, fault)))
 
 
 def _is_literal(parts: Sequence[str]) -> bool:

@@ -92,7 +92,7 @@ def test_help_does_not_load_torch_and_a_missing_extra_is_named() -> None:
     )
     assert loaded.stdout == "[]\n", loaded.stderr
     for module in ("typer", "rich", "PIL"):
-        missing = python(f"import sys\nsys.modules[{module!r}] = None\nimport deeperlab.cli")
+        missing = python(f"import sys\nsys.modules[{module!r}] = None\nfrom deeperlab.cli import main\nmain()")
         assert missing.returncode == 1
         assert missing.stderr == f"deeperlab: the command line needs {module}: pip install 'deeperlab[cli]'\n"
 

@@ -3,56 +3,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Any
 
-try:
-    import PIL  # noqa: F401 - every command reads or writes pictures
-    import rich  # noqa: F401
-    import typer
-except ImportError as missing:
-    name = (missing.name or "more").partition(".")[0]
-    raise SystemExit(f"deeperlab: the command line needs {name}: pip install 'deeperlab[cli]'") from None
+from .streams import complain, guarded
 
-from . import demo, doctor, eval, fuse, oracle, predict
+if TYPE_CHECKING:
+    from .commands import app
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="DeeperLab's fusion: five raw heads of a network in, a panoptic map out.",
-)
-app.command(epilog="Example: deeperlab demo --size 1441 --things 50 --noise 3")(demo.demo)
-app.command(epilog="Example: deeperlab oracle panoptic_val2017.json --gt-dir panoptic_val2017 --json ceiling.json")(
-    oracle.oracle
-)
-app.command(
-    epilog="Example: deeperlab eval panoptic_val2017.json results.json --gt-dir panoptic_val2017 --pred-dir results"
-)(eval.eval)
-app.command(epilog="Example: deeperlab fuse heads.npz --things 0-36 --out results")(fuse.fuse)
-app.command(epilog=predict.EPILOG)(predict.predict)
-app.command()(doctor.doctor)
-
 
 def main() -> None:
-    """Run the console script."""
-    app(prog_name="deeperlab")
+    """Run the console script. `doctor` runs without what the other commands need."""
+    with guarded():
+        try:
+            from .commands import app
+        except ImportError as missing:
+            if sys.argv[1:] == ["doctor"]:
+                from .doctor import doctor
+
+                doctor()
+                return
+            name = (missing.name or "more").partition(".")[0]
+            complain(f"the command line needs {name}: pip install 'deeperlab[cli]'")
+            raise SystemExit(1) from None
+        app(prog_name="deeperlab")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from .. import __version__
+if not TYPE_CHECKING:  # or a type checker would believe any name
 
-        typer.echo(f"deeperlab {__version__}")
-        raise typer.Exit
+    def __getattr__(name: str) -> Any:
+        if name != "app":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .commands import app
 
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
-    ] = False,
-) -> None:
-    """The options of `deeperlab` itself."""
+        return app

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .streams import complain
+
 OUT_OF_MEMORY = re.compile(
     "not allocate memory|can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED"
     "|can't start new thread|failed to map segment",
@@ -58,11 +60,6 @@ def size_of(text: str) -> tuple[int, int]:
         raise typer.BadParameter(f"expected a side in pixels or HEIGHTxWIDTH, got {text!r}") from None
 
 
-def plain(text: object) -> str:
-    """Replace the control characters of a text, which a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-
-
 def percent(value: float | None) -> str:
     """Write a fraction as per cent; undefined is a dash."""
     return "–" if value is None else f"{100 * value:.2f}"
@@ -94,5 +91,5 @@ def one_line(*kinds: type[Exception], smaller: str = "input") -> Iterator[None]:
             message = f"{fault.filename}: {(fault.strerror or type(fault).__name__).lower()}"
         else:
             message = " ".join(str(fault).split())
-        typer.echo(f"deeperlab: {plain(message)}", err=True)
+        complain(message)
         raise typer.Exit(2) from None

@@ -8,19 +8,17 @@ import importlib.metadata
 import platform
 import sys
 
-import typer
-
 
 def doctor() -> None:
     """Tell what is installed here and what works: versions, compiled parts, SIMD, CUDA; one line each.
 
-    Ends with code 1 where a compiled part does not load. Put the output into a bug report.
+    Needs none of the extras. Ends with code 1 where a compiled part does not load. Put the output into a bug report.
     """
     lines, sound = examine()
     for name, text in lines:
-        typer.echo(f"{name:<10} {text}")
+        print(f"{name:<10} {text}")
     if not sound:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def examine() -> tuple[list[tuple[str, str]], bool]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, plain, progress_bar
+from .console import ROWS, new_console, new_table, one_line, percent, progress_bar
+from .streams import complain, plain
 
 if TYPE_CHECKING:
     from ..metrics import FolderEvaluation
@@ -61,21 +62,22 @@ def eval(
                 pass
         result = evaluation.total.compute()
         report = result.to_dict()
-        try:
-            if json_out is not None:
-                text = json.dumps(report, indent=1, allow_nan=False).encode()
+    try:
+        if json_out is not None:
+            text = json.dumps(report, indent=1, allow_nan=False).encode()
+            with one_line(OSError):
                 replace(json_out, lambda file: file.write(text))
-        finally:  # a full disk does not take the figures along
-            _print(evaluation, report, result.iou.to_dict()["per_class"], [kind.name for kind in extra])
+    finally:  # a full disk does not take the figures along
+        _print(evaluation, report, result.iou.to_dict()["per_class"], [kind.name for kind in extra])
 
 
 def _print(
     evaluation: FolderEvaluation, report: dict[str, Any], iou: dict[str, float | None], extra: list[str]
 ) -> None:
     for line in evaluation.warnings[:ROWS]:
-        typer.echo(f"deeperlab: warning: {plain(line)}", err=True)
+        complain(f"warning: {line}")
     if len(evaluation.warnings) > ROWS:
-        typer.echo(f"deeperlab: warning: areas of {len(evaluation.warnings)} PNGs in all", err=True)
+        complain(f"warning: areas of {len(evaluation.warnings)} PNGs in all")
     console = new_console()
     left_out = f"; {evaluation.left_out} predictions for other images left out" if evaluation.left_out else ""
     console.print(f"{len(evaluation)} images{left_out}")

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, plain, print_rest, progress_bar
+from .console import ROWS, new_console, new_table, one_line, percent, print_rest, progress_bar
+from .streams import plain
 
 
 def oracle(
@@ -43,12 +44,13 @@ def oracle(
         with progress_bar() as progress:
             images = [report.to_dict() for report in progress.track(judge, total=len(judge.data.annotations))]
         report = judge.summary(images)
-        try:
-            if json_out is not None:
-                text = json.dumps(report, indent=1, allow_nan=False).encode()
+    try:
+        if json_out is not None:
+            text = json.dumps(report, indent=1, allow_nan=False).encode()
+            with one_line(OSError):
                 replace(json_out, lambda file: file.write(text))
-        finally:  # a full disk does not take the figures along
-            _print_oracle(new_console(), report, {str(c.id): c.name for c in judge.data.categories})
+    finally:  # a full disk does not take the figures along
+        _print_oracle(new_console(), report, {str(c.id): c.name for c in judge.data.categories})
 
 
 def _print_oracle(console: Console, report: dict[str, Any], names: dict[str, str]) -> None:

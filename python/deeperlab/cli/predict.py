@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import ROWS, new_console, one_line, plain, progress_bar
+from .console import ROWS, new_console, one_line, progress_bar
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
+from .streams import complain
 
 if TYPE_CHECKING:
     from ..predictor import BatchJob
@@ -122,14 +123,14 @@ def predict(
                 job.run(lambda: progress.update(task, advance=1, total=job.total))
         except KeyboardInterrupt as stop:
             again = "without --overwrite " if overwrite else ""
-            typer.echo(f"deeperlab: stopped after {_done(job)}; the same command {again}goes on", err=True)
+            complain(f"stopped after {_done(job)}; the same command {again}goes on")
             raise typer.Exit(stop.args[0] if stop.args else 130) from None
     seconds = time.perf_counter() - begin
     faults += job.faults
     for path, text in faults[:ROWS]:
-        typer.echo(f"deeperlab: {plain(path)}: {plain(text)}", err=True)
+        complain(f"{path}: {text}")
     if len(faults) > ROWS:
-        typer.echo(f"deeperlab: {len(faults)} sources were skipped in all", err=True)
+        complain(f"{len(faults)} sources were skipped in all")
     if job.removed:
         console.print(f"removed {job.removed} results of another model or other settings")
     parts = [f"{_done(job)} written"]

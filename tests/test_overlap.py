@@ -172,7 +172,7 @@ def test_bad_maps_are_refused_by_name() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("simd", ["plain", "baseline", "avx2", "avx512"])
 def test_every_form_counts_and_draws_the_truth(simd: str) -> None:
-    """Each form in a process of its own, for both files that have fast forms and compare with a slow truth."""
+    """Each form in a process of its own, for the files that have fast forms and compare with a slow truth."""
     call = [
         sys.executable,
         "-m",
@@ -181,9 +181,9 @@ def test_every_form_counts_and_draws_the_truth(simd: str) -> None:
         "-p",
         "no:cacheprovider",
         "-k",
-        "slow_count or layout or width or twin",
+        "slow_count or layout or width or twin or numpy",
     ]
-    files = [str(Path(__file__).with_name(name)) for name in ("test_overlap.py", "test_draw.py")]
+    files = [str(Path(__file__).with_name(name)) for name in ("test_overlap.py", "test_runs.py", "test_draw.py")]
     run = subprocess.run([*call, *files], env={**os.environ, "DEEPERLAB_SIMD": simd}, capture_output=True, text=True)
     if "the best this machine has" in run.stdout:
         pytest.skip(f"this machine has no {simd}")

@@ -29,16 +29,10 @@ class Runs:
 
 
 def find_runs(*maps: NDArray[Any]) -> Runs:
-    """Find the longest runs within which no map [H, W] changes; the maps have one shape."""
-    height, width = maps[0].shape
-    begins = np.ones((height, width), np.bool_)
-    inner = begins[:, 1:]
-    np.not_equal(maps[0][:, 1:], maps[0][:, :-1], out=inner)
-    for values in maps[1:]:
-        inner |= values[:, 1:] != values[:, :-1]
-    start = np.flatnonzero(begins)
-    y, x = np.divmod(start, max(width, 1))
-    return Runs(start, np.diff(start, append=height * width), y, x)
+    """Find the longest runs within which no map changes; 1 to 4 maps [H, W] of integers, of one shape."""
+    from ._numpy import find_runs as find
+
+    return Runs(*find(*maps))
 
 
 def pixel_boxes(runs: Runs, label: NDArray[np.integer[Any]], count: int) -> Integer:
@@ -46,11 +40,19 @@ def pixel_boxes(runs: Runs, label: NDArray[np.integer[Any]], count: int) -> Inte
 
     Boxes are (x0, y0, x1, y1) in px, int64 [count, 4]: columns x0 … x1 − 1 and rows y0 … y1 − 1. So x1 − x0 is the
     width in pixels. A label without pixels has (0, 0, 0, 0).
+
+    Raises:
+        ValueError: another label.
     """
-    low = np.full((2, count), np.iinfo(np.int64).max)
-    high = np.zeros((2, count), np.int64)
-    for axis, first, end in ((0, runs.x, runs.x + runs.length), (1, runs.y, runs.y + 1)):
-        np.minimum.at(low[axis], label, first)
-        np.maximum.at(high[axis], label, end)
-    low[:, high[0] == 0] = 0
-    return np.concatenate((low, high)).T
+    from ._numpy import pixel_boxes as boxes_of
+
+    boxes: Integer = boxes_of(runs.length, runs.y, runs.x, label, count)
+    return boxes
+
+
+def spread(runs: Runs, values: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return a map [H, W] in which every pixel has the value of its run."""
+    from ._numpy import spread as spread_out
+
+    ids: NDArray[np.int32] = spread_out(runs.length, values.astype(np.int32, copy=False), *shape)
+    return ids

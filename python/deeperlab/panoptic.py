@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._layout import summarize
-from ._runs import find_runs, pixel_boxes
+from ._runs import Runs, find_runs, pixel_boxes, spread
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Panoptic:
         if self.batched:
             remedy = "use batch_segments, or panoptic[i].segments"
             raise TypeError(f"segments: expected a single image, but this is a batch of {len(self)}; {remedy}")
-        return _segments(self.numpy())
+        return _segments(self.numpy(), *self._segment_runs)
 
     @cached_property
     def batch_segments(self) -> list[list[Segment]]:
@@ -196,7 +196,8 @@ class Panoptic:
             if segment.score is not None:
                 info["score"] = segment.score
             infos.append(info)
-        return self.numpy()._segment_ids(), infos
+        runs, ids = self._segment_runs
+        return spread(runs, ids, self.size), infos
 
     def to_detectron2(self) -> Any:
         """Return (ids, segments_info) as Detectron2's `panoptic_seg`, or a list of pairs, one per image of a batch.
@@ -221,6 +222,17 @@ class Panoptic:
             infos.append(info)
         return torch.as_tensor(self._segment_ids()), infos
 
+    @cached_property
+    def _segment_runs(self) -> tuple[Runs, Any]:
+        """The runs of one segment each, and the segment's id of every run, [R]."""
+        image = self.numpy()
+        classes = np.flatnonzero(image.class_area)
+        id_of_class = np.zeros(len(image.class_area) + 1, np.int64)  # void, −1, is the last: 0
+        id_of_class[classes] = int(image.count) + 1 + np.arange(len(classes))
+        runs = find_runs(image.semantic, image.instance)
+        instance, category = (np.ravel(values)[runs.start] for values in (image.instance, image.semantic))
+        return runs, np.where(instance > 0, instance, id_of_class[category])
+
     def _segment_ids(self) -> Any:
         """The id of each pixel's segment, int32 [H, W], 0 = void, where the fields are; of a single image."""
         labeled = self.semantic >= 0
@@ -236,14 +248,9 @@ class Panoptic:
             raise TypeError(f"{what}: expected a batch, but this is a single image")
 
 
-def _segments(image: Panoptic) -> list[Segment]:
+def _segments(image: Panoptic, runs: Runs, ids: Any) -> list[Segment]:
     things, count = set(image.things), int(image.count)
     classes = np.flatnonzero(image.class_area).tolist()
-    id_of_class = np.zeros(len(image.class_area) + 1, np.int64)  # void, −1, is the last: 0
-    id_of_class[classes] = range(count + 1, count + 1 + len(classes))
-    runs = find_runs(image.semantic, image.instance)
-    instance, category = (values.reshape(-1)[runs.start] for values in (image.instance, image.semantic))
-    ids = np.where(instance > 0, instance, id_of_class[category])
     boxes = [(x0, y0, x1, y1) for x0, y0, x1, y1 in pixel_boxes(runs, ids, count + 1 + len(classes)).tolist()]
     segments = []
     for j in range(count):
@@ -262,8 +269,7 @@ def _segments(image: Panoptic) -> list[Segment]:
                     keypoints=tuple((x, y) for x, y in points.tolist()),
                 )
             )
-    for c in classes:
-        segment_id = int(id_of_class[c])
+    for segment_id, c in enumerate(classes, count + 1):
         segments.append(
             Segment(
                 id=segment_id,

@@ -5,41 +5,11 @@
 #include <random>
 
 #include "array_traits.h"
+#include "id_maps.h"
 #include "module.h"
 
 namespace deeperlab::binding {
 namespace {
-
-using Maps = std::vector<py::array>;
-
-// The maps as arrays of native byte order; memory of any layout will do.
-Maps checked_maps(const py::args& arguments) {
-  require(!arguments.empty() && arguments.size() <= size_t(max_maps), "maps: expected 1 to ", max_maps, ", got ",
-          arguments.size());
-  Maps maps;
-  for (const py::handle argument : arguments) {
-    const std::string name = "maps[" + std::to_string(maps.size()) + "]";
-    py::array map = py::array::ensure(argument);
-    if (!map || (map.dtype().kind() != 'i' && map.dtype().kind() != 'u')) {
-      PyErr_Clear();
-      const std::string type = map ? py::str(map.dtype()) : py::str(py::type::of(argument));
-      throw py::type_error(name + ": expected an integer map, got " + type);
-    }
-    require(map.ndim() == 2, name, ": expected a map [H, W], got ", map.ndim(), " dimensions");
-    if (!map.dtype().attr("isnative").cast<bool>()) {
-      map = map.attr("astype")(map.dtype().attr("newbyteorder")("="));
-    }
-    maps.push_back(map);
-    const Ints size(map.shape(), map.shape() + 2), first(maps[0].shape(), maps[0].shape() + 2);
-    require(size == first, name, ": expected shape ", text(first.data(), 2), ", got ", text(size.data(), 2));
-  }
-  return maps;
-}
-
-IdMap view(const py::array& map) {
-  return {static_cast<const char*>(map.data()), int(map.itemsize()), map.dtype().kind() == 'i', map.strides(0),
-          map.strides(1)};
-}
 
 py::tuple overlap(const py::args& arguments) {
   static const uint64_t odd = [] {
@@ -50,7 +20,7 @@ py::tuple overlap(const py::args& arguments) {
   const Maps maps = checked_maps(arguments);
   const int64_t height = maps[0].shape(0), width = maps[0].shape(1), count = int64_t(maps.size());
   IdMap views[max_maps];
-  std::transform(maps.begin(), maps.end(), views, view);
+  std::transform(maps.begin(), maps.end(), views, view_of);
 
   // Some thousands of combinations are plenty for a panoptic map. Where there are more, the next try has room for
   // eight times as many; a try ends where its room does, so that all of them together cost little more than the last.

@@ -42,6 +42,7 @@ PYBIND11_MODULE(_numpy, m) {
   }
   register_metrics(m);
   register_draw(m);
+  register_runs(m);
 }
 
 }  // namespace deeperlab::binding

@@ -2,25 +2,9 @@
 // overlap: how many pixels each combination of ids has in maps laid over one another (counts for the metrics).
 #pragma once
 
-#include <cstdint>
+#include "deeperlab/runs.h"
 
 namespace deeperlab {
-
-constexpr int max_maps = 4;  // (category, instance) of a prediction and of a ground truth
-
-// An integer map [H, W] of any type; strides in bytes, of any sign, and memory need not be aligned.
-struct IdMap {
-  const char* data;
-  int bytes;  // of one id: 1, 2, 4 or 8
-  bool is_signed;
-  int64_t row, column;
-};
-
-struct IdMaps {
-  const IdMap* map;  // 1 to max_maps of one size
-  int number;
-  int64_t height, width;
-};
 
 // The distinct combinations of ids.
 struct Combinations {

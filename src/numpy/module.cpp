@@ -43,6 +43,7 @@ PYBIND11_MODULE(_numpy, m) {
   register_metrics(m);
   register_draw(m);
   register_runs(m);
+  register_png(m);
 }
 
 }  // namespace deeperlab::binding

@@ -9,5 +9,6 @@ namespace deeperlab::binding {
 void register_metrics(pybind11::module_& m);
 void register_draw(pybind11::module_& m);
 void register_runs(pybind11::module_& m);
+void register_png(pybind11::module_& m);
 
 }  // namespace deeperlab::binding

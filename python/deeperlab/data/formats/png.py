@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures: label maps and segment ids as PNG, photographs as PNG or JPEG.
 
-The header is checked before Pillow decodes anything: no other format is ever tried, and no picture of more than
-`max_pixels` is unpacked.
+The header is checked before anything is decoded: no other format is ever tried, and no picture of more than
+`max_pixels` is unpacked. `chunks` decodes maps of the usual kind, Pillow the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -17,19 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import FormatError, open_file, replace
+from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, without_words
 
 MAX_ID = (1 << 24) - 1
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # Pillow's names of PNG color types
 _WORDS = {"L": "8-bit gray", "P": "a palette", "RGB": "24-bit RGB", "I;16": "16-bit gray"}
 
 
-def read_map(
-    path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None) -> NDArray[Any]:
     """Read the values of a PNG as they are stored: indices of a palette, never its colors; 16 bits as 16 bits.
 
     Args:
@@ -38,7 +35,7 @@ def read_map(
         max_pixels: None is Pillow's `Image.MAX_IMAGE_PIXELS`, 89 478 485.
 
     Returns:
-        uint8 or, of "I;16", uint16 [H, W]; uint8 [H, W, 3] of "RGB".
+        [H, W]: uint8; uint16 of "I;16"; int32 of "RGB", R + 256·G + 65536·B.
 
     Raises:
         FormatError: not a whole PNG, another mode, or too many pixels.
@@ -47,19 +44,26 @@ def read_map(
     """
     plugins = _plugins()
     with open_file(path) as file:
-        head = file.read(26)
-        if not head.startswith(_SIGNATURE):
+        head = file.read(HEADER_BYTES)
+        if not head.startswith(SIGNATURE):
             raise FormatError(path, "not a PNG")
-        if len(head) < 26 or head[8:16] != b"\0\0\0\rIHDR":
+        header = Header.of(head)
+        if header is None:
             raise FormatError(path, "damaged PNG: no header")
-        width, height, depth, color = struct.unpack(">IIBB", head[16:])
+        color, depth = header.color, header.depth
         mode = "I;16" if (color, depth) == (0, 16) else _MODES.get(color, str(color))
         if mode not in modes or (depth != 8 and mode in ("L", "RGB")):
             words = " or ".join(_WORDS[m] for m in modes)
             raise FormatError(path, f"expected a PNG of {words}, got mode {mode}, {depth} bits")
-        check_pixels(path, width, height, max_pixels)
-        file.seek(0)
-        return _decode(path, file, plugins["PNG"], mode)
+        check_pixels(path, header.width, header.height, max_pixels)
+        try:
+            numbers = decode(file, header)
+        except MemoryError as fault:
+            raise FormatError(path, "too large for the memory") from fault
+        if numbers is not None:
+            return numbers
+        values = _decode(path, without_words(file), plugins["PNG"], mode)
+        return _ids(values) if mode == "RGB" else values
 
 
 def read_image(
@@ -81,10 +85,10 @@ def read_image(
     with open_file(path) as file:
         head = file.read(26)
         file.seek(0)
-        if head.startswith(_SIGNATURE):
+        if head.startswith(SIGNATURE):
             if len(head) == 26 and head[24] == 16:
                 raise FormatError(path, "expected an image of 8 bits, got 16 bits")
-            kind = "PNG"
+            kind, file = "PNG", without_words(file)
         elif head.startswith(b"\xff\xd8\xff"):
             kind = "JPEG"
         else:
@@ -99,12 +103,7 @@ def read_ids(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> 
         FormatError: not a whole PNG, not RGB of 8 bits, or more than `max_pixels` (see `read_map`).
         OSError: the file cannot be read.
     """
-    rgb = read_map(path, ("RGB",), max_pixels=max_pixels)
-    ids = rgb[..., 2].astype(np.int32)  # 8 bits would overflow
-    for channel in (1, 0):
-        ids <<= 8
-        ids |= rgb[..., channel]
-    return ids
+    return read_map(path, ("RGB",), max_pixels=max_pixels)
 
 
 def write_ids(path: str | os.PathLike[str], ids: NDArray[Any]) -> None:
@@ -143,6 +142,14 @@ def _plugins() -> dict[str, Callable[[IO[bytes]], Any]]:
     except ModuleNotFoundError as fault:
         raise ImportError("pictures need Pillow: pip install 'deeperlab[cli]'") from fault
     return {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}
+
+
+def _ids(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    ids = rgb[..., 2].astype(np.int32)  # 8 bits would overflow
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= rgb[..., channel]
+    return ids
 
 
 def _decode(

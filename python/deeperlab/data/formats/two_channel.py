@@ -17,7 +17,7 @@ from .._lookup import relabel
 from ..files import FormatError, list_files
 from ..labels import LabelSet
 from ..sample import Regions, Sample, Samples, flat_folder, translate_ids
-from .png import read_map, write_rgb
+from .png import read_ids, write_rgb
 
 CROWD = 255
 """Instance of crowd."""
@@ -53,11 +53,11 @@ def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions
         FormatError: not a whole PNG of 24-bit RGB, blue is not 0, or a category that is neither a class nor void.
         OSError: it cannot be read.
     """
-    rgb = read_map(path, ("RGB",), max_pixels=max_pixels)
-    if rgb[..., 2].any():
-        raise FormatError(path, f"expected two channels, but blue goes up to {int(rgb[..., 2].max())}")
-    index, present = relabel(rgb[..., 0] * np.uint16(256) + rgb[..., 1])
-    category_id, identity = np.divmod(present, 256)
+    ids = read_ids(path, max_pixels=max_pixels)
+    if int(ids.max()) >= 1 << 16:
+        raise FormatError(path, f"expected two channels, but blue goes up to {int(ids.max()) >> 16}")
+    index, present = relabel(ids)
+    identity, category_id = np.divmod(present, 256)
     category = np.full(len(present), -1, np.int32)
     listed = category_id > 0
     category[listed] = translate_ids(path, labels.to_classes, category_id[listed])

@@ -27,6 +27,20 @@ def kind_of(name: str, head: Any) -> type:
     raise TypeError(f"{name}: expected a torch.Tensor or a numpy.ndarray, got {type(head).__name__}")
 
 
+def require_torch(name: str) -> None:
+    """Tell what to install where something of this name is used without torch.
+
+    Raises:
+        ImportError: torch is not installed.
+    """
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as fault:
+        if fault.name != "torch":  # it is there, and lacks something itself
+            raise
+        raise ImportError(f"{name} needs torch >= 2.11: pip install torch") from fault
+
+
 def dtype_of(array: Any) -> str:
     """Name a dtype by the same word for torch.float32 and numpy.float32."""
     return str(array.dtype).removeprefix("torch.")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._layout import summarize
+from ._layout import require_torch, summarize
 from ._runs import Runs, find_runs, pixel_boxes, spread
 
 
@@ -106,7 +106,8 @@ class Panoptic:
         return (self[i] for i in range(len(self)))
 
     def to(self, device: Any) -> Panoptic:
-        """Move the fields to a torch device."""
+        """Move the fields to a torch device; an ImportError without torch."""
+        require_torch("Panoptic.to")
         import torch
 
         return self._map(lambda field: torch.as_tensor(field).to(device))
@@ -204,7 +205,11 @@ class Panoptic:
 
         `ids` is an int32 tensor [H, W], 0 = void; each dictionary holds id, isthing, category_id (our class), area,
         and for instances instance_id (from 0) and score. Waits for the device.
+
+        Raises:
+            ImportError: torch is not installed.
         """
+        require_torch("to_detectron2")
         import torch
 
         if self.batched:

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import platform
 import sys
+from importlib.util import find_spec
 
 
 def doctor() -> None:
@@ -31,6 +32,9 @@ def examine() -> tuple[list[tuple[str, str]], bool]:
         ("_numpy", "deeperlab._numpy", "NumPy arrays"),
         ("ops", "deeperlab.stages.torch_ops", "torch operators, _C"),
     ):
+        if part == "ops" and find_spec("torch") is None:
+            lines.append((part, f"{what}: torch is not installed; tensors and networks need it (pip install torch)"))
+            continue
         try:
             importlib.import_module(module)
             lines.append((part, f"{what}: loads"))
@@ -74,7 +78,8 @@ def _cuda() -> str:
         from ..stages.torch_ops import HAS_CUDA
     except ImportError:
         return "needs torch and its operators"
-    kernels = "with kernels" if HAS_CUDA else "built without kernels (nvcc was not found)"
+    without = "built without kernels (torch had no CUDA then, or nvcc was not found; docs/install.md)"
+    kernels = "with kernels" if HAS_CUDA else without
     if torch.version.cuda is None:
         return f"{kernels}; torch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .._layout import require_torch
 from .console import ROWS, new_console, one_line, progress_bar
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 from .streams import complain
@@ -176,6 +177,7 @@ def _network(name: str, weights: Path | None, classes: int, random_weights: bool
     Raises:
         ValueError: an unknown model, or untrained weights that nobody asked for.
     """
+    require_torch("deeperlab predict")
     import torch
 
     from .. import models

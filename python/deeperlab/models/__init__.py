@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402 - who lacks torch is told before it is imported
 """The networks of the paper, and their parts."""
 
 from __future__ import annotations
+
+from .._layout import require_torch
+
+require_torch("deeperlab.models")
 
 from .deeperlab import MODELS, DeeperLab, create, list_models
 from .weights import WeightsError, load_backbone, load_weights

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .._layout import require_torch
 from ..data import archive
 from ..data.files import FormatError, check_ours, replace
 from ..data.formats import coco, predictions
@@ -104,6 +105,8 @@ def _fuse_all(
     params: FuseParams,
     labels: LabelSet | None,
 ) -> list[ImageResult]:
+    if original != size:
+        require_torch(f"a map of {original[0]} x {original[1]} px from a fusion of {size[0]} x {size[1]} px")
     parts = {field.name: getattr(heads, field.name) for field in fields(heads)}
     results, panoptics, entries = [], [], []
     for i, image_id in enumerate(image_ids):

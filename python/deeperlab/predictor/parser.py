@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from .._layout import require_torch
 from ..data.labels import LabelSet, find
 from ..fuse import fuse
 from ..heads import Heads
@@ -105,6 +106,7 @@ class Parser:
         batch: int = 1,
         params: FuseParams | None = None,
     ) -> None:
+        require_torch("deeperlab.Parser")
         import torch
 
         if not isinstance(model, torch.nn.Module) or not all(hasattr(model, n) for n in ("num_classes", "mean", "std")):

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402 - who lacks torch is told before it is imported
 """Loads the compiled torch operators and tells torch the shapes of their results.
 
 `torch.ops.deeperlab.fuse` and one operator for each stage; `deeperlab._schema` tells what they take.
@@ -11,6 +12,10 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
+
+from .._layout import require_torch
+
+require_torch("deeperlab.stages.torch_ops")
 
 import torch
 from torch import Tensor
@@ -25,7 +30,8 @@ Size = Sequence[int]
 def _load() -> None:
     spec = importlib.util.find_spec("deeperlab._C")
     if spec is None or spec.origin is None:
-        raise ImportError("deeperlab._C is missing: the package was not built; run `pip install .` in its checkout")
+        text = "deeperlab._C is missing: the package was built where torch >= 2.11 was not installed. Where it is now, "
+        raise ImportError(text + "run `pip install --force-reinstall --no-deps .` in the checkout")
     try:
         torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
     except OSError as error:

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An installation without torch: what works, what the rest says, and what is built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python where torch cannot be imported, and nothing that would bring it."""
+    (folder / "code.py").write_text(
+        "import sys, importlib.util\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'torchmetrics'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, package=None: None if name == 'torch' else find(name, package)\n"
+        + code
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
+    command = [sys.executable, str(folder / "code.py")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=folder)
+
+
+def command(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return python(f"sys.argv[1:] = {[str(w) for w in words]}\nfrom deeperlab.cli import main\nmain()", folder)
+
+
+@pytest.mark.slow
+def test_arrays_and_commands_need_no_torch(tmp_path: Path, make_heads: Any) -> None:
+    from deeperlab.data import archive
+
+    result = command(tmp_path, "demo", "--size", "65x97", "--things", "2", "--out", "demo")
+    assert (result.returncode, result.stderr) == (0, "")
+    ours = ("demo/panoptic.json", "--gt-dir", "demo")
+    assert command(tmp_path, "eval", ours[0], *ours, "--pred-dir", "demo").stderr == ""
+    assert command(tmp_path, "oracle", *ours).returncode == 0
+    archive.save(tmp_path / "heads.npz", make_heads(classes=6))
+    assert command(tmp_path, "fuse", "heads.npz", "--things", "1", "--out", "fused").returncode == 0
+    doctor = command(tmp_path, "doctor")
+    assert (doctor.returncode, doctor.stderr) == (0, "")
+    assert "torch operators, _C: torch is not installed" in doctor.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("import deeperlab.models", "deeperlab.models"),
+        ("from deeperlab.stages import torch_ops", "deeperlab.stages.torch_ops"),
+        ("import deeperlab\ndeeperlab.Parser(None, 'coco')", "deeperlab.Parser"),
+        ("PANOPTIC.to_detectron2()", "to_detectron2"),
+        ("PANOPTIC.to('cpu')", "Panoptic.to"),
+    ],
+)
+def test_what_needs_torch_says_so(code: str, name: str, tmp_path: Path) -> None:
+    made = "" if "PANOPTIC" not in code else (
+        "import deeperlab, numpy as np\nfrom deeperlab import targets\n"
+        "square = np.zeros((9, 9), np.int32)\nsquare[2:7, 2:7] = 1\n"
+        "PANOPTIC = deeperlab.fuse(targets.encode_heads(square, square, 2), [1])\n"
+    )  # fmt: skip
+    result = python(made + code, tmp_path)
+    assert result.stderr.splitlines()[-1] == f"ImportError: {name} needs torch >= 2.11: pip install torch"
+
+
+def test_predict_and_fuse_say_it_in_one_line(tmp_path: Path, make_heads: Any) -> None:
+    from PIL import Image
+
+    from deeperlab.data import archive
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    words = ("a.png", "--model", "trained", "--labels", "coco", "--out", "out")
+    result = command(tmp_path, "predict", *words)
+    assert (result.returncode, result.stderr) == (
+        2,
+        "deeperlab: deeperlab predict needs torch >= 2.11: pip install torch\n",
+    )
+    archive.save(tmp_path / "heads.npz", make_heads(), size=(65, 73), original=(130, 146))
+    result = command(tmp_path, "fuse", "heads.npz", "--things", "1", "--out", "out")
+    assert result.stderr == (
+        "deeperlab: a map of 130 x 146 px from a fusion of 65 x 73 px needs torch >= 2.11: pip install torch\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_operator_library_that_was_not_built_says_how_to(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'deeperlab._C' else find(name, *a)\n"
+        "import deeperlab.stages.torch_ops"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+    assert "_C is missing: the package was built where torch >= 2.11 was not installed" in result.stderr
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """An empty environment's Python."""
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    return tmp_path / "env" / "bin" / "python"
+
+
+def pretend(environment: Path, version: str, cuda: str | None) -> Path:
+    """Install a torch that says its version and no more."""
+    (site,) = (environment.parents[1] / "lib").glob("python3*/site-packages")
+    (site / "torch").mkdir()
+    (site / "torch" / "version.py").write_text(f"__version__ = {version!r}\ncuda = {cuda!r}\n")
+    return site / "torch"
+
+
+def test_the_torch_that_is_built_against_is_that_of_the_environment(environment: Path) -> None:
+    script = ROOT / "src/torch/locate.py"
+    hide = "import sys; sys.path = [path for path in sys.path if 'site-packages' not in path]; "
+
+    def located(*command: object) -> str:
+        return subprocess.check_output([environment, "-I", *command], text=True)
+
+    assert located(script) == ";;\n"
+    torch = pretend(environment, "2.13.0+cu130", "13.0")
+    assert located(script) == f"{torch};2.13.0;13.0\n"
+    isolated = f"{hide}import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    assert located("-c", isolated) == f"{torch};2.13.0;13.0\n"
+    (torch / "version.py").write_text("__version__ = '2.13.0+cpu'\ncuda = None\n")
+    assert located(script) == f"{torch};2.13.0;\n"
+
+
+@pytest.mark.slow
+def test_what_is_built_follows_the_torch_that_is_there(environment: Path) -> None:
+    """Neither the operators where there is no torch, nor CUDA beside a torch without it."""
+    pybind11 = pytest.importorskip("pybind11")
+    (site,) = (environment.parents[1] / "lib").glob("python3*/site-packages")
+    (site / "pybind11").symlink_to(Path(pybind11.__file__).parent)
+    cmake = next(path for path in (Path(sys.executable).with_name("cmake"), shutil.which("cmake")) if path)
+
+    def configure(*options: str) -> str:
+        flags = ["-S", str(ROOT), "-B", str(environment.parents[2] / "build"), f"-DPython_EXECUTABLE={environment}"]
+        compiler = "-DCMAKE_CUDA_COMPILER=/nothing/nvcc"  # would be asked, if CUDA were
+        done = subprocess.run([str(cmake), *flags, compiler, *options], capture_output=True, text=True, check=False)
+        return " ".join((done.stdout + done.stderr).split())
+
+    plain, alone = "for the CPU only (torch has no CUDA", "for NumPy arrays only (torch is not installed"
+    told = configure()
+    assert alone in told
+    assert plain in told
+    assert "Build files have been written" in told
+    assert "DEEPERLAB_TORCH=ON, but torch is not installed" in configure("-DDEEPERLAB_TORCH=ON")
+    assert "DEEPERLAB_CUDA=ON needs torch" in configure("-DDEEPERLAB_TORCH=AUTO", "-DDEEPERLAB_CUDA=ON")
+    torch = pretend(environment, "2.13.0+cpu", None)
+    told = configure("-DDEEPERLAB_CUDA=AUTO")
+    assert "with torch operators (torch 2.13.0)" in told
+    assert plain in told
+    assert alone in configure("-DDEEPERLAB_TORCH=OFF")
+    (torch / "version.py").write_text("__version__ = '2.13.0+cu130'\ncuda = '13.0'\n")
+    assert "/nothing/nvcc" in configure("-DDEEPERLAB_TORCH=AUTO")  # now it is
+    (torch / "version.py").write_text("__version__ = '2.10.1'\n")
+    assert "torch 2.10.1 in " in configure("-DDEEPERLAB_TORCH=AUTO")

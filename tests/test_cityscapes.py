@@ -129,12 +129,13 @@ def test_samples_can_be_pickled_and_sliced(root: Path) -> None:
         assert len(samples[1:]) == 0
 
 
-def test_images_may_be_absent_as_a_whole_only(root: Path) -> None:
+def test_images_may_be_absent_until_they_are_asked_for(root: Path) -> None:
     photo = root / "leftImg8bit" / "val" / "aachen" / f"{NAME}_leftImg8bit.png"
     photo.rename(photo.with_name("other.png"))
     for source in cityscapes.SOURCES:
+        (sample,) = cityscapes.samples(root, "val", source=source)
         with pytest.raises(FileNotFoundError, match=photo.name):
-            cityscapes.samples(root, "val", source=source)
+            sample.image()
     (root / "leftImg8bit").rename(root / "elsewhere")
     (sample,) = cityscapes.samples(root, "val")
     assert sample.image_path is None

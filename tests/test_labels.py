@@ -199,6 +199,19 @@ def test_a_file_too_large_for_labels_is_not_read(tmp_path: Path) -> None:
         labels.read(path)
 
 
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.json", '{"classes": [{"name": "Kühe", "thing": true}]}'),
+        pytest.param("x.toml", '[[classes]]\nname = "Kühe"\nthing = true\n', marks=toml),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_file(name: str, text: str, mark: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\xff\xfe" * (mark == "utf-16-le") + text.encode(mark))
+    assert labels.read(tmp_path / name).names == ("Kühe",)
+
+
 def test_unknown_presets_are_refused() -> None:
     with pytest.raises(ValueError, match="coco, cityscapes, vistas, voc, got 'ade20k'"):
         labels.preset("ade20k")

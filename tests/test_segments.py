@@ -169,8 +169,9 @@ def test_a_listed_segment_zero_is_refused(tmp_path: Path) -> None:
 def test_images_are_found_by_their_own_name_or_that_of_the_png(tmp_path: Path) -> None:
     path, directory = write(tmp_path, [drawn(0)])
     (tmp_path / "photos").mkdir()
+    (sample,) = segments.samples(path, directory, images=tmp_path / "photos")
     with pytest.raises(FileNotFoundError, match=r"photos/0\.png"):
-        segments.samples(path, directory, images=tmp_path / "photos")
+        sample.image()
     root = json.loads(path.read_text())
     del root["images"][0]["file_name"]
     path.write_text(json.dumps(root))

@@ -74,13 +74,29 @@ def test_a_pixel_that_is_void_in_either_map_is_void(root: Path) -> None:
     assert sample.crowd[1].tolist() == [False, False, True, False, False]  # a thing of no object
 
 
-def test_images_are_jpeg_beside(root: Path) -> None:
+@pytest.mark.parametrize("mark", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_may_begin_with_a_byte_order_mark(root: Path, mark: str) -> None:
+    names = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
+    names.write_text("2007_000032\r\n", encoding=mark)
+    assert voc.samples(root, "val")[0].image_id == "2007_000032"
+
+
+def test_images_are_jpeg_beside_or_of_another_suffix(root: Path) -> None:
     photos = root / "VOCdevkit" / "VOC2012" / "JPEGImages"
     photos.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"2007_000032\.jpg"):
-        voc.samples(root, "val")
-    Image.new("L", (5, 4), 77).save(photos / "2007_000032.jpg")
-    assert voc.samples(root, "val")[0].image()[0, 0].tolist() == [77, 77, 77]
+    for suffix in (".png", ".JPG", ".jpg"):  # the data set's own goes first
+        Image.new("L", (5, 4), len(suffix) + ord(suffix[1])).save(photos / f"2007_000032{suffix}")
+        sample = voc.samples(root, "val")[0]
+        assert sample.image_path == photos / f"2007_000032{suffix}"
+        assert sample.image()[0, 0].tolist() == [4 + ord(suffix[1])] * 3
+
+
+def test_a_photograph_that_is_not_there_is_missed_by_image_alone(root: Path) -> None:
+    (root / "VOCdevkit" / "VOC2012" / "JPEGImages").mkdir()
+    (sample,) = voc.samples(root, "val")
+    assert sample.category.shape == (4, 5)
+    with pytest.raises(FileNotFoundError, match=r"nor one of this name with .jpg, .jpeg, .png: .*2007_000032\.jpg"):
+        sample.image()
 
 
 def test_colors_instead_of_indices_are_refused(root: Path) -> None:
@@ -105,7 +121,8 @@ def test_colors_instead_of_indices_are_refused(root: Path) -> None:
         (b"/etc/a\n", "expected names of files, got '/etc/a'"),
         (b"a/b\n", "expected names of files, got 'a/b'"),
         (b"a\0b\n", "expected names of files"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b"a\xff", "expected text in UTF-8, got invalid start byte at byte 1; save it as UTF-8"),
+        (b"\xff\xfea", "expected text in UTF-16-LE, got truncated data at byte 0"),
         (b"\n" * (voc.MAX_BYTES + 1), "too large"),
     ],
 )

@@ -164,7 +164,7 @@ def test_a_pattern_may_begin_with_folders_that_have_brackets(photos: Path, tmp_p
 
 def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (photos / "bad.txt").write_bytes(b"\xff\xfe")
+    (photos / "bad.txt").write_bytes(b"a\xff")
     (photos / "absent.txt").write_text("a.png\nnone.jpg\n")
     (photos / "nothing.txt").write_text("# nothing\n")
     absent = {
@@ -173,7 +173,7 @@ def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
         photos / "none.txt": "no such file or directory",
         tmp_path / "empty": "no image (.png, .jpg, .jpeg) and no video in it",
         photos / ("x" * 300): "file name too long",
-        photos / "bad.txt": "expected a list of paths in UTF-8, got invalid start byte",
+        photos / "bad.txt": "expected text in UTF-8, got invalid start byte at byte 1; save it as UTF-8",
         photos / "nothing.txt": "an empty list",
     }
     for path, text in absent.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, fields, files, labels, sample
+    from . import archive, fields, files, labels, photos, sample, text
     from .formats import cityscapes, coco, label_map, predictions, segments, two_channel, vistas, voc
 
 _FORMATS = ("cityscapes", "coco", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
@@ -23,9 +23,11 @@ __all__ = [
     "files",
     "label_map",
     "labels",
+    "photos",
     "predictions",
     "sample",
     "segments",
+    "text",
     "two_channel",
     "vistas",
     "voc",

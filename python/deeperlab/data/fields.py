@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import FormatError, open_file
+from .text import decode_text
 
 _REQUIRED = object()
 _NOUN = {
@@ -53,7 +54,7 @@ class Field:
                 if size > max_bytes:
                     raise FormatError(path, f"too large: {size:,} bytes of {kind}, the most is {max_bytes:,}")
                 data = file.read()
-            return cls(Path(path), "", _toml(data) if kind == "TOML" else json.loads(data))
+            return cls(Path(path), "", _toml(decode_text(path, data)) if kind == "TOML" else json.loads(data))
         except FormatError:
             raise
         except RecursionError as fault:
@@ -117,6 +118,6 @@ def _noun(value: Any) -> str:
     return _NOUN.get(type(value), type(value).__name__)
 
 
-def _toml(data: bytes) -> Any:
+def _toml(text: str) -> Any:
     tomllib = importlib.import_module("tomllib")  # by its name: Python 3.10, where nobody comes here, has none
-    return tomllib.loads(data.decode())
+    return tomllib.loads(text)

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._lookup import relabel
-from .files import FormatError, inside
+from .files import FormatError
 from .formats.coco import ImageId, SegmentInfo, describe
-from .formats.png import read_image
+from .formats.png import SUFFIXES, read_image
 from .labels import LabelSet
+from .photos import photo_beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class Sample:
 
     image_id: ImageId
     image_path: Path | None
-    """None where there are no images beside the annotations."""
+    """None where there are no images beside the annotations; where this one is missing, `image` says so."""
     category: NDArray[np.int32]
     """[H, W]: class 0 … C − 1, −1 = void."""
     instance: NDArray[np.int32]
@@ -73,6 +74,9 @@ class Sample:
         """
         if self.image_path is None:
             raise FileNotFoundError(f"image {self.image_id!r} has no file")
+        if not self.image_path.exists():
+            fault = f"no such photograph, nor one of this name with {', '.join(SUFFIXES)}"
+            raise FileNotFoundError(errno.ENOENT, fault, os.fspath(self.image_path))
         pixels = read_image(self.image_path, max_pixels=max_pixels)
         if pixels.shape[:2] != self.category.shape:
             (h, w), (height, width) = self.category.shape, pixels.shape[:2]
@@ -140,21 +144,6 @@ def translate_ids(
         raise FormatError(path, str(fault)) from fault
 
 
-def image_beside(directory: Path, name: str) -> Path | None:
-    """Find the image of an annotation; None where the whole folder of images is absent.
-
-    Raises:
-        FileNotFoundError: the folder is there and the image is not.
-        FormatError: a symbolic link leads out of the folder.
-    """
-    if not directory.is_dir():
-        return None
-    path = inside(directory, name)
-    if not path.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
-    return path
-
-
 def flat_folder(
     found: Sequence[Path],
     labels: LabelSet,
@@ -164,7 +153,7 @@ def flat_folder(
     """Make samples of one annotation per file, each named as its image but for the ending (`.jpg`)."""
     entries = []
     for path in found:
-        image = None if images is None else image_beside(Path(images), f"{path.stem}.jpg")
+        image = None if images is None else photo_beside(Path(images), f"{path.stem}.jpg")
         entries.append(Entry(path.stem, image, path, load(path)))
     return Samples(labels, tuple(entries))
 

@@ -15,10 +15,12 @@ from typing import Any
 
 from ..data.files import FormatError, is_relative_name
 from ..data.formats.coco import ImageId
+from ..data.text import read_text
 
 IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 LIST = ".txt"
+MAX_LIST_BYTES = 1 << 28
 CITYSCAPES = "_leftImg8bit"
 """What follows the image id in the file names of Cityscapes' photographs."""
 WILDCARDS = frozenset("*?[")
@@ -277,10 +279,7 @@ def _is_literal(parts: Sequence[str]) -> bool:
 
 
 def _lines(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin with a mark
-    except UnicodeDecodeError as fault:
-        raise FormatError(path, f"expected a list of paths in UTF-8, got {fault.reason}") from fault
+    lines = read_text(path, max_bytes=MAX_LIST_BYTES).splitlines()
     found = [path.parent / line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not found:
         raise FormatError(path, "an empty list")

@@ -17,7 +17,8 @@ import numpy as np
 from .._lookup import relabel
 from ..files import FormatError, list_files
 from ..labels import LabelSet, preset
-from ..sample import Entry, Regions, Samples, image_beside, translate_ids
+from ..photos import photo_beside
+from ..sample import Entry, Regions, Samples, translate_ids
 from .coco import Annotation
 from .coco import read as read_panoptic
 from .png import read_map
@@ -50,7 +51,7 @@ def samples(
 
     Raises:
         FormatError: the folders are not as described, or the JSON is not what it should be.
-        OSError: a folder cannot be read, or an image is missing.
+        OSError: a folder cannot be read.
         ValueError: an unknown source.
     """
     if source not in SOURCES:
@@ -68,7 +69,7 @@ def samples(
     entries = []
     for path in found:
         image_id = path.name[: -len(tail)]
-        image = image_beside(photos, f"{path.parent.name}/{image_id}_leftImg8bit.png")
+        image = photo_beside(photos, f"{path.parent.name}/{image_id}_leftImg8bit.png")
         entries.append(Entry(image_id, image, path, partial(load, path, labels, max_pixels)))
     return Samples(labels, tuple(entries))
 
@@ -103,4 +104,4 @@ def _photo(directory: Path, annotation: Annotation) -> Path | None:
     image_id = str(annotation.image_id)
     if "_" not in image_id:
         raise FormatError(directory, f"image_id: expected <city>_<sequence>_<frame>, got {image_id!r}")
-    return image_beside(directory, f"{image_id.split('_')[0]}/{image_id}_leftImg8bit.png")
+    return photo_beside(directory, f"{image_id.split('_')[0]}/{image_id}_leftImg8bit.png")

@@ -38,12 +38,12 @@ def samples(
         labels: the classes.
         divisor: the numbers of a class, e.g. 256 or 1000.
         first: the first instance of a thing class, 0 or 1. With 1, instance 0 of a thing is crowd.
-        images: the folder of the images (`.jpg`); None where they are not needed.
+        images: the folder of the images (`.jpg`, or as `Sample.image` reads); None where they are not needed.
         max_pixels: of a map; None is Pillow's limit for pictures.
 
     Raises:
         FormatError: no such file in the folder.
-        OSError: the folder cannot be read, or an image is missing.
+        OSError: the folder cannot be read.
         ValueError: a divisor or first that is out of bounds.
     """
     _check(divisor, first)

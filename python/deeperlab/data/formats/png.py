@@ -19,6 +19,8 @@ from ..files import FormatError, open_file, replace
 from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, without_words
 
 MAX_ID = (1 << 24) - 1
+SUFFIXES = (".jpg", ".jpeg", ".png")
+"""Of photographs, in small or capital letters."""
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
 

@@ -13,7 +13,8 @@ import numpy as np
 from .._lookup import look_up, relabel
 from ..files import FormatError
 from ..labels import LabelSet, from_categories
-from ..sample import Entry, Regions, Samples, image_beside
+from ..photos import photo_beside
+from ..sample import Entry, Regions, Samples
 from .coco import Annotation, Dataset, read
 
 
@@ -40,7 +41,7 @@ def samples(
 
     Raises:
         FormatError: as `coco.read`, or categories that are not those of `labels`.
-        OSError: a file cannot be read, or an image is missing.
+        OSError: a file cannot be read.
     """
     dataset = read(path, directory, max_pixels=max_pixels)
     if labels is None:
@@ -53,7 +54,7 @@ def samples(
         if images is None:
             return None
         name = annotation.image_file_name or Path(annotation.file_name).with_suffix(".jpg").name
-        return image_beside(Path(images), name)
+        return photo_beside(Path(images), name)
 
     return from_dataset(dataset, labels, image)
 

@@ -35,12 +35,12 @@ def samples(
     Args:
         directory: the folder.
         labels: the classes; their ids are those of the files.
-        images: the folder of the images (`.jpg`); None where they are not needed.
+        images: the folder of the images (`.jpg`, or as `Sample.image` reads); None where they are not needed.
         max_pixels: of a PNG; None is Pillow's limit.
 
     Raises:
         FormatError: no PNG in the folder.
-        OSError: the folder cannot be read, or an image is missing.
+        OSError: the folder cannot be read.
     """
     found = list_files(directory, "*.png", "two-channel PNGs")
     return flat_folder(found, labels, images, lambda path: partial(load, path, labels, max_pixels))

@@ -20,7 +20,8 @@ from .._lookup import relabel
 from ..fields import Field
 from ..files import FormatError, list_files
 from ..labels import MAX_BYTES, RGB, LabelSet, bit_color, preset
-from ..sample import Entry, Regions, Samples, image_beside, translate_ids
+from ..photos import photo_beside
+from ..sample import Entry, Regions, Samples, translate_ids
 from .coco import Annotation
 from .coco import read as read_panoptic
 from .png import read_map
@@ -53,7 +54,7 @@ def samples(
 
     Raises:
         FormatError: the folders are not as described, or a JSON is not what it should be.
-        OSError: a folder or the configuration cannot be read, or an image is missing.
+        OSError: a folder or the configuration cannot be read.
         ValueError: an unknown version or source.
     """
     for name, value, known in (("version", version, tuple(VERSIONS)), ("source", source, SOURCES)):
@@ -70,7 +71,7 @@ def samples(
 
     load = load_instances if source == "instances" else load_labels
     entries = [
-        Entry(p.stem, image_beside(photos, f"{p.stem}.jpg"), p, partial(load, p, labels, max_pixels))
+        Entry(p.stem, photo_beside(photos, f"{p.stem}.jpg"), p, partial(load, p, labels, max_pixels))
         for p in list_files(base / source, "*.png", "one PNG per image")
     ]
     return Samples(labels, tuple(entries))
@@ -144,4 +145,4 @@ def _labels(root: Path, version: str) -> LabelSet:
 
 
 def _photo(directory: Path, annotation: Annotation) -> Path | None:
-    return image_beside(directory, f"{annotation.image_id}.jpg")
+    return photo_beside(directory, f"{annotation.image_id}.jpg")

@@ -2,8 +2,8 @@
 """PASCAL VOC: palette PNGs of `SegmentationClass` and `SegmentationObject`, void (the rim of objects) = 255.
 
 Folders as they are distributed, below `VOCdevkit/VOC2012`: `ImageSets/Segmentation/<split>.txt` lists the names of
-`SegmentationClass/<name>.png`, `SegmentationObject/<name>.png` and `JPEGImages/<name>.jpg`. Background is class 0,
-the only stuff. The files of the larger `train_aug` have class maps alone.
+`SegmentationClass/<name>.png`, `SegmentationObject/<name>.png` and `JPEGImages/<name>.jpg` (or `.png`). Background is
+class 0, the only stuff. The files of the larger `train_aug` have class maps alone.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import relabel
-from ..files import FormatError, inside, is_relative_name, open_file
+from ..files import FormatError, inside, is_relative_name
 from ..labels import LabelSet, preset
-from ..sample import Entry, Regions, Samples, image_beside, translate_ids
+from ..photos import photo_beside
+from ..sample import Entry, Regions, Samples, translate_ids
+from ..text import read_text
 from .png import read_map
 
 VOID = 255
@@ -46,7 +48,7 @@ def samples(
 
     Raises:
         FormatError: an empty or malformed list, or a name that leaves its folder.
-        OSError: a folder or the list cannot be read, or a file of the list is missing.
+        OSError: a folder or the list cannot be read, or a map of the list is missing.
     """
     root, labels = Path(root), labels or preset("voc")
     if (root / "VOCdevkit" / "VOC2012").is_dir():
@@ -55,7 +57,7 @@ def samples(
     for name in _names(root / "ImageSets" / "Segmentation" / f"{split}.txt"):
         path = inside(root / classes, f"{name}.png")
         objects_path = inside(root / objects, f"{name}.png") if objects is not None else None
-        image = image_beside(root / "JPEGImages", f"{name}.jpg")
+        image = photo_beside(root / "JPEGImages", f"{name}.jpg")
         entries.append(Entry(name, image, path, partial(load, path, objects_path, labels, max_pixels)))
     return Samples(labels, tuple(entries))
 
@@ -82,13 +84,7 @@ def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int 
 
 
 def _names(path: Path) -> list[str]:
-    with open_file(path) as file:
-        if os.fstat(file.fileno()).st_size > MAX_BYTES:
-            raise FormatError(path, f"too large: more than {MAX_BYTES:,} bytes of names")
-        try:
-            names = file.read().decode().split("\n")
-        except UnicodeDecodeError as fault:
-            raise FormatError(path, f"not UTF-8: {fault}") from fault
+    names = read_text(path, max_bytes=MAX_BYTES).split("\n")
     names = [name.strip() for name in names if name.strip()]
     if not names:
         raise FormatError(path, "no name")

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Photographs beside annotations: where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .files import inside
+from .formats.png import SUFFIXES
+
+
+def photo_beside(directory: Path, name: str) -> Path | None:
+    """Find the photograph of an annotation: of the name given or, where there is none, with another suffix.
+
+    Args:
+        directory: the folder of the photographs.
+        name: that of the data set, such as `a.jpg`; `a.JPG` or `a.png` will do as well.
+
+    Returns:
+        its path, which is that of `name` where there is no such file: `Sample.image` will miss it. None where the whole
+        folder is absent.
+
+    Raises:
+        FormatError: a symbolic link leads out of the folder.
+    """
+    if not directory.is_dir():
+        return None
+    named = inside(directory, name)
+    others = (named.with_suffix(suffix) for kind in SUFFIXES for suffix in (kind, kind.upper()))
+    found = next((path for path in (named, *others) if path.exists()), named)
+    return inside(directory, str(found.relative_to(directory)))

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text that someone else wrote: UTF-8, or what a byte-order mark says, as Windows' editors and PowerShell save it."""
+
+from __future__ import annotations
+
+import codecs
+import os
+
+from .files import FormatError, open_file
+
+_MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
+
+
+def read_text(path: str | os.PathLike[str], *, max_bytes: int) -> str:
+    """Read a text file without its mark.
+
+    Raises:
+        FormatError: more than `max_bytes`, no regular file, or bytes that are no text.
+        OSError: it cannot be read.
+    """
+    with open_file(path) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise FormatError(path, f"too large: more than {max_bytes:,} bytes of text")
+    return decode_text(path, data)
+
+
+def decode_text(path: str | os.PathLike[str], data: bytes) -> str:
+    """Decode the bytes of a text file; errors as of `read_text`."""
+    mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")
+    encoding = _MARKS.get(mark, "UTF-8")
+    try:
+        return data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as fault:
+        hint = "" if mark else "; save it as UTF-8"
+        raise FormatError(
+            path, f"expected text in {encoding}, got {fault.reason} at byte {fault.start}{hint}"
+        ) from fault

@@ -183,10 +183,22 @@ def test_the_build_names_its_architectures() -> None:
     assert "-fmad=false" in text
 
 
-def test_kernels_are_built_where_a_compiler_is() -> None:
-    pytest.importorskip("torch")
+def test_kernels_are_built_where_torch_has_cuda_and_a_compiler_is() -> None:
+    torch = pytest.importorskip("torch")
     from deeperlab.stages.torch_ops import HAS_CUDA
 
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc to compile the kernels with")
-    assert HAS_CUDA
+    if torch.version.cuda is not None:
+        assert HAS_CUDA
+
+
+def test_the_operators_on_cuda_tensors_compile_beside_any_torch() -> None:
+    """They are left out of a build beside a torch without CUDA, and use none of its headers."""
+    torch = pytest.importorskip("torch")
+    folders = [build.ROOT / "csrc/include", build.ROOT / "csrc", build.ROOT / "src"]
+    includes = [f"-I{folder}" for folder in folders] + ["-isystem", str(Path(torch.__file__).parent / "include")]
+    version = re.search(r"TORCH_TARGET_VERSION=\w+", (build.ROOT / "CMakeLists.txt").read_text())
+    assert version is not None
+    flags = ["-std=c++17", "-fsyntax-only", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", f"-D{version[0]}"]
+    subprocess.run(["g++", *flags, *includes, str(build.ROOT / "src/torch/operators_cuda.cpp")], check=True)

@@ -82,6 +82,20 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(root))
 
 
+def test_a_data_set_of_links_out_of_its_folder_is_read_if_asked(case: Case) -> None:
+    """As the cache of the Hugging Face hub, DVC and git-annex keep it."""
+    expected = case.report()
+    case.out.unlink()
+    (case.folder / "blobs").mkdir()
+    for path in case.gt_dir.glob("*.png"):
+        path.symlink_to(path.rename(case.folder / "blobs" / path.stem))
+    assert "a symbolic link that leaves" in case.fault()
+    assert "--follow-links" in case.fault()
+    assert case.report("--follow-links") == expected
+    oracle = CliRunner().invoke(app, ["oracle", str(case.gt), "--gt-dir", str(case.gt_dir), "--follow-links"])
+    assert oracle.exit_code == 0, oracle.output
+
+
 def test_help_teaches() -> None:
     result = run("--help")
     assert result.exit_code == 0

@@ -35,56 +35,58 @@ def _save(path: Path, values: np.ndarray, mode: str | None = None) -> Path:
     return path
 
 
-def instance_ids(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def instance_ids(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = root / "gtFine" / "val" / "a" / "a_0_0_gtFine_instanceIds.png"
     _save(path, np.array([[7, 24001], [26, 26000]], np.uint16))
-    return [path], lambda: cityscapes.samples(root, "val")
+    return [path], lambda **how: cityscapes.samples(root, "val", **how)
 
 
-def train_ids(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def train_ids(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = _save(root / "gtFine" / "val" / "a" / "a_0_0_gtFine_labelTrainIds.png", CLASSES)
-    return [path], lambda: cityscapes.samples(root, "val", source="labelTrainIds")
+    return [path], lambda **how: cityscapes.samples(root, "val", source="labelTrainIds", **how)
 
 
-def vistas_instances(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def vistas_instances(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = _save(root / "training" / "v1.2" / "instances" / "a.png", CLASSES.astype(np.uint16) * 256)
     config = root / "config_v1.2.json"
     entry = '{"name": "a", "readable": "a%d", "color": [1, 2, 3], "instances": true, "evaluate": true}'
     config.write_text('{"labels": [' + ",".join(entry % i for i in range(2)) + "]}")
-    return [path, config], lambda: vistas.samples(root, "training")
+    return [path, config], lambda **how: vistas.samples(root, "training", **how)
 
 
-def vistas_labels(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def vistas_labels(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = _save(root / "training" / "v1.2" / "labels" / "a.png", CLASSES, "P")
-    return [path], lambda: vistas.samples(root, "training", source="labels")
+    return [path], lambda **how: vistas.samples(root, "training", source="labels", **how)
 
 
-def voc_objects(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def voc_objects(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     names = root / "ImageSets" / "Segmentation" / "val.txt"
     names.parent.mkdir(parents=True)
     names.write_text("a\n")
     paths = [_save(root / f"Segmentation{kind}" / "a.png", CLASSES, "P") for kind in ("Class", "Object")]
-    return [*paths, names], lambda: voc.samples(root, "val")
+    return [*paths, names], lambda **how: voc.samples(root, "val", **how)
 
 
-def two_channels(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def two_channels(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = _save(root / "two" / "a.png", np.stack([CLASSES * 26, CLASSES, CLASSES * 0], axis=-1))
-    return [path], lambda: two_channel.samples(root / "two", SMALL)
+    return [path], lambda **how: two_channel.samples(root / "two", SMALL, **how)
 
 
-def label_maps(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def label_maps(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     (root / "maps").mkdir(parents=True)
     np.save(root / "maps" / "a.npy", CLASSES.astype(np.int32) * 256)
-    return [root / "maps" / "a.npy"], lambda: label_map.samples(root / "maps", SMALL, divisor=256)
+    return [root / "maps" / "a.npy"], lambda **how: label_map.samples(root / "maps", SMALL, divisor=256, **how)
 
 
-def panoptic(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def panoptic(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     annotation = coco.Annotation(1, "a.png", (coco.SegmentInfo(1, 26),))
     coco.write(root / "x.json", root / "x", [(annotation, CLASSES)], SMALL.categories)
-    return [root / "x.json", root / "x" / "a.png"], lambda: segments.samples(root / "x.json", root / "x", labels=SMALL)
+    return [root / "x.json", root / "x" / "a.png"], lambda **how: segments.samples(
+        root / "x.json", root / "x", labels=SMALL, **how
+    )
 
 
-def label_file(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def label_file(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = root / "x.json"
     path.write_text(
         '{"name": "x", "void": [0], "classes": [{"id": 1, "name": "a", "thing": true, "color": [1, 2, 3]}]}'
@@ -92,7 +94,7 @@ def label_file(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
     return [path], lambda: [labels.read(path)]
 
 
-def photo(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+def photo(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     rng = np.random.default_rng(0)
     paths = [_save(root / f"a.{kind}", rng.integers(0, 256, (9, 8, 3), np.uint8)) for kind in ("jpg", "png")]
     return paths, lambda: [png.read_image(path) for path in paths]
@@ -146,18 +148,48 @@ def test_a_file_cut_short_anywhere_is_named(make: Callable[..., object], tmp_pat
 
 
 @pytest.mark.parametrize("make", READERS[:-2], ids=lambda make: make.__name__)  # of the rest the caller names the file
-def test_a_symbolic_link_out_of_the_folder_is_not_followed(make: Callable[..., object], tmp_path: Path) -> None:
+def test_a_symbolic_link_out_of_the_folder_is_followed_if_asked(make: Callable[..., object], tmp_path: Path) -> None:
+    """As in the cache of the Hugging Face hub, where all files are links to ../../blobs."""
     (tmp_path / "in").mkdir()
     paths, read = make(tmp_path / "in")  # type: ignore[misc]
     path = paths[-1] if make is panoptic else paths[0]
     path.rename(tmp_path / "secret")
     path.symlink_to(tmp_path / "secret")
-    with pytest.raises(FormatError, match="a symbolic link that leaves the folder"):
+    with pytest.raises(
+        FormatError, match=r"a symbolic link that leaves the folder .*; to read it, follow_links=True or"
+    ):
         list(read())
+    assert list(read(follow_links=True))
     path.unlink()
     path.symlink_to(path.name)
-    with pytest.raises((FormatError, OSError)):
-        list(read())
+    for follow_links in (False, True):
+        with pytest.raises((FormatError, OSError)):
+            list(read(follow_links=follow_links))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "a pointer of Git LFS: fetch the file"),
+        ("/annex/objects/SHA256E-s9--ab.png\n", "a pointer of git-annex: fetch the file with git annex get"),
+        ("../blobs/cafe", "a link that was copied as text: copy ../blobs/cafe to its place"),
+        ("../blobs/none", ""),
+    ],
+)
+def test_a_file_that_stands_for_another_is_told(content: str, words: str, tmp_path: Path) -> None:
+    for folder in ("blobs", "set"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "blobs" / "cafe").write_text("{}")
+    path = tmp_path / "set" / "x"
+    path.write_text(content)
+    for read, fault in (
+        (png.read_ids, "not a PNG"),
+        (png.read_image, "neither PNG nor JPEG"),
+        (labels.read, "not JSON"),
+    ):
+        with pytest.raises(FormatError, match=fault) as caught:
+            read(path)
+        assert (f"; it is {words}" in str(caught.value)) if words else "; it is" not in str(caught.value)
 
 
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:

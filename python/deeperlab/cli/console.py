@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import rich.box
 import typer
@@ -21,6 +22,10 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """In the errors of torch, oneDNN, C++, CUDA's libraries, threads and libraries that are loaded."""
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Read PNGs that are links out of their folder, as in the hub's cache or DVC."),
+]
 ROWS = 40
 """Rows of a table that may be as long as the data set; --json has them all."""
 

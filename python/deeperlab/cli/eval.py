@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, progress_bar
+from .console import ROWS, FollowLinks, new_console, new_table, one_line, percent, progress_bar
 from .streams import complain, plain
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def eval(
             metavar="MODULE:CLASS", help="A metric of your own beside these, see docs/metrics.md; may be repeated."
         ),
     ] = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Measure how good predictions are: panoptic quality (PQ), parsing covering (PC) and mean IoU.
 
@@ -52,8 +53,8 @@ def eval(
         if json_out is not None:
             require_writable(json_out, "--json", annotations, predictions, categories)
         given = None if categories is None else coco.read_categories(categories)
-        target = coco.read(annotations, gt_dir, categories=given)
-        prediction = coco.read(predictions, pred_dir, categories=target.categories)
+        target = coco.read(annotations, gt_dir, categories=given, follow_links=follow_links)
+        prediction = coco.read(predictions, pred_dir, categories=target.categories, follow_links=follow_links)
         threads = len(os.sched_getaffinity(0)) if workers is None else workers
         extra = [import_metric(name) for name in metric or ()]
         evaluation = FolderEvaluation(target, prediction, workers=threads, metrics=(*METRICS, *extra))

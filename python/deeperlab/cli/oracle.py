@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, print_rest, progress_bar
+from .console import ROWS, FollowLinks, new_console, new_table, one_line, percent, print_rest, progress_bar
 from .streams import plain
 
 
@@ -24,6 +24,7 @@ def oracle(
         typer.Option(help="A JSON list of categories, for annotations that have none; 'images' may then lack too."),
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write all figures to a file.")] = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Measure how good DeeperLab could be on your data: the ceiling that its representation sets, and what is lost.
 
@@ -39,7 +40,7 @@ def oracle(
         if json_out is not None:
             require_writable(json_out, "--json", annotations, categories)
         given = None if categories is None else coco.read_categories(categories)
-        data = coco.read(annotations, gt_dir, categories=given)
+        data = coco.read(annotations, gt_dir, categories=given, follow_links=follow_links)
         judge = Oracle(data, stride=stride, radius=radius)
         with progress_bar() as progress:
             images = [report.to_dict() for report in progress.track(judge, total=len(judge.data.annotations))]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import FormatError, open_file
+from .pointers import describe_pointer
 from .text import decode_text
 
 _REQUIRED = object()
@@ -62,7 +63,7 @@ class Field:
         except MemoryError as fault:
             raise FormatError(path, f"{kind} too large for the memory") from fault
         except ValueError as fault:
-            raise FormatError(path, f"not {kind}: {fault}") from fault
+            raise FormatError(path, f"not {kind}: {fault}{describe_pointer(Path(path))}") from fault
 
     def fault(self, text: str) -> FormatError:
         """Make the error that says `text` of this place."""

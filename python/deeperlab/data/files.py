@@ -40,10 +40,16 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     return path.open("rb")
 
 
-def inside(directory: str | os.PathLike[str], name: str) -> Path:
+def inside(directory: str | os.PathLike[str], name: str, *, follow_links: bool | None = None) -> Path:
     """Return `directory / name` after checking that neither name nor symbolic links lead out of the directory.
 
     The directory itself may be reached through links.
+
+    Args:
+        directory: the folder.
+        name: of a file in it.
+        follow_links: links may lead out of it: the files of the Hugging Face hub's cache, DVC or git-annex are links.
+            None: of a file that is written, for which there is no such choice.
 
     Raises:
         FormatError: they lead out of it.
@@ -56,8 +62,12 @@ def inside(directory: str | os.PathLike[str], name: str) -> Path:
         real = path.resolve()
     except RuntimeError as fault:  # links in circles, before Python 3.13
         raise FormatError(path, "a symbolic link that leads to itself") from fault
-    if not real.is_relative_to(Path(directory).resolve()):
-        raise FormatError(path, f"a symbolic link that leaves the folder {os.fspath(directory)}")
+    if not follow_links and not real.is_relative_to(Path(directory).resolve()):
+        choice = "; to read it, follow_links=True or --follow-links, or copy the folder with cp -rL"
+        raise FormatError(
+            path,
+            f"a symbolic link that leaves the folder {os.fspath(directory)}{choice if follow_links is False else ''}",
+        )
     return path
 
 
@@ -66,13 +76,16 @@ def is_relative_name(name: str) -> bool:
     return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
-def list_files(directory: str | os.PathLike[str], pattern: str, expected: str) -> list[Path]:
+def list_files(
+    directory: str | os.PathLike[str], pattern: str, expected: str, *, follow_links: bool = False
+) -> list[Path]:
     """List the files of a folder that match a pattern, sorted; at least one.
 
     Args:
         directory: the folder.
         pattern: of `Path.glob`.
         expected: what should be there, for the error.
+        follow_links: as of `inside`.
 
     Raises:
         FormatError: no file matches, or one leaves the folder through a symbolic link.
@@ -84,7 +97,7 @@ def list_files(directory: str | os.PathLike[str], pattern: str, expected: str) -
     if not found:
         raise FormatError(directory, f"no file {pattern}; expected {expected}")
     for path in found:
-        inside(directory, os.fspath(path.relative_to(directory)))
+        inside(directory, os.fspath(path.relative_to(directory)), follow_links=follow_links)
     return found
 
 

@@ -9,12 +9,13 @@ from .files import inside
 from .formats.png import SUFFIXES
 
 
-def photo_beside(directory: Path, name: str) -> Path | None:
+def photo_beside(directory: Path, name: str, *, follow_links: bool = False) -> Path | None:
     """Find the photograph of an annotation: of the name given or, where there is none, with another suffix.
 
     Args:
         directory: the folder of the photographs.
         name: that of the data set, such as `a.jpg`; `a.JPG` or `a.png` will do as well.
+        follow_links: as of `files.inside`.
 
     Returns:
         its path, which is that of `name` where there is no such file: `Sample.image` will miss it. None where the whole
@@ -25,7 +26,7 @@ def photo_beside(directory: Path, name: str) -> Path | None:
     """
     if not directory.is_dir():
         return None
-    named = inside(directory, name)
+    named = inside(directory, name, follow_links=follow_links)
     others = (named.with_suffix(suffix) for kind in SUFFIXES for suffix in (kind, kind.upper()))
     found = next((path for path in (named, *others) if path.exists()), named)
-    return inside(directory, str(found.relative_to(directory)))
+    return inside(directory, str(found.relative_to(directory)), follow_links=follow_links)

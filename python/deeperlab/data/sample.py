@@ -149,11 +149,13 @@ def flat_folder(
     labels: LabelSet,
     images: str | os.PathLike[str] | None,
     load: Callable[[Path], Callable[[], Regions]],
+    *,
+    follow_links: bool,
 ) -> Samples:
     """Make samples of one annotation per file, each named as its image but for the ending (`.jpg`)."""
     entries = []
     for path in found:
-        image = None if images is None else photo_beside(Path(images), f"{path.stem}.jpg")
+        image = None if images is None else photo_beside(Path(images), f"{path.stem}.jpg", follow_links=follow_links)
         entries.append(Entry(path.stem, image, path, load(path)))
     return Samples(labels, tuple(entries))
 

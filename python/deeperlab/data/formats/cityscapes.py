@@ -37,6 +37,7 @@ def samples(
     annotations: str = "gtFine",
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
+    follow_links: bool = False,
 ) -> Samples:
     """List the annotations of a split, which are read one by one; `image_id` is `<city>_<sequence>_<frame>`.
 
@@ -48,6 +49,7 @@ def samples(
         annotations: `gtFine` or `gtCoarse`.
         labels: by default the preset of 19 classes.
         max_pixels: of a PNG; None is Pillow's limit.
+        follow_links: read what symbolic links outside of the folders lead to.
 
     Raises:
         FormatError: the folders are not as described, or the JSON is not what it should be.
@@ -60,16 +62,16 @@ def samples(
     base, photos = Path(root) / annotations, Path(root) / "leftImg8bit" / split
     if source.startswith("panoptic"):
         stem = f"cityscapes_{source.replace('panoptic', f'panoptic_{split}')}"
-        dataset = read_panoptic(base / f"{stem}.json", base / stem, max_pixels=max_pixels)
-        return from_dataset(dataset, labels, partial(_photo, photos))
+        dataset = read_panoptic(base / f"{stem}.json", base / stem, max_pixels=max_pixels, follow_links=follow_links)
+        return from_dataset(dataset, labels, partial(_photo, photos, follow_links))
 
     tail = f"_{annotations}_{source}.png"
-    found = list_files(base / split, f"*/*{tail}", f"<city>/<city>_<sequence>_<frame>{tail}")
+    found = list_files(base / split, f"*/*{tail}", f"<city>/<city>_<sequence>_<frame>{tail}", follow_links=follow_links)
     load = load_instance_ids if source == "instanceIds" else load_train_ids
     entries = []
     for path in found:
         image_id = path.name[: -len(tail)]
-        image = photo_beside(photos, f"{path.parent.name}/{image_id}_leftImg8bit.png")
+        image = photo_beside(photos, f"{path.parent.name}/{image_id}_leftImg8bit.png", follow_links=follow_links)
         entries.append(Entry(image_id, image, path, partial(load, path, labels, max_pixels)))
     return Samples(labels, tuple(entries))
 
@@ -99,9 +101,10 @@ def load_train_ids(path: Path, labels: LabelSet, max_pixels: int | None = None) 
     return Regions(index, translate_ids(path, labels.from_numbers, present), np.full(len(present), -1))
 
 
-def _photo(directory: Path, annotation: Annotation) -> Path | None:
+def _photo(directory: Path, follow_links: bool, annotation: Annotation) -> Path | None:
     """Of the panoptic JSON, whose own names of images (`*_gtFine_leftImg8bit.png`) are those of no file."""
     image_id = str(annotation.image_id)
     if "_" not in image_id:
         raise FormatError(directory, f"image_id: expected <city>_<sequence>_<frame>, got {image_id!r}")
-    return photo_beside(directory, f"{image_id.split('_')[0]}/{image_id}_leftImg8bit.png")
+    name = f"{image_id.split('_')[0]}/{image_id}_leftImg8bit.png"
+    return photo_beside(directory, name, follow_links=follow_links)

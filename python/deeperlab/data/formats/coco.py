@@ -91,6 +91,8 @@ class Dataset:
     annotations: tuple[Annotation, ...]
     max_pixels: int | None = None
     """Of a PNG; None is Pillow's limit."""
+    follow_links: bool = False
+    """Symbolic links of PNGs may lead out of the folder."""
 
     def ids(self, annotation: Annotation) -> NDArray[np.int32]:
         """Read the segment ids [H, W] of one image, which agree with its annotation.
@@ -102,7 +104,7 @@ class Dataset:
         """
         from ..._numpy import overlap  # np.unique takes forty times as long
 
-        path = inside(self.directory, annotation.file_name)
+        path = inside(self.directory, annotation.file_name, follow_links=self.follow_links)
         ids: NDArray[np.int32] = read_ids(path, max_pixels=self.max_pixels)
         for name, stated, actual in (
             ("height", annotation.height, ids.shape[0]),
@@ -126,6 +128,7 @@ def read(
     *,
     categories: Sequence[Category] | None = None,
     max_pixels: int | None = None,
+    follow_links: bool = False,
 ) -> Dataset:
     """Read the JSON of a panoptic data set or of panoptic results.
 
@@ -134,6 +137,7 @@ def read(
         directory: the folder of its PNGs; they are read by `Dataset.ids`.
         categories: stand in for those of the file, which may then lack `categories` and `images`.
         max_pixels: of a PNG; None is Pillow's limit of 89 478 485.
+        follow_links: read what symbolic links outside of the folder lead to.
 
     Raises:
         FormatError: not JSON, a key is missing or of the wrong type, an id is repeated or unknown.
@@ -174,7 +178,9 @@ def read(
             tuple(areas),
         )
         item.put(annotations, image_id, annotation)
-    return Dataset(Path(path), Path(directory), tuple(categories), tuple(annotations.values()), max_pixels)
+    return Dataset(
+        Path(path), Path(directory), tuple(categories), tuple(annotations.values()), max_pixels, follow_links
+    )
 
 
 def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:

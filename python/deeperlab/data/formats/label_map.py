@@ -30,6 +30,7 @@ def samples(
     first: int = 1,
     images: str | os.PathLike[str] | None = None,
     max_pixels: int | None = None,
+    follow_links: bool = False,
 ) -> Samples:
     """List the `.npy` files of a folder, which are read one by one; `image_id` is the name without its ending.
 
@@ -40,6 +41,7 @@ def samples(
         first: the first instance of a thing class, 0 or 1. With 1, instance 0 of a thing is crowd.
         images: the folder of the images (`.jpg`, or as `Sample.image` reads); None where they are not needed.
         max_pixels: of a map; None is Pillow's limit for pictures.
+        follow_links: read what symbolic links outside of the folders lead to.
 
     Raises:
         FormatError: no such file in the folder.
@@ -47,8 +49,9 @@ def samples(
         ValueError: a divisor or first that is out of bounds.
     """
     _check(divisor, first)
-    found = list_files(directory, "*.npy", "label maps")
-    return flat_folder(found, labels, images, lambda path: partial(load, path, labels, divisor, first, max_pixels))
+    found = list_files(directory, "*.npy", "label maps", follow_links=follow_links)
+    load_one = partial(partial, load, labels=labels, divisor=divisor, first=first, max_pixels=max_pixels)
+    return flat_folder(found, labels, images, load_one, follow_links=follow_links)
 
 
 def load(path: Path, labels: LabelSet, divisor: int, first: int = 1, max_pixels: int | None = None) -> Regions:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..files import FormatError, open_file, replace
+from ..pointers import describe_pointer
 from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, without_words
 
 MAX_ID = (1 << 24) - 1
@@ -48,7 +50,7 @@ def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels
     with open_file(path) as file:
         head = file.read(HEADER_BYTES)
         if not head.startswith(SIGNATURE):
-            raise FormatError(path, "not a PNG")
+            raise FormatError(path, f"not a PNG{describe_pointer(Path(path))}")
         header = Header.of(head)
         if header is None:
             raise FormatError(path, "damaged PNG: no header")
@@ -94,7 +96,7 @@ def read_image(
         elif head.startswith(b"\xff\xd8\xff"):
             kind = "JPEG"
         else:
-            raise FormatError(path, "neither PNG nor JPEG")
+            raise FormatError(path, f"neither PNG nor JPEG{describe_pointer(Path(path))}")
         return _decode(path, file, plugins[kind], "", max_pixels, upright)
 
 

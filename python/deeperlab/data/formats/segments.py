@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def samples(
     images: str | os.PathLike[str] | None = None,
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
+    follow_links: bool = False,
 ) -> Samples:
     """List the annotations of a COCO panoptic file, which are read one by one.
 
@@ -38,12 +40,13 @@ def samples(
         labels: the classes wanted; None takes those of the file, in its order. Otherwise a category of the file is
             the class of its name, or, where the names are others, of its id.
         max_pixels: of a PNG; None is Pillow's limit.
+        follow_links: read what symbolic links outside of the folders lead to.
 
     Raises:
         FormatError: as `coco.read`, or categories that are not those of `labels`.
         OSError: a file cannot be read.
     """
-    dataset = read(path, directory, max_pixels=max_pixels)
+    dataset = read(path, directory, max_pixels=max_pixels, follow_links=follow_links)
     if labels is None:
         try:
             labels = from_categories(Path(path).stem, dataset.categories)
@@ -54,7 +57,7 @@ def samples(
         if images is None:
             return None
         name = annotation.image_file_name or Path(annotation.file_name).with_suffix(".jpg").name
-        return photo_beside(Path(images), name)
+        return photo_beside(Path(images), name, follow_links=follow_links)
 
     return from_dataset(dataset, labels, image)
 
@@ -62,7 +65,7 @@ def samples(
 def from_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation], Path | None]) -> Samples:
     """Make samples of a file that is read already; `image` says where the image of an annotation is."""
     class_of = classes_of(dataset, labels)
-    small = Dataset(dataset.path, dataset.directory, (), (), dataset.max_pixels)  # to be pickled with every entry
+    small = replace(dataset, categories=(), annotations=())  # to be pickled with every entry
     entries = (
         Entry(a.image_id, image(a), dataset.directory / a.file_name, partial(_load, small, a, class_of))
         for a in dataset.annotations

@@ -29,6 +29,7 @@ def samples(
     *,
     images: str | os.PathLike[str] | None = None,
     max_pixels: int | None = None,
+    follow_links: bool = False,
 ) -> Samples:
     """List the PNGs of a folder, which are read one by one; `image_id` is the name without its ending.
 
@@ -37,13 +38,15 @@ def samples(
         labels: the classes; their ids are those of the files.
         images: the folder of the images (`.jpg`, or as `Sample.image` reads); None where they are not needed.
         max_pixels: of a PNG; None is Pillow's limit.
+        follow_links: read what symbolic links outside of the folders lead to.
 
     Raises:
         FormatError: no PNG in the folder.
         OSError: the folder cannot be read.
     """
-    found = list_files(directory, "*.png", "two-channel PNGs")
-    return flat_folder(found, labels, images, lambda path: partial(load, path, labels, max_pixels))
+    found = list_files(directory, "*.png", "two-channel PNGs", follow_links=follow_links)
+    load_one = partial(partial, load, labels=labels, max_pixels=max_pixels)
+    return flat_folder(found, labels, images, load_one, follow_links=follow_links)
 
 
 def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:

@@ -21,7 +21,7 @@ from ..fields import Field
 from ..files import FormatError, list_files
 from ..labels import MAX_BYTES, RGB, LabelSet, bit_color, preset
 from ..photos import photo_beside
-from ..sample import Entry, Regions, Samples, translate_ids
+from ..sample import Regions, Samples, flat_folder, translate_ids
 from .coco import Annotation
 from .coco import read as read_panoptic
 from .png import read_map
@@ -41,6 +41,7 @@ def samples(
     source: str = "instances",
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
+    follow_links: bool = False,
 ) -> Samples:
     """List the annotations of a split, which are read one by one; `image_id` is the image's name without its ending.
 
@@ -51,6 +52,7 @@ def samples(
         source: `instances`; `labels`, which tells no instances; or `panoptic`.
         labels: by default those of the configuration, or, where v1.2 has none, the preset of 65 classes.
         max_pixels: of a PNG; None is Pillow's limit.
+        follow_links: read what symbolic links outside of the folders lead to.
 
     Raises:
         FormatError: the folders are not as described, or a JSON is not what it should be.
@@ -66,15 +68,14 @@ def samples(
         base = root / split  # v1.1
     labels = labels or _labels(root, version)
     if source == "panoptic":
-        dataset = read_panoptic(base / source / VERSIONS[version], base / source, max_pixels=max_pixels)
-        return from_dataset(dataset, labels, partial(_photo, photos))
+        path = base / source / VERSIONS[version]
+        dataset = read_panoptic(path, base / source, max_pixels=max_pixels, follow_links=follow_links)
+        return from_dataset(dataset, labels, partial(_photo, photos, follow_links))
 
     load = load_instances if source == "instances" else load_labels
-    entries = [
-        Entry(p.stem, photo_beside(photos, f"{p.stem}.jpg"), p, partial(load, p, labels, max_pixels))
-        for p in list_files(base / source, "*.png", "one PNG per image")
-    ]
-    return Samples(labels, tuple(entries))
+    found = list_files(base / source, "*.png", "one PNG per image", follow_links=follow_links)
+    load_one = partial(partial, load, labels=labels, max_pixels=max_pixels)
+    return flat_folder(found, labels, photos, load_one, follow_links=follow_links)
 
 
 def read_config(path: str | os.PathLike[str]) -> LabelSet:
@@ -144,5 +145,5 @@ def _labels(root: Path, version: str) -> LabelSet:
     raise FormatError(root, f"no config_{version}.json, whose labels {version} needs")
 
 
-def _photo(directory: Path, annotation: Annotation) -> Path | None:
-    return photo_beside(directory, f"{annotation.image_id}.jpg")
+def _photo(directory: Path, follow_links: bool, annotation: Annotation) -> Path | None:
+    return photo_beside(directory, f"{annotation.image_id}.jpg", follow_links=follow_links)

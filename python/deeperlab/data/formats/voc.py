@@ -35,6 +35,7 @@ def samples(
     objects: str | None = "SegmentationObject",
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
+    follow_links: bool = False,
 ) -> Samples:
     """List the annotations of a split, which are read one by one; `image_id` is the name in the list.
 
@@ -45,6 +46,7 @@ def samples(
         objects: the folder of the object maps; None where there are none, and then all things are crowd.
         labels: by default the preset of 21 classes, background among them.
         max_pixels: of a PNG; None is Pillow's limit.
+        follow_links: read what symbolic links outside of the folders lead to.
 
     Raises:
         FormatError: an empty or malformed list, or a name that leaves its folder.
@@ -55,10 +57,10 @@ def samples(
         root = root / "VOCdevkit" / "VOC2012"
     entries = []
     for name in _names(root / "ImageSets" / "Segmentation" / f"{split}.txt"):
-        path = inside(root / classes, f"{name}.png")
-        objects_path = inside(root / objects, f"{name}.png") if objects is not None else None
-        image = photo_beside(root / "JPEGImages", f"{name}.jpg")
-        entries.append(Entry(name, image, path, partial(load, path, objects_path, labels, max_pixels)))
+        path = inside(root / classes, f"{name}.png", follow_links=follow_links)
+        things = None if objects is None else inside(root / objects, f"{name}.png", follow_links=follow_links)
+        image = photo_beside(root / "JPEGImages", f"{name}.jpg", follow_links=follow_links)
+        entries.append(Entry(name, image, path, partial(load, path, things, labels, max_pixels)))
     return Samples(labels, tuple(entries))
 
 

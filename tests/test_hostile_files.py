@@ -17,7 +17,7 @@ from PIL import Image
 
 from deeperlab.data import labels
 from deeperlab.data.files import FormatError, inside, list_files, replace
-from deeperlab.data.formats import cityscapes, coco, label_map, png, segments, two_channel, vistas, voc
+from deeperlab.data.formats import cityscapes, coco, label_map, photo, png, segments, two_channel, vistas, voc
 from deeperlab.data.labels import LabelSet
 
 pytestmark = pytest.mark.slow
@@ -94,15 +94,18 @@ def label_file(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]
     return [path], lambda: [labels.read(path)]
 
 
-def photo(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
+def photographs(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     rng = np.random.default_rng(0)
-    paths = [_save(root / f"a.{kind}", rng.integers(0, 256, (9, 8, 3), np.uint8)) for kind in ("jpg", "png")]
-    return paths, lambda: [png.read_image(path) for path in paths]
+    paths = [
+        _save(root / f"a.{kind}", rng.integers(0, 256, (9, 8, 3), np.uint8))
+        for kind in ("jpg", "png", "webp", "tif", "gif", "bmp")
+    ]
+    return paths, lambda: [photo.read_image(path) for path in paths]
 
 
 READERS = (
     instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
-    label_file, photo,
+    label_file, photographs,
 )  # fmt: skip
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 
@@ -184,7 +187,7 @@ def test_a_file_that_stands_for_another_is_told(content: str, words: str, tmp_pa
     path.write_text(content)
     for read, fault in (
         (png.read_ids, "not a PNG"),
-        (png.read_image, "neither PNG nor JPEG"),
+        (photo.read_image, "not an image of a known format"),
         (labels.read, "not JSON"),
     ):
         with pytest.raises(FormatError, match=fault) as caught:
@@ -228,7 +231,7 @@ def bomb(width: int, height: int, color: int = 2, depth: int = 8, *extra: bytes)
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(bomb(width, height))
-    for read in (png.read_ids, png.read_image):
+    for read in (png.read_ids, photo.read_image):
         with pytest.raises(FormatError, match=f"too many pixels: {width} × {height}, the most is 89478485"):
             read(path)
 
@@ -239,13 +242,13 @@ def test_max_pixels_goes_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(FormatError, match="too many pixels: 5 × 4, the most is 19"):
         png.read_ids(path, max_pixels=19)
     with pytest.raises(FormatError, match="too many pixels"):
-        png.read_image(path, max_pixels=19)
+        photo.read_image(path, max_pixels=19)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)  # Pillow itself would refuse
     assert png.read_ids(path, max_pixels=20).shape == (4, 5)
-    assert png.read_image(path, max_pixels=20).shape == (4, 5, 3)
+    assert photo.read_image(path, max_pixels=20).shape == (4, 5, 3)
     Image.new("RGB", (5, 4)).save(tmp_path / "x.jpg")
     with pytest.raises(FormatError, match="too many pixels: 5 × 4, the most is 3"):
-        png.read_image(tmp_path / "x.jpg")
+        photo.read_image(tmp_path / "x.jpg")
 
 
 def test_every_reader_has_max_pixels(tmp_path: Path) -> None:
@@ -264,7 +267,7 @@ def test_every_reader_has_max_pixels(tmp_path: Path) -> None:
             samples[0]
 
 
-@pytest.mark.parametrize("read", [png.read_ids, png.read_image])
+@pytest.mark.parametrize("read", [png.read_ids, photo.read_image])
 def test_text_that_unpacks_to_a_bomb_is_not_unpacked(tmp_path: Path, read: Callable[[Path], np.ndarray]) -> None:
     text = b"a\0\0" + zlib.compress(b"\0" * (1 << 27))
     path = tmp_path / "x.png"
@@ -285,12 +288,12 @@ def test_another_mode_is_refused_before_it_is_decoded(tmp_path: Path, color: int
         png.read_ids(path)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "WEBP", "ICO", "EPS", "PDF"])
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "EPS", "PDF", "TGA", "JPEG2000"])
 def test_formats_that_are_not_on_the_list_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.png"
     Image.new("RGB", (16, 16)).save(path, format=kind)
-    with pytest.raises(FormatError, match="neither PNG nor JPEG"):
-        png.read_image(path)
+    with pytest.raises(FormatError, match="not an image of a known format"):
+        photo.read_image(path)
     with pytest.raises(FormatError, match="not a PNG"):
         png.read_ids(path)
 
@@ -298,14 +301,14 @@ def test_formats_that_are_not_on_the_list_are_refused(tmp_path: Path, kind: str)
 def test_photographs_of_any_mode_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "P", "1", "LA", "RGBA", "RGB"):
         Image.new(mode, (3, 2)).save(tmp_path / "x.png")
-        assert png.read_image(tmp_path / "x.png").shape == (2, 3, 3)
+        assert photo.read_image(tmp_path / "x.png").shape == (2, 3, 3)
     for mode in ("L", "CMYK", "RGB"):
         Image.new(mode, (3, 2)).save(tmp_path / "x.jpg")
-        assert png.read_image(tmp_path / "x.jpg").shape == (2, 3, 3)
+        assert photo.read_image(tmp_path / "x.jpg").shape == (2, 3, 3)
     for color in (0, 2, 6):
         (tmp_path / "x.png").write_bytes(bomb(3, 2, color, 16))
         with pytest.raises(FormatError, match="8 bits, got 16"):
-            png.read_image(tmp_path / "x.png")
+            photo.read_image(tmp_path / "x.png")
 
 
 def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:
@@ -319,7 +322,7 @@ def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:
 
 def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.json")
-    for read in (labels.read, coco.read_categories, png.read_ids, png.read_image):
+    for read in (labels.read, coco.read_categories, png.read_ids, photo.read_image):
         with pytest.raises(FormatError, match="not a regular file"):
             read(tmp_path / "x.json")
     with pytest.raises(FormatError, match="not a regular file"):

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from deeperlab._numpy import unfilter
 from deeperlab.data.files import FormatError
-from deeperlab.data.formats import chunks, png
+from deeperlab.data.formats import chunks, photo, png
 
 MODES = {"L": (0, 8, 1), "P": (3, 8, 1), "I;16": (0, 16, 2), "RGB": (2, 8, 3)}
 """Mode → color type, bits, bytes of a pixel."""
@@ -197,7 +197,7 @@ def test_text_and_profiles_of_any_length_are_nobodys_business(kind: str, tmp_pat
     profile = bytes(2_000_000) if kind == "profile" else None
     path = tmp_path / "x.png"
     Image.fromarray(values).save(path, pnginfo=words, icc_profile=profile)
-    np.testing.assert_array_equal(png.read_image(path), values)
+    np.testing.assert_array_equal(photo.read_image(path), values)
     expected = values.astype(np.int32) @ [1, 256, 65536]
     np.testing.assert_array_equal(png.read_ids(path), expected)
     few = Image.fromarray(values[..., 0] & 1)
@@ -208,11 +208,11 @@ def test_text_and_profiles_of_any_length_are_nobodys_business(kind: str, tmp_pat
 
 def test_a_photograph_with_words_is_still_turned(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[png.ORIENTATION] = 6
+    exif[photo.ORIENTATION] = 6
     words = PngInfo()
     words.add_text("prompt", "a" * 2_000_000, zip=True)
     Image.new("RGB", (5, 4)).save(tmp_path / "x.png", exif=exif, pnginfo=words)
-    assert png.read_image(tmp_path / "x.png", upright=True).shape == (5, 4, 3)
+    assert photo.read_image(tmp_path / "x.png", upright=True).shape == (5, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -236,3 +236,29 @@ def test_a_broken_file_is_named_as_ever(tmp_path: Path) -> None:
     path.write_bytes(png_of("RGB", b"\7" + bytes(13), (2, 2)))
     with pytest.raises(FormatError, match=r"x\.png: damaged PNG: "):
         png.read_ids(path)
+
+
+@pytest.mark.parametrize("most", [0, 1, 255, 256, 70000, (1 << 24) - 1])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (40, 50), (700, 601)])
+def test_ids_that_are_written_are_those_that_anyone_reads(
+    most: int, shape: tuple[int, int], inflate: str, tmp_path: Path
+) -> None:
+    """In strips of rows: the last map has two of them."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, most + 1, (shape[0] // 9 + 1, shape[1] // 9 + 1)).repeat(9, 0).repeat(9, 1)
+    ids = ids[: shape[0], : shape[1]]
+    ids[-1, -1] = most
+    for turned in (ids, ids.astype(np.int32)[::-1, ::-1], ids.astype(np.uint32)):
+        png.write_ids(tmp_path / "x.png", turned)
+        with Image.open(tmp_path / "x.png") as image:
+            assert (image.mode, image.size) == ("RGB", shape[::-1])
+            np.testing.assert_array_equal(np.asarray(image).astype(np.int32) @ [1, 256, 65536], turned)
+        np.testing.assert_array_equal(png.read_ids(tmp_path / "x.png"), turned)
+
+
+def test_maps_of_few_values_are_small_files(tmp_path: Path) -> None:
+    ids = np.indices((400, 600)).sum(axis=0) // 90
+    png.write_ids(tmp_path / "x.png", ids)
+    rgb = np.stack((ids, 0 * ids, 0 * ids), axis=-1).astype(np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "pillow.png")
+    assert (tmp_path / "x.png").stat().st_size < 1.5 * (tmp_path / "pillow.png").stat().st_size

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from deeperlab import models
 from deeperlab.cli import app
 from deeperlab.data import labels
-from deeperlab.data.formats import coco, png
+from deeperlab.data.formats import coco, photo
 from deeperlab.predictor import video
 from deeperlab.predictor.parser import Parser
 
@@ -83,7 +83,7 @@ def test_what_a_trained_network_sees_is_written(
     batch = 3 if "--batch" in options else 1
     parser = Parser(models.DeeperLab.from_pretrained(folder).fold_batch_norm(), LABELS, size=size, batch=batch)
     shown = {f"day/drive/{i:06d}": f.pixels for i, f in enumerate(video.frames(photos / "day" / "drive.mp4"))}
-    shown |= {path.split(".")[0]: png.read_image(photos / path) for path in ("day/street.png", "night/street.jpg")}
+    shown |= {path.split(".")[0]: photo.read_image(photos / path) for path in ("day/street.png", "night/street.jpg")}
     data = coco.read(out / "panoptic.json", out / "panoptic")
     assert [a.image_id for a in data.annotations] == sorted(names + frames)
     pictures = [*parser([shown[name] for name in names]), *parser([shown[name] for name in frames])]
@@ -95,7 +95,7 @@ def test_what_a_trained_network_sees_is_written(
         assert_same(data.ids(annotation), panoptic.to_coco()[0])
     assert len({segment.category_id for a in data.annotations for segment in a.segments}) > 1
     for name in names:
-        assert png.read_image(out / "overlay" / f"{name}.png").shape == shown[name].shape
+        assert photo.read_image(out / "overlay" / f"{name}.png").shape == shown[name].shape
     film = [frame.pixels.shape for frame in video.frames(out / "overlay" / "day" / "drive.mp4")]
     assert film == [(48, 64, 3)] * 4
     info = json.loads((out / "panoptic.json").read_text())["info"]

@@ -18,7 +18,7 @@ import deeperlab
 from deeperlab import Heads, models
 from deeperlab.cli import app
 from deeperlab.data import archive, sample
-from deeperlab.data.formats import coco, png
+from deeperlab.data.formats import coco, photo
 from deeperlab.predictor import settings
 from deeperlab.predictor.parser import Parser
 
@@ -192,10 +192,10 @@ def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path,
     for annotation in data.annotations:
         assert (annotation.height, annotation.width) == (33, 49)
         assert_same(data.ids(annotation), ids)
-        assert png.read_image(out / "overlay" / annotation.file_name).shape == (33, 49, 3)
+        assert photo.read_image(out / "overlay" / annotation.file_name).shape == (33, 49, 3)
         path = tmp_path / "photos" / annotation.file_name
         if annotation.file_name[0].isdigit():  # data sets label the pixels as they are stored
-            assert_same(png.read_image(path), np.ascontiguousarray(turned[int(annotation.file_name[0])]))
+            assert_same(photo.read_image(path), np.ascontiguousarray(turned[int(annotation.file_name[0])]))
 
 
 def test_fusion_has_the_options_of_fuse(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,10 +221,28 @@ def test_broken_images_are_told_and_skipped(photos: Path, model: Path, tmp_path:
         assert len(lines) == 3
         assert lines[0] == f"deeperlab: {photos / 'absent.png'}: no such file or directory"
         assert lines[1].startswith(f"deeperlab: {photos / 'b.png'}: damaged PNG")
-        assert lines[2] == f"deeperlab: {photos / 'c.jpg'}: neither PNG nor JPEG"
+        assert (
+            lines[2]
+            == f"deeperlab: {photos / 'c.jpg'}: not an image of a known format (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF)"
+        )
         assert f"{written} images written" in result.stdout
         assert "3 skipped" in result.stdout
         assert {a.image_id for a in coco.read(out / "panoptic.json", out).annotations} == {"a", 139}
+
+
+def test_large_photos_and_videos_are_refused_but_for_an_option_that_the_message_names(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    film, limit = write_video(tmp_path / "film.mp4", (34, 50)), Image.MAX_IMAGE_PIXELS
+    arguments = (photos / "a.png", film, "--model", model, "--out", tmp_path / "out")
+    result = run(*arguments, "--max-pixels", 33 * 49 - 1)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"deeperlab: {photos / 'a.png'}: too many pixels: 49 × 33, the most is 1616; --max-pixels 1617 takes it",
+        f"deeperlab: {film}: too many pixels: 50 × 34, the most is 1616; --max-pixels 1700 takes it",
+    ]
+    assert run(*arguments, "--max-pixels", 1700).exit_code == 0
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_full_disk_ends_it(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

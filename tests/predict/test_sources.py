@@ -16,13 +16,14 @@ from predicting import run, write_video
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import coco
 from deeperlab.predictor import find_sources
+from deeperlab.predictor.sources import IMAGES, Found
 
 
 def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Path) -> None:
     def names(*sources: object, out: Path = tmp_path / "out") -> list[str]:
-        found, faults = find_sources([str(s) for s in sources], out)
-        assert faults == []
-        return [source.name for source in found]
+        found = find_sources([str(s) for s in sources], out)
+        assert found.faults == []
+        return [source.name for source in found.sources]
 
     below = "below/aachen_1_2_leftImg8bit"
     assert names(photos) == ["000000000139", "a", "b", below]
@@ -40,14 +41,18 @@ def test_sources_are_files_folders_patterns_and_lists(photos: Path, tmp_path: Pa
     listing.write_text("# three\n\nbelow\n b.png \n", encoding="utf-8-sig")
     assert names(listing) == ["aachen_1_2_leftImg8bit", "b"]
     (photos / "below" / "film.MP4").write_bytes(b"")
-    assert [source.is_video for source in find_sources([photos / "below"], tmp_path)[0]] == [False, True]
+    assert [source.is_video for source in find_sources([photos / "below"], tmp_path).sources] == [False, True]
     assert names(photos / "below" / "film.MP4") == ["film"]
 
 
+def parts(found: Found) -> tuple[list[Any], list[Any]]:
+    return found.faults, found.sources
+
+
 def found_names(*sources: object, out: Path) -> list[str]:
-    found, faults = find_sources([str(source) for source in sources], out)
-    assert faults == []
-    return [source.name for source in found]
+    found = find_sources([str(source) for source in sources], out)
+    assert found.faults == []
+    return [source.name for source in found.sources]
 
 
 def test_results_are_no_sources_however_the_folder_is_called(
@@ -117,7 +122,7 @@ def test_what_lies_in_too_many_folders_is_named(photos: Path, tmp_path: Path) ->
     for path in (deep / "c.png", deep.parent / "d.png"):
         path.write_bytes((photos / "a.png").read_bytes())
     for given in (photos, photos / "**" / "*.png"):
-        found, faults = find_sources([given], tmp_path / "out")
+        faults, found = parts(find_sources([given], tmp_path / "out"))
         assert faults == [(deep / "c.png", "expected at most 100 folders above it, below what was given")]
         assert "d" in {source.path.stem for source in found}
 
@@ -138,7 +143,7 @@ def test_what_cannot_be_read_below_a_folder_is_named(
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         f"deeperlab: {photos / 'below'}: permission denied",
-        f"deeperlab: {photos / 'gone.png'}: no such file or directory",
+        f"deeperlab: {photos / 'gone.png'}: a symbolic link to nowhere.png, which is not there",
     ]
     assert "3 images written" in result.stdout
     with pytest.raises(FormatError, match="below: permission denied"):
@@ -149,10 +154,10 @@ def test_frames_of_many_folders_do_not_clash(photos: Path, tmp_path: Path) -> No
     for folder in ("train", "val"):
         (photos / folder).mkdir()
         (photos / folder / "000001.png").write_bytes((photos / "a.png").read_bytes())
-    found, faults = find_sources([photos / "train" / "000001.png", photos], tmp_path / "out")
+    faults, found = parts(find_sources([photos / "train" / "000001.png", photos], tmp_path / "out"))
     assert faults == []
     assert {1, 139, "val/000001"} < {source.image_id for source in found}
-    found, faults = find_sources([photos], tmp_path / "out")
+    faults, found = parts(find_sources([photos], tmp_path / "out"))
     assert faults == []
     assert {139, "train/000001", "val/000001"} < {source.image_id for source in found}
 
@@ -169,9 +174,9 @@ def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
     (photos / "nothing.txt").write_text("# nothing\n")
     absent = {
         photos / "none.png": "no such file or directory",
-        photos / "*.gif": "no image (.png, .jpg, .jpeg) and no video in it",
+        photos / "*.gif": f"no image ({', '.join(IMAGES)}) and no video in it",
         photos / "none.txt": "no such file or directory",
-        tmp_path / "empty": "no image (.png, .jpg, .jpeg) and no video in it",
+        tmp_path / "empty": f"no image ({', '.join(IMAGES)}) and no video in it",
         photos / ("x" * 300): "file name too long",
         photos / "bad.txt": "expected text in UTF-8, got invalid start byte at byte 1; save it as UTF-8",
         photos / "nothing.txt": "an empty list",
@@ -179,7 +184,7 @@ def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
     for path, text in absent.items():
         with pytest.raises(FormatError, match=re.escape(f"{path}: {text}")):
             find_sources([path], tmp_path)
-    found, faults = find_sources([*absent, photos / "absent.txt", photos / "b.png"], tmp_path)
+    faults, found = parts(find_sources([*absent, photos / "absent.txt", photos / "b.png"], tmp_path))
     assert faults == [*absent.items(), (photos / "none.jpg", "no such file or directory")]
     assert [source.name for source in found] == ["a", "b"]
 
@@ -190,7 +195,7 @@ def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path
         (photos / name).write_bytes((photos / "b.png").read_bytes())
     for name in ("c.mp4", "c.mkv", "a.mp4"):
         (photos / name).write_bytes(b"")
-    found, faults = find_sources([photos, photos / "below"], tmp_path)
+    faults, found = parts(find_sources([photos, photos / "below"], tmp_path))
     assert {source.name for source in found if source.is_video} == {"a"}
     assert {source.image_id for source in found if not source.is_video} == {
         *("a", "b", "c", "c/a", "c/000012", "c/000000000139", 139, "aachen_1_2")
@@ -201,7 +206,7 @@ def test_results_never_share_an_id_or_a_name(photos: Path, model: Path, tmp_path
     told = {path: fault.partition("those of ")[2].removesuffix("; choose another --out") for path, fault in faults}
     assert told == {photos / one: str(photos / other) for one, other in pairs}
     first = write_video(tmp_path / "c.mp4")
-    _, faults = find_sources([first, photos / "c.mkv", photos], tmp_path)
+    faults, _ = parts(find_sources([first, photos / "c.mkv", photos], tmp_path))
     assert (photos / "c.mkv", f"its results would take the place of those of {first}; choose another --out") in faults
     assert (photos / "c/000012.png", faults[0][1]) in faults
     result = run(photos / "a.png", photos / "a.jpg", "--model", model, "--out", tmp_path / "out")
@@ -237,3 +242,52 @@ def test_names_that_no_json_can_hold_are_refused(photos: Path, model: Path, tmp_
     assert "6 images written" in result.stdout
     ids = {a.image_id for a in coco.read(out / "panoptic.json", out / "panoptic").annotations}
     assert {"Screenshot 1\u202fPM", "new\nline [1]"} < ids
+
+
+def test_files_of_other_types_are_counted_and_named(photos: Path, model: Path, tmp_path: Path) -> None:
+    for name in ("a.gif.txt", "b.HEIC", "c.heic", "below/d.heic", "README"):
+        (photos / name).write_bytes(b"")
+    found = find_sources([photos, photos / "*"], tmp_path / "out")
+    assert list(found.left_out.items()) == [(".heic", 3), ("", 1), (".md", 1), (".txt", 1)]
+    out = photos / "out"
+    for written in (4, 0):  # results are none of them
+        result = run(photos, "--model", model, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert f"{written} images written" in result.stdout
+        assert "left out 6 files of other types: 3 .heic, 1 without suffix, 1 .md, 1 .txt\n" in result.stdout
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "x.heic").write_bytes(b"")
+    with pytest.raises(FormatError, match=r"and no video in it; of other types: 1 \.heic$"):
+        find_sources([tmp_path / "others"], tmp_path / "out")
+
+
+def test_photographs_of_every_suffix_are_sources(tmp_path: Path) -> None:
+    for i, suffix in enumerate(IMAGES):
+        (tmp_path / f"{i}{suffix.upper()}").write_bytes(b"")
+    found = find_sources([tmp_path], tmp_path / "out")
+    assert len(found.sources) == len(IMAGES) >= 11
+    assert not found.faults
+    assert not found.left_out
+
+
+def test_addresses_are_not_fetched(tmp_path: Path) -> None:
+    for address in ("https://example.org/a.jpg", "s3://bucket/a.jpg"):
+        with pytest.raises(FormatError, match="an address, which is not fetched; download it first"):
+            find_sources([address], tmp_path / "out")
+
+
+def test_links_that_leave_the_folder_are_followed(photos: Path, model: Path, tmp_path: Path) -> None:
+    """As in the caches of hubs and of DVC, whose files have no suffix."""
+    cache, hub = tmp_path / "cache", tmp_path / "hub"
+    for folder in (cache, hub):
+        folder.mkdir()
+    for number, name in enumerate(("a", "b")):
+        (photos / f"{name}.png").rename(cache / f"{number}")
+        (hub / f"{name}.png").symlink_to(cache / f"{number}")
+    result = run(hub, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "2 images written" in result.stdout
+    (cache / "0").unlink()
+    result = run(hub, "--model", model, "--out", tmp_path / "other")
+    assert result.exit_code == 1
+    assert f"{hub / 'a.png'}: a symbolic link to {cache / '0'}, which is not there" in result.stderr

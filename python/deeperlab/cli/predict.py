@@ -16,7 +16,7 @@ import typer
 from .._layout import require_torch
 from .console import ROWS, new_console, one_line, progress_bar
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
-from .streams import complain
+from .streams import complain, plain
 
 if TYPE_CHECKING:
     from ..predictor import BatchJob
@@ -46,7 +46,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="PNG, JPEG or video files; folders; quoted patterns; .txt lists with a file or folder a line.",
+            help="Photographs (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF) or videos; folders; quoted patterns; .txt lists "
+            "with a file or folder a line.",
         ),
     ],
     model: Annotated[
@@ -88,6 +89,9 @@ def predict(
             help="Do the sources again. Results of another model or other settings are removed first, all of them.",
         ),
     ] = False,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse larger photographs and videos; by default Pillow's 89478485.")
+    ] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Try the machinery without training; the results mean nothing.")
     ] = False,
@@ -102,10 +106,11 @@ def predict(
     start = time.perf_counter()
     with one_line(ValueError, TypeError, OSError, ImportError, smaller="--batch or --size"):
         from ..data.labels import find
-        from ..predictor import BatchJob, Parser, describe_settings, find_sources
+        from ..predictor import BatchJob, Parser, describe_settings, find_sources, list_suffixes
 
         label_set = find(labels)
-        found, faults = find_sources(sources, out)
+        found = find_sources(sources, out)
+        faults = found.faults
         network, trained = _network(model, weights, len(label_set), random_weights)
         import torch
 
@@ -116,10 +121,10 @@ def predict(
         settings = describe_settings(network, parser, trained=trained)
         if not trained:
             console.print(f"warning: {settings['warning']}")
-        job = BatchJob(parser, found, out, settings, heads=heads, overwrite=overwrite)
+        job = BatchJob(parser, found.sources, out, settings, heads=heads, overwrite=overwrite)
         begin = time.perf_counter()
         try:
-            with _terminable(), progress_bar() as progress:
+            with _terminable(), _limit(max_pixels), progress_bar() as progress:
                 task = progress.add_task("")
                 job.run(lambda: progress.update(task, advance=1, total=job.total))
         except KeyboardInterrupt as stop:
@@ -142,6 +147,10 @@ def predict(
     if faults:
         parts.append(f"{len(faults)} skipped")
     console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
+    if found.left_out:
+        number = sum(found.left_out.values())
+        files = "1 file" if number == 1 else f"{number} files"
+        console.print(plain(f"left out {files} of other types: {list_suffixes(found.left_out)}"), soft_wrap=True)
     console.print(f"results, and panoptic.json of all, in {out}", soft_wrap=True)
     if faults:
         raise typer.Exit(1)
@@ -169,6 +178,19 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _limit(max_pixels: int | None) -> Iterator[None]:
+    """Set the limit of pixels, which is Pillow's own, that all who decode ask for."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = before if max_pixels is None else max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _network(name: str, weights: Path | None, classes: int, random_weights: bool) -> tuple[Any, bool]:

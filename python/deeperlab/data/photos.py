@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import inside
-from .formats.png import SUFFIXES
+from .formats.photo import SUFFIXES
 
 
 def photo_beside(directory: Path, name: str, *, follow_links: bool = False) -> Path | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ._lookup import relabel
 from .files import FormatError
 from .formats.coco import ImageId, SegmentInfo, describe
-from .formats.png import SUFFIXES, read_image
+from .formats.photo import SUFFIXES, read_image
 from .labels import LabelSet
 from .photos import photo_beside
 
@@ -69,7 +69,7 @@ class Sample:
         """Read the photograph, RGB [H, W, 3].
 
         Raises:
-            FormatError: it is damaged, neither PNG nor JPEG, of another size than the annotation, or too large.
+            FormatError: it is damaged, not a photograph, of another size than the annotation, or too large.
             OSError: it cannot be read, or there is none.
         """
         if self.image_path is None:

@@ -6,6 +6,6 @@ from __future__ import annotations
 from .batch import BatchJob
 from .parser import Parsed, Parser
 from .settings import describe as describe_settings
-from .sources import find_sources
+from .sources import find_sources, list_suffixes
 
-__all__ = ["BatchJob", "Parsed", "Parser", "describe_settings", "find_sources"]
+__all__ = ["BatchJob", "Parsed", "Parser", "describe_settings", "find_sources", "list_suffixes"]

@@ -19,7 +19,8 @@ from .._threads import in_order
 from ..data import archive
 from ..data.files import FormatError, replace
 from ..data.formats import coco, predictions
-from ..data.formats.png import read_image, write_ids, write_rgb
+from ..data.formats.photo import read_image
+from ..data.formats.png import write_ids, write_rgb
 from ..heads import NAMES
 from . import video
 from .parser import Parsed, Parser

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.formats.png import turn_of
+from ..data.formats.photo import turn_of
 
 if TYPE_CHECKING:
     import torch

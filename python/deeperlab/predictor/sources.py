@@ -6,8 +6,8 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any
 
 from ..data.files import FormatError, is_relative_name
 from ..data.formats.coco import ImageId
+from ..data.formats.photo import SUFFIXES as IMAGES
+from ..data.formats.png import TooManyPixelsError
 from ..data.text import read_text
 
-IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 LIST = ".txt"
 MAX_LIST_BYTES = 1 << 28
+URL = re.compile(r"[a-z][a-z0-9+]+:/+", re.IGNORECASE)
+"""How an address begins, after `Path` has taken one of its slashes."""
 CITYSCAPES = "_leftImg8bit"
 """What follows the image id in the file names of Cityscapes' photographs."""
 WILDCARDS = frozenset("*?[")
@@ -123,7 +126,22 @@ class SourceIndex(dict[Key, Source]):
         return [self[key] for key in sorted(keys & self.keys(), key=str)]
 
 
-def find_sources(given: Sequence[str | Path], out: Path) -> tuple[list[Source], list[Fault]]:
+@dataclass(frozen=True)
+class Found:
+    """What `find_sources` finds.
+
+    Attributes:
+        sources: images and videos whose results do not clash.
+        faults: what is not there, is empty, or has results that would clash.
+        left_out: how many files of each suffix folders and patterns hold beside them.
+    """
+
+    sources: list[Source]
+    faults: list[Fault]
+    left_out: Counter[str]
+
+
+def find_sources(given: Sequence[str | Path], out: Path) -> Found:
     """Find images and videos, in the given order; a file that is reached twice, links followed, comes once.
 
     Args:
@@ -132,15 +150,12 @@ def find_sources(given: Sequence[str | Path], out: Path) -> tuple[list[Source], 
             relative to its own folder, where empty lines and those that begin with # say nothing.
         out: the folder for results.
 
-    Returns:
-        Sources whose results do not clash; and what is not there, is empty, or has results that would.
-
     Raises:
         FormatError: there is no image and no video at all; it is the first of the faults.
     """
     found, faults = SourceIndex(), list[Fault]()
-    seen = set[str]()
-    for source in _Search(out, faults).of(given):
+    seen, search = set[str](), _Search(out, faults)
+    for source in search.of(given):
         real = os.path.realpath(source.path)
         if real in seen:
             continue
@@ -159,7 +174,18 @@ def find_sources(given: Sequence[str | Path], out: Path) -> tuple[list[Source], 
             found.add(source)
     if faults and not found:
         raise FormatError(*faults[0])
-    return list(found.values()), faults
+    return Found(list(found.values()), faults, count_suffixes(search.left_out))
+
+
+def count_suffixes(paths: Iterable[str]) -> Counter[str]:
+    """Count files by their suffix, in small letters; the most frequent come first."""
+    counted = Counter(Path(path).suffix.lower() for path in paths)
+    return Counter(dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))))
+
+
+def list_suffixes(counted: Counter[str]) -> str:
+    """Write "3 .heic, 1 .txt, 1 without suffix"."""
+    return ", ".join(f"{number} {suffix or 'without suffix'}" for suffix, number in counted.items())
 
 
 def clash(other: Path) -> str:
@@ -172,7 +198,9 @@ class _Search:
 
     def __init__(self, out: Path, faults: list[Fault]) -> None:
         self._faults = faults
+        self.left_out = set[str]()
         self._results = tuple(os.path.realpath(out / name) + os.sep for name in ("overlay", "panoptic", "heads"))
+        self._listing = os.path.realpath(out / "panoptic.json")
 
     def of(self, given: Sequence[str | Path]) -> Iterator[Source]:
         for path in map(Path, given):
@@ -195,6 +223,8 @@ class _Search:
         if path.is_dir():
             yield from self._sources(path, self._below(path, set()), path)
         else:
+            if URL.match(str(path)):
+                raise FormatError(path, "an address, which is not fetched; download it first")
             path.stat()  # it must be there
             yield Source.named(path, path.name)
 
@@ -209,11 +239,13 @@ class _Search:
 
     def _sources(self, given: Path, files: Iterator[Path], base: Path) -> Iterator[Source]:
         """Name what was found by its place below `base`; a fault if that is nothing."""
-        faults, path = len(self._faults), None
+        faults, path, before = len(self._faults), None, set(self.left_out)
         for path in files:
             yield Source.named(path, path.relative_to(base).as_posix())
         if path is None and len(self._faults) == faults:
-            raise FormatError(given, f"no image ({', '.join(IMAGES)}) and no video in it")
+            others = count_suffixes(self.left_out - before)
+            hint = f"; of other types: {list_suffixes(others)}" if others else ""
+            raise FormatError(given, f"no image ({', '.join(IMAGES)}) and no video in it{hint}")
 
     def _below(self, top: Path, seen: set[str]) -> Iterator[Path]:
         """What is reached through links comes last: its names are those of the files themselves where it has such."""
@@ -267,10 +299,15 @@ class _Search:
             return []
 
     def _is_wanted(self, path: Path) -> bool:
-        """An image or a video by its suffix, and no result."""
-        if path.suffix.lower() not in IMAGES + VIDEOS:
+        """An image or a video by its suffix, and no result; else it is counted."""
+        real = os.path.realpath(path)
+        if any(each.startswith(self._results) for each in (real, os.path.realpath(path.parent / "_"))):
             return False
-        return not any(os.path.realpath(each).startswith(self._results) for each in (path, path.parent / "_"))
+        if path.suffix.lower() in IMAGES + VIDEOS:
+            return True
+        if real != self._listing:
+            self.left_out.add(real)
+        return False
 
 
 def _is_literal(parts: Sequence[str]) -> bool:
@@ -288,6 +325,10 @@ def _lines(path: Path) -> list[Path]:
 
 def reason(path: Path, fault: BaseException) -> str:
     """Say what an error says, without the file."""
+    if isinstance(fault, TooManyPixelsError):
+        return f"{str(fault).removeprefix(f'{path}: ')}; --max-pixels {fault.pixels} takes it"
+    if isinstance(fault, FileNotFoundError) and path.is_symlink():
+        return f"a symbolic link to {path.readlink()}, which is not there"
     if isinstance(fault, OSError):
         return (fault.strerror or type(fault).__name__).lower()
     return str(fault).removeprefix(f"{path}: ")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures: label maps and segment ids as PNG, photographs as PNG or JPEG.
+"""Label maps and segment ids as PNG.
 
 The header is checked before anything is decoded: no other format is ever tried, and no picture of more than
 `max_pixels` is unpacked. `chunks` decodes maps of the usual kind, Pillow the rest.
@@ -7,9 +7,7 @@ The header is checked before anything is decoded: no other format is ever tried,
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,16 +16,20 @@ from numpy.typing import NDArray
 
 from ..files import FormatError, open_file, replace
 from ..pointers import describe_pointer
-from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, without_words
+from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, encode, without_words
 
 MAX_ID = (1 << 24) - 1
-SUFFIXES = (".jpg", ".jpeg", ".png")
-"""Of photographs, in small or capital letters."""
-ORIENTATION = 0x0112
-"""EXIF's tag of how a camera was held."""
 
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # Pillow's names of PNG color types
 _WORDS = {"L": "8-bit gray", "P": "a palette", "RGB": "24-bit RGB", "I;16": "16-bit gray"}
+
+
+class TooManyPixelsError(FormatError):
+    """A picture of more pixels than are allowed; `pixels`: how many."""
+
+    def __init__(self, path: str | os.PathLike[str], width: int, height: int, most: int) -> None:
+        super().__init__(path, f"too many pixels: {width} × {height}, the most is {most}")
+        self.pixels = width * height
 
 
 def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None) -> NDArray[Any]:
@@ -46,7 +48,7 @@ def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels
         OSError: the file cannot be read.
         ImportError: there is no Pillow.
     """
-    plugins = _plugins()
+    require_pillow()
     with open_file(path) as file:
         head = file.read(HEADER_BYTES)
         if not head.startswith(SIGNATURE):
@@ -66,38 +68,8 @@ def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels
             raise FormatError(path, "too large for the memory") from fault
         if numbers is not None:
             return numbers
-        values = _decode(path, without_words(file), plugins["PNG"], mode)
+        values = _decode(path, without_words(file), mode)
         return _ids(values) if mode == "RGB" else values
-
-
-def read_image(
-    path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False
-) -> NDArray[np.uint8]:
-    """Read a photograph, uint8 [H, W, 3], from PNG or JPEG.
-
-    Args:
-        path: the file.
-        max_pixels: None is Pillow's limit, see `read_map`.
-        upright: turned as EXIF tells viewers to; else with its pixels as they are stored, which data sets label.
-
-    Raises:
-        FormatError: neither PNG nor JPEG, damaged, of 16 bits, or more than `max_pixels` (see `read_map`).
-        OSError: the file cannot be read.
-        ImportError: there is no Pillow.
-    """
-    plugins = _plugins()
-    with open_file(path) as file:
-        head = file.read(26)
-        file.seek(0)
-        if head.startswith(SIGNATURE):
-            if len(head) == 26 and head[24] == 16:
-                raise FormatError(path, "expected an image of 8 bits, got 16 bits")
-            kind, file = "PNG", without_words(file)
-        elif head.startswith(b"\xff\xd8\xff"):
-            kind = "JPEG"
-        else:
-            raise FormatError(path, f"neither PNG nor JPEG{describe_pointer(Path(path))}")
-        return _decode(path, file, plugins[kind], "", max_pixels, upright)
 
 
 def read_ids(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[np.int32]:
@@ -114,17 +86,22 @@ def write_ids(path: str | os.PathLike[str], ids: NDArray[Any]) -> None:
     """Write an id map [H, W] as a PNG, whole or not at all; ValueError for ids beyond 24 bits."""
     if ids.ndim != 2 or (ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_ID):
         raise ValueError(f"ids: expected a map [H, W] of 0 to {MAX_ID}")
-    write_rgb(path, np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8))
+    _require_pixels(path, ids)
+    replace(path, lambda file: encode(file, ids))
 
 
 def write_rgb(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
     """Write a picture [H, W, 3] as a PNG, whole or not at all."""
-    _plugins()
+    require_pillow()
     from PIL import Image
 
+    _require_pixels(path, picture)
+    replace(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))
+
+
+def _require_pixels(path: str | os.PathLike[str], picture: NDArray[Any]) -> None:
     if 0 in picture.shape:
         raise ValueError(f"{os.fspath(path)}: expected at least one pixel, got shape {picture.shape[:2]}")
-    replace(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))
 
 
 def check_pixels(path: str | os.PathLike[str], width: int, height: int, max_pixels: int | None) -> None:
@@ -136,16 +113,15 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int, max_pixe
 
         max_pixels = Image.MAX_IMAGE_PIXELS
     if max_pixels is not None and width * height > max_pixels:
-        raise FormatError(path, f"too many pixels: {width} × {height}, the most is {max_pixels}")
+        raise TooManyPixelsError(path, width, height, max_pixels)
 
 
-def _plugins() -> dict[str, Callable[[IO[bytes]], Any]]:
-    """Pillow's decoders, without `Image.open`, which would look at the first bytes again and warn of large files."""
+def require_pillow() -> None:
+    """Raise an ImportError that tells the remedy where there is no Pillow."""
     try:
-        from PIL import JpegImagePlugin, PngImagePlugin
+        import PIL  # noqa: F401
     except ModuleNotFoundError as fault:
         raise ImportError("pictures need Pillow: pip install 'deeperlab[cli]'") from fault
-    return {"PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.JpegImageFile}
 
 
 def _ids(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -156,24 +132,13 @@ def _ids(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     return ids
 
 
-def _decode(
-    path: str | os.PathLike[str],
-    file: IO[bytes],
-    plugin: Any,
-    mode: str,
-    max_pixels: int | None = None,
-    upright: bool = False,
-) -> NDArray[Any]:
-    """Unpack; without a mode, check the size and convert to RGB."""
+def _decode(path: str | os.PathLike[str], file: IO[bytes], mode: str) -> NDArray[Any]:
+    """Unpack, without `Image.open`, which would look at the first bytes again and warn of large files."""
+    from PIL.PngImagePlugin import PngImageFile
+
     try:
-        with plugin(file) as image:
-            if not mode:
-                check_pixels(path, image.width, image.height, max_pixels)
-                image.load()
-                turn = turn_of(image) if upright else None
-                image = image if image.mode == "RGB" else image.convert("RGB")
-                image = image if turn is None else image.transpose(turn)
-            elif image.mode != mode:
+        with PngImageFile(file) as image:
+            if image.mode != mode:
                 raise FormatError(path, f"expected mode {mode}, got {image.mode}")
             return np.array(image)
     except FormatError:
@@ -181,25 +146,4 @@ def _decode(
     except MemoryError as fault:
         raise FormatError(path, "too large for the memory") from fault
     except Exception as fault:  # Pillow has many kinds for a damaged file, warnings as errors among them
-        raise FormatError(path, f"damaged {plugin.format}: {fault}") from fault
-
-
-def turn_of(image: Any) -> Any:
-    """Return what `Image.transpose` needs to turn an image upright, as `ImageOps.exif_transpose` does.
-
-    That one fails on EXIF that is damaged elsewhere; here EXIF that cannot be read says nothing.
-    """
-    from PIL.Image import Transpose
-
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    with contextlib.suppress(Exception):
-        return turns.get(image.getexif().get(ORIENTATION))
-    return None
+        raise FormatError(path, f"damaged PNG: {fault}") from fault

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Photographs, as RGB of 8 bits: the formats of a list, of which Pillow decodes one that the first bytes name.
+
+Neither `Image.open` nor any other format is ever tried, and the size is known and checked before a pixel is unpacked.
+Of a file with several pictures the first is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import FormatError, open_file
+from ..pointers import describe_pointer
+from . import png
+from .chunks import SIGNATURE, without_words
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".jfif", ".jpe", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif")
+"""In small or capital letters; what a file is, its first bytes say."""
+ORIENTATION = 0x0112
+"""EXIF's tag of how a camera was held."""
+
+_NAMES = "PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF"
+_SIGNATURES = {
+    SIGNATURE: "Png",
+    b"\xff\xd8\xff": "Jpeg",
+    b"GIF87a": "Gif",
+    b"GIF89a": "Gif",
+    b"BM": "Bmp",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "Tiff"),
+}
+_AVIF = (b"avif", b"avis")
+_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_HEAD = 64
+"""Bytes in which every format says what it is."""
+_STRIP = 1 << 18
+"""Pixels that are copied at a time: then Pillow's four bytes a pixel and our three are all there is."""
+_BITS_PER_SAMPLE = 258
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+class Photo:
+    """A photograph of which the header has been read.
+
+    Args:
+        path: the file.
+        max_pixels: None is Pillow's `Image.MAX_IMAGE_PIXELS`, 89 478 485.
+        upright: turned as EXIF tells viewers to; else with its pixels as they are stored, which data sets label. A
+            TIFF is always upright.
+
+    Attributes:
+        pixels: how many it has.
+
+    Raises:
+        FormatError: no photograph of a known format, damaged, of 16 bits, or more than `max_pixels`.
+        OSError: the file cannot be read.
+        ImportError: there is no Pillow.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False) -> None:
+        self._path, self._upright = path, upright
+        png.require_pillow()
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open_file(path))
+            self._kind = _kind_of(path, file, max_pixels)
+            bare = without_words(file) if self._kind == "Png" else file
+            with self._faults():
+                self._image: Any = stack.enter_context(_plugin(self._kind)(bare))
+            self.pixels = self._image.width * self._image.height
+            png.check_pixels(path, self._image.width, self._image.height, max_pixels)
+            self._require_8_bits()
+            self._files = stack.pop_all()
+
+    def __enter__(self) -> Photo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def read(self) -> NDArray[np.uint8]:
+        """Decode it: uint8 RGB [H, W, 3].
+
+        Raises:
+            FormatError: it is damaged, or too large for the memory.
+        """
+        with self._faults():
+            image = self._image
+            image.load()
+            self._require_8_bits()
+            image.info.pop("transparency", None)  # colors are wanted whatever covers them; Pillow warns of some
+            turn = _orientation(image) if self._upright else 1
+            width, height = image.size
+            picture = np.empty((width, height, 3) if turn > 4 else (height, width, 3), np.uint8)
+            stored = _as_stored(picture, turn)
+            rows = max(1, _STRIP // width)
+            for top in range(0, height, rows):
+                strip = image.crop((0, top, width, min(top + rows, height)))
+                stored[top : top + rows] = strip if strip.mode == "RGB" else strip.convert("RGB")
+            return picture
+
+    def _require_8_bits(self) -> None:
+        depth = self._image.tag_v2.get(_BITS_PER_SAMPLE, (8,)) if self._kind == "Tiff" else (8,)
+        if self._image.mode[0] in "IF" or max(depth) > 8:  # converted, they would be clipped to 255, or halved
+            what = f"mode {self._image.mode}" if self._image.mode[0] == "F" else "16 bits or more"
+            raise FormatError(self._path, f"expected an image of 8 bits, got {what}")
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except FormatError:
+            raise
+        except MemoryError as fault:
+            raise FormatError(self._path, "too large for the memory") from fault
+        except Exception as fault:  # Pillow has many kinds for a damaged file, warnings as errors among them
+            raise FormatError(self._path, f"damaged {self._kind.upper()}: {fault}") from fault
+
+
+def read_image(
+    path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False
+) -> NDArray[np.uint8]:
+    """Read a photograph, uint8 RGB [H, W, 3]; see `Photo`."""
+    with Photo(path, max_pixels=max_pixels, upright=upright) as photo:
+        return photo.read()
+
+
+def turn_of(image: Any) -> Any:
+    """Return what `Image.transpose` needs to turn an image upright, as `ImageOps.exif_transpose` does.
+
+    That one fails on EXIF that is damaged elsewhere; here EXIF that cannot be read says nothing.
+    """
+    from PIL.Image import Transpose
+
+    name = _TURNS.get(_orientation(image))
+    return None if name is None else Transpose[name]
+
+
+def _orientation(image: Any) -> int:
+    """1: it is upright, or says nothing."""
+    with contextlib.suppress(Exception):
+        found = image.getexif().get(ORIENTATION)
+        return found if found in _TURNS else 1
+    return 1
+
+
+def _as_stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """View an upright picture as a file of this orientation stores it."""
+    view = upright.transpose(1, 0, 2) if orientation > 4 else upright
+    return view[:: -1 if orientation in (3, 4, 6, 7) else 1, :: -1 if orientation in (2, 3, 7, 8) else 1]
+
+
+def _kind_of(path: str | os.PathLike[str], file: IO[bytes], max_pixels: int | None) -> str:
+    """The format that the first bytes name, as Pillow spells it in the names of its modules."""
+    head = file.read(_HEAD)
+    file.seek(0)
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            if kind == "Png" and head[24:25] == b"\x10":
+                raise FormatError(path, "expected an image of 8 bits, got 16 bits")
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        png.check_pixels(path, *_webp_size(path, head), max_pixels)  # Pillow makes room for all before it tells
+        return "Webp"
+    if head[4:8] == b"ftyp":
+        brands = head[8:12] + head[16 : int.from_bytes(head[:4], "big")]
+        if any(brand in brands for brand in _AVIF):
+            return "Avif"
+        if any(brand in brands for brand in _HEIF):
+            raise FormatError(path, "HEIC, which Pillow does not read; convert it to JPEG or PNG")
+    raise FormatError(path, f"not an image of a known format ({_NAMES}){describe_pointer(Path(path))}")
+
+
+def _webp_size(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:
+    """Width and height, of the canvas where the file has one."""
+
+    def number(begin: int, end: int) -> int:
+        return int.from_bytes(head[begin:end], "little")
+
+    if head[12:16] == b"VP8X":
+        return number(24, 27) + 1, number(27, 30) + 1
+    if head[12:16] == b"VP8L":
+        return (number(21, 25) & 0x3FFF) + 1, (number(21, 25) >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8 ":
+        return number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF
+    raise FormatError(path, "damaged WEBP: no size")
+
+
+def _plugin(kind: str) -> Any:
+    name = {"Webp": "WebP"}.get(kind, kind)
+    module = importlib.import_module(f"PIL.{name}ImagePlugin")
+    return getattr(module, f"{name}ImageFile")

@@ -18,7 +18,8 @@ from .covering import Covering, CoveringResult, MeanCovering, ParsingCovering, p
 from .evaluation import METRICS, Evaluation, EvaluationResult, import_metric
 from .folders import FolderEvaluation
 from .iou import IoUResult, MeanIoU
-from .pairs import AreaWarning, Metric, Pairs, Result, Segments, intersect
+from .metric import Metric, Result
+from .pairs import AreaWarning, Pairs, Segments, intersect
 from .quality import ClassQuality, Match, Matching, MeanQuality, PanopticQuality, QualityResult, match, panoptic_quality
 
 __all__ = [

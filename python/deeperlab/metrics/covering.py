@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .pairs import Metric, Pairs, Segmentation, or_none, sum_rows
+from .metric import Metric
+from .pairs import Pairs, Segmentation, or_none, sum_rows
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from .covering import CoveringResult, ParsingCovering
 from .iou import IoUResult, MeanIoU
-from .pairs import Metric, Pairs, Result, Segmentation
+from .metric import Metric, Result
+from .pairs import Pairs, Segmentation
 from .quality import Matching, PanopticQuality, QualityResult
 
 MetricFactory = Callable[[Mapping[int, bool]], Metric]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .pairs import Metric, Pairs, or_none, sum_rows
+from .metric import Metric
+from .pairs import Pairs, or_none, sum_rows
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,91 +91,6 @@ def intersect(prediction: Segmentation, target: Segmentation, categories: Mappin
             sides.append(_from_maps(category, instance, pixels, place, things, name))
     (p, predicted_segments), (g, true_segments) = sides
     return Pairs(categories, true_segments, predicted_segments, g, p, pixels, int(true[0].size), tuple(area_warnings))
-
-
-class Result(Protocol):
-    """What a metric computes."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: no NaN, and strings as keys.
-
-        `deeperlab eval` prints the numbers on the first level, and "per_class", numbers by category id, as a column of
-        the table of classes.
-        """
-
-
-class Metric(ABC):
-    """A quantity that is summed over a stream of images: the base of all metrics, a user's own included.
-
-    A subclass names itself, says how many sums it keeps for each category, adds to them in `add` and computes its
-    result from them. Whoever keeps more than these sums also overrides `merge`.
-
-    Args:
-        categories: category id → is it a thing? Or a `deeperlab.data.labels.LabelSet`.
-
-    Attributes:
-        name: the key of its result in `EvaluationResult` and in JSON.
-        columns: how many sums it keeps for each category.
-        categories: category id → is it a thing?
-        sums: float64 [categories, columns], rows in the order of `categories`.
-    """
-
-    name: ClassVar[str]
-    columns: ClassVar[int] = 0
-
-    def __init__(self, categories: Mapping[int, bool]) -> None:
-        if hasattr(categories, "categories"):  # a label set
-            categories = {category.id: category.isthing for category in categories.categories}
-        if not isinstance(categories, Mapping):
-            raise TypeError(f"categories: expected a mapping of id to isthing, got {type(categories).__name__}")
-        self.categories = {int(category): bool(thing) for category, thing in categories.items()}
-        self.sums: NDArray[np.float64] = np.zeros((len(self.categories), self.columns))
-
-    def update(self, prediction: Segmentation, target: Segmentation) -> Any:
-        """Count one image, and return what `add` returns; errors as of `intersect`."""
-        return self.add(self._intersect(prediction, target))
-
-    @abstractmethod
-    def add(self, pairs: Pairs) -> Any:
-        """Count one image, given what `intersect` returns for the metric's categories."""
-
-    @abstractmethod
-    def compute(self) -> Result:
-        """Compute the result so far."""
-
-    def merge(self, other: Metric) -> None:
-        """Add what another of the kind counted, e.g. in another process.
-
-        Raises:
-            ValueError: another kind, or the categories differ.
-            NotImplementedError: the metric keeps no sums, so that it has to override this.
-        """
-        self._check_kind(other)
-        if not self.columns:
-            raise NotImplementedError(f"{type(self).__name__}: expected columns above 0, or a merge of its own")
-        place = {category: row for row, category in enumerate(other.categories)}
-        self.sums += other.sums[[place[category] for category in self.categories]]
-
-    def _check_kind(self, other: Metric) -> None:
-        if type(other) is not type(self) or other.categories != self.categories:
-            raise ValueError(f"other: expected a {type(self).__name__} of the same categories")
-
-    def _intersect(self, prediction: Segmentation, target: Segmentation) -> Pairs:
-        """Pairs of one image; areas that disagree are warned of, on behalf of the caller of `update`."""
-        pairs = intersect(prediction, target, self.categories)
-        for text in pairs.area_warnings:
-            warnings.warn(text, AreaWarning, stacklevel=3)
-        return pairs
-
-    def _check(self, pairs: Pairs) -> None:
-        if list(pairs.categories.items()) != list(self.categories.items()):
-            raise ValueError("pairs: expected the categories of the metric, in their order")
-
-    def _groups(self) -> tuple[list[int], list[int], list[int]]:
-        """Rows of all categories, of things and of stuff."""
-        things = list(self.categories.values())
-        rows = range(len(things))
-        return list(rows), [r for r in rows if things[r]], [r for r in rows if not things[r]]
 
 
 def sum_rows(rows: Integers | list[int], weights: Any, count: int) -> NDArray[np.float64]:

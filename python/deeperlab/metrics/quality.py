@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .pairs import Integers, Metric, Pairs, Segmentation, intersect, or_none, sum_rows
+from .metric import Metric
+from .pairs import Integers, Pairs, Segmentation, intersect, or_none, sum_rows
 
 
 class ClassQuality(NamedTuple):

@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pickle
 import re
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -318,8 +324,48 @@ def test_the_published_example_of_tf_models_gives_its_figures(tf_models: Any) ->
     assert normalized.all.pc == pytest.approx(0.68214908840, abs=5e-11)
 
 
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs/metrics.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_two_processes_count_as_one(tmp_path: Path) -> None:
+    """The example of the documentation, in each of two processes; every image in one of them."""
+    rng = np.random.default_rng(3)
+    images = []
+    for _ in range(5):
+        target = scene(rng)
+        pair = jitter(rng, target), target
+        images.append([(ids, [s | {"category_id": (1, 1, 92)[s["category_id"] - 1]} for s in ss]) for ids, ss in pair])
+    with (tmp_path / "images").open("wb") as file:
+        pickle.dump(images, file)
+    (tmp_path / "program.py").write_text(
+        "import json, pickle\nfrom deeperlab.metrics import Evaluation\n"
+        "images = pickle.load(open('images', 'rb'))\n" + examples()[1] + "print(json.dumps(result.to_dict()))\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    place["PYTHONPATH"] = os.pathsep.join(sys.path)
+    code = [sys.executable, "program.py"]
+    ranks = [{**os.environ, **place, "RANK": str(rank)} for rank in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        run = partial(subprocess.run, code, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+        outputs = [done.stdout for done in pool.map(lambda env: run(env=env), ranks)]
+    alone = Evaluation({1: True, 92: False})
+    for prediction, target in images:
+        alone.update(prediction, target)
+    assert outputs[0] == outputs[1]
+    merged, whole = json.loads(outputs[0]), alone.compute().to_dict()  # sums of other order
+    for c, quality in whole["pq"]["per_class"].items():
+        assert merged["pq"]["per_class"][c] == pytest.approx(quality, rel=1e-12)
+    assert merged["miou"] == pytest.approx(whole["miou"], rel=1e-12)
+    assert merged["pc"]["pixel"]["per_class"] == pytest.approx(whole["pc"]["pixel"]["per_class"], rel=1e-12)
+
+
 def test_the_example_in_the_documentation_runs() -> None:
-    usual, extended = re.findall(r"```python\n(.*?)```", (ROOT / "docs/metrics.md").read_text(), re.DOTALL)
+    usual, _, extended = examples()
     ids, segments = row((5, 4), (6, 4)), [segment(5, 1), segment(6, 92)]
     scope: dict[str, Any] = {"images": [((ids, segments), (ids, segments))]}
     exec(extended, scope)

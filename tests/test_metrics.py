@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import deeperlab
 from deeperlab.data.formats import coco
-from deeperlab.metrics import AreaWarning, Evaluation, PanopticQuality, match, panoptic_quality
+from deeperlab.metrics import AreaWarning, Evaluation, PanopticQuality, RoleWarning, match, panoptic_quality
 
 CATEGORIES = {1: True, 2: True, 3: False}
 """Two things and one stuff."""
@@ -452,3 +452,148 @@ def test_a_label_set_is_a_mapping_of_categories() -> None:
     assert PanopticQuality(voc).categories == {c.id: c.isthing for c in voc.categories}  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="categories: expected a mapping of id to isthing, got list"):
         PanopticQuality([1, 2])  # type: ignore[arg-type]
+
+
+# --- what looks right and is not --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "words"),
+    [
+        (
+            (row((1, 4)), [segment(1, 1)]),
+            (row((1, 3), (-1, 1)), [segment(1, 1)]),
+            "target: .* at least 0, got -1; v",
+        ),
+        (
+            (row((1, 3), (-1, 1)), [segment(1, 1)]),
+            (row((1, 4)), [segment(1, 1)]),
+            "prediction: .* got -1; void is",
+        ),
+        ((row((1, 3), (255, 1)), [segment(1, 1)]), (row((1, 4)), [segment(1, 1)]), "got 255; void is id 0, or what ig"),
+        ((row((1, 4)), row((1, 4))), (row((1, 3), (255, 1)), row((1, 4))), "target: .* got 255; void is negative, or"),
+        ((row((1, 3), (255, 1)), row((1, 4))), (row((1, 4)), row((1, 4))), "prediction: .* got 255; void is negative"),
+    ],
+)
+def test_a_void_of_other_rules_is_refused_with_the_rule(
+    prediction: tuple[Any, Any], target: tuple[Any, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        quality(prediction, target)
+
+
+def test_255_that_nothing_lists_is_warned_of() -> None:
+    pair = (row((1, 8)), [segment(1, 1)]), (row((1, 5), (255, 3)), [segment(1, 1)])
+    with pytest.warns(RoleWarning, match="target: id 255 is not listed, and counts as a segment's; void is id 0, or"):
+        assert quality(*pair)["All"]["pq"] == 5 / 8
+
+
+def test_a_value_may_be_ignored_as_void() -> None:
+    ids = (row((1, 8)), [segment(1, 1)]), (row((1, 5), (255, 3)), [segment(1, 1)])
+    maps = (row((1, 8)), row((1, 8))), (row((1, 5), (255, 3)), row((1, 5), (255, 3)))
+    unsigned = tuple(m.astype(np.uint8) for m in maps[1])
+    for prediction, target in (ids, maps, (maps[0], unsigned), (ids[0], unsigned)):
+        for metric in (PanopticQuality(CATEGORIES), Evaluation(CATEGORIES)):
+            matching = metric.update(prediction, target, ignore=255)
+            assert matching.matches[0].iou == 1
+        assert metric.compute().iou.miou == metric.compute().pc.pc == 1
+        assert match(prediction, target, CATEGORIES, ignore=255).matches[0].iou == 1
+    predicted_void = quality((row((1, 5), (0, 3)), [segment(1, 1)]), (row((1, 8)), [segment(1, 1)]))
+    metric = PanopticQuality(CATEGORIES)
+    metric.update((row((1, 5), (255, 3)), row((1, 8))), (row((1, 8)), row((1, 8))), ignore=255)
+    assert metric.compute().to_dict() == predicted_void  # as void always is, it stays in the union
+    for ignore, words in (
+        (1, "ignore: expected a value that is no category, got 1"),
+        (5, "ignore: expected an id of no"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            metric.update((row((5, 4)), [segment(5, 1)]), (row((5, 4)), [segment(5, 1)]), ignore=ignore)
+
+
+def test_a_prediction_and_a_target_in_the_wrong_order_are_warned_of() -> None:
+    ids = row((1, 8), (2, 4))
+    truth, found = [segment(1, 1), segment(2, 2, 1)], [{**segment(1, 1), "score": 0.5}, segment(2, 2)]
+    with pytest.warns(RoleWarning) as record:
+        PanopticQuality(CATEGORIES).update((ids, truth), (ids, found))
+    assert [str(warning.message) for warning in record] == [
+        "prediction: segments have iscrowd, as those of a ground truth; the order is update(prediction, target)",
+        "target: segments have score, as those of a prediction; the order is update(prediction, target)",
+    ]
+    assert [Path(warning.filename) for warning in record] == [Path(__file__)] * 2
+    PanopticQuality(CATEGORIES).update((ids, found), (ids, truth))
+    PanopticQuality(CATEGORIES).update((ids, truth), (ids, truth))  # a truth against itself is a test that many do
+
+
+# --- batches, and a new start -----------------------------------------------------------------------------------------
+
+
+def test_a_batch_counts_as_its_images() -> None:
+    rng = np.random.default_rng(5)
+    targets = [scene(rng) for _ in range(3)]
+    predictions = [jitter(rng, *target) for target in targets]
+    one, batch = Evaluation(CATEGORIES), Evaluation(CATEGORIES)
+    matchings = tuple(one.update(p, t) for p, t in zip(predictions, targets, strict=True))
+    stacked = [
+        (np.stack([ids for ids, _ in side]), [segments for _, segments in side]) for side in (predictions, targets)
+    ]
+    assert batch.update(*stacked) == matchings
+    assert batch.compute().to_dict() == one.compute().to_dict()
+
+    category, instance = rng.integers(1, 4, (2, 3, 9, 9)), rng.integers(1, 3, (2, 3, 9, 9))
+    one.reset()
+    batch.reset()
+    assert batch.compute().pq.all.n == batch.compute().iou.n == 0
+    for i in range(3):
+        one.update((category[0, i], instance[0, i]), (category[1, i], instance[1, i]))
+    batch.update((category[0], instance[0]), (category[1], instance[1]))
+    assert batch.compute().to_dict() == one.compute().to_dict()
+    assert batch.update((category[0, :0], instance[0, :0]), (category[1, :0], instance[1, :0])) == ()
+
+
+def test_tensors_are_counted_as_arrays_are() -> None:
+    torch = pytest.importorskip("torch")
+    maps = row((1, 8), (3, 4)), row((1, 12))
+    tensors = tuple(torch.from_numpy(m)[None] for m in maps)
+    assert quality(tensors, tensors) == quality(maps, maps)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "words"),
+    [
+        (
+            (np.ones((2, 1, 4), int), [[]]),
+            (np.ones((2, 1, 4), int), [[], []]),
+            "prediction: expected a map or a list",
+        ),
+        ((np.ones((2, 1, 4), int), [{}, {}]), (np.ones((2, 1, 4), int), [[], []]), "segments for each of 2 images"),
+        ((np.ones((1, 1, 4), int),) * 2, (np.ones((2, 1, 4), int),) * 2, "prediction: expected 2 images as of the"),
+        ((np.ones((1, 1, 4), int),) * 2, (np.ones((1, 4), int),) * 2, "prediction: expected a batch for a batch"),
+        ((np.ones((2, 1, 4), int),) * 2, (np.array([[[1] * 4], [[9] * 4]]),) * 2, "target: .* got 9"),
+    ],
+)
+def test_of_a_batch_with_a_fault_nothing_is_counted(
+    prediction: tuple[Any, Any], target: tuple[Any, Any], words: str
+) -> None:
+    metric = PanopticQuality(CATEGORIES)
+    with pytest.raises(ValueError, match=words):
+        metric.update(prediction, target)
+    assert metric.compute().all.n == 0
+
+
+def test_what_is_missed_spurious_or_named_wrong_has_ids() -> None:
+    target = row((5, 4), (6, 4), (9, 8)), [segment(9, 3), segment(6, 2), segment(5, 1)]
+    prediction = row((1, 4), (2, 4), (3, 8)), [segment(1, 1), segment(2, 1), segment(3, 3)]
+    matching = match(prediction, target, CATEGORIES)
+    assert (matching.missed_ids, matching.spurious_ids) == ((6,), (2,))
+    assert matching.wrong_class == ((1, 1, 1.0),)
+    named = {(matching.target_ids[m.target], matching.prediction_ids[m.prediction]) for m in matching.matches}
+    assert named == {(9, 3), (5, 1)}
+    maps = (row((1, 4), (3, 4)), row((7, 4), (0, 4))), (row((1, 4), (3, 4)), row((4, 8)))
+    assert match(*maps, CATEGORIES).target_ids == (4, 4)
+    assert match(*maps, CATEGORIES).prediction_ids == (7, 0)
+
+
+def test_an_object_on_void_under_another_name_is_excused_and_not_named_wrong() -> None:
+    target = row((5, 3), (0, 5)), [segment(5, 1)]
+    matching = match((row((1, 8)), [segment(1, 2)]), target, CATEGORIES)
+    assert (matching.spurious, matching.wrong_class) == ((), ())

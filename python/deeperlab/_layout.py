@@ -41,6 +41,11 @@ def require_torch(name: str) -> None:
         raise ImportError(f"{name} needs torch >= 2.11: pip install torch") from fault
 
 
+def as_array(value: Any) -> np.ndarray[Any, Any]:
+    """Convert a tensor on any device, a Pillow image, or what else makes one, to a NumPy array."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
 def dtype_of(array: Any) -> str:
     """Name a dtype by the same word for torch.float32 and numpy.float32."""
     return str(array.dtype).removeprefix("torch.")

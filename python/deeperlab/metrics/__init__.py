@@ -19,8 +19,18 @@ from .evaluation import METRICS, Evaluation, EvaluationResult, import_metric
 from .folders import FolderEvaluation
 from .iou import IoUResult, MeanIoU
 from .metric import Metric, Result
-from .pairs import AreaWarning, Pairs, Segments, intersect
-from .quality import ClassQuality, Match, Matching, MeanQuality, PanopticQuality, QualityResult, match, panoptic_quality
+from .pairs import AreaWarning, Pairs, RoleWarning, Segments, intersect
+from .quality import (
+    ClassQuality,
+    Match,
+    Matching,
+    MeanQuality,
+    PanopticQuality,
+    QualityResult,
+    WrongClass,
+    match,
+    panoptic_quality,
+)
 
 __all__ = [
     "METRICS",
@@ -43,7 +53,9 @@ __all__ = [
     "ParsingCovering",
     "QualityResult",
     "Result",
+    "RoleWarning",
     "Segments",
+    "WrongClass",
     "import_metric",
     "intersect",
     "match",

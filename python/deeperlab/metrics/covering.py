@@ -110,7 +110,8 @@ class ParsingCovering(Metric):
 def parsing_covering(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> CoveringResult:
     """Compute the parsing covering of one image; rules and errors as of `ParsingCovering`."""
     metric = ParsingCovering(categories)
-    metric.add(metric._intersect(prediction, target))
+    for pairs in metric._intersect(prediction, target)[1]:
+        metric.add(pairs)
     return metric.compute()
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from .covering import CoveringResult, ParsingCovering
 from .iou import IoUResult, MeanIoU
 from .metric import Metric, Result
-from .pairs import Pairs, Segmentation
+from .pairs import Pairs
 from .quality import Matching, PanopticQuality, QualityResult
 
 MetricFactory = Callable[[Mapping[int, bool]], Metric]
@@ -106,19 +106,20 @@ class Evaluation(Metric):
         if not self.metrics:
             raise ValueError("metrics: expected at least one, got none")
 
-    def update(self, prediction: Segmentation, target: Segmentation) -> Matching | None:
-        """Count one image; errors as of `intersect`.
+    def add(self, pairs: Pairs) -> Matching | None:
+        """Count one image, given what `intersect` returns.
 
         Returns:
             Which segments match, if `PanopticQuality` is among the metrics.
         """
-        return self.add(self._intersect(prediction, target))
-
-    def add(self, pairs: Pairs) -> Matching | None:
-        """Count one image, given what `intersect` returns."""
         self._check(pairs)
         returned = {name: metric.add(pairs) for name, metric in self.metrics.items()}
         return returned.get(PanopticQuality.name)
+
+    def reset(self) -> None:
+        """Forget all images."""
+        for metric in self.metrics.values():
+            metric.reset()
 
     def merge(self, other: Metric) -> None:
         """Add what another evaluation counted, metric by metric; errors as of `Metric.merge`."""

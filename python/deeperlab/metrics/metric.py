@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .pairs import AreaWarning, Pairs, Segmentation, intersect
+from .pairs import AreaWarning, Pairs, RoleWarning, Segmentation, images_of, intersect
 
 
 class Result(Protocol):
@@ -52,9 +52,25 @@ class Metric(ABC):
         self.categories = {int(category): bool(thing) for category, thing in categories.items()}
         self.sums: NDArray[np.float64] = np.zeros((len(self.categories), self.columns))
 
-    def update(self, prediction: Segmentation, target: Segmentation) -> Any:
-        """Count one image, and return what `add` returns; errors as of `intersect`."""
-        return self.add(self._intersect(prediction, target))
+    def update(self, prediction: Segmentation, target: Segmentation, *, ignore: int | None = None) -> Any:
+        """Count one image or a batch; where there is a fault, nothing is counted.
+
+        Args:
+            prediction, target: in one of the forms of `deeperlab.metrics`; maps [H, W], or [N, H, W] of a batch.
+            ignore: a value that is void in the maps of ids or of categories, beside the usual: 255 for many data sets.
+
+        Returns:
+            What `add` returns; of a batch a tuple.
+
+        Raises:
+            ValueError, TypeError: as `intersect`.
+
+        Warns:
+            AreaWarning, RoleWarning: on behalf of the caller.
+        """
+        batch, pairs = self._intersect(prediction, target, ignore)
+        counted = tuple(self.add(each) for each in pairs)
+        return counted if batch else counted[0]
 
     @abstractmethod
     def add(self, pairs: Pairs) -> Any:
@@ -63,6 +79,10 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> Result:
         """Compute the result so far."""
+
+    def reset(self) -> None:
+        """Forget all images. Whoever keeps more than `sums` overrides it."""
+        self.sums[...] = 0
 
     def merge(self, other: Metric) -> None:
         """Add what another of the kind counted, e.g. in another process.
@@ -81,12 +101,26 @@ class Metric(ABC):
         if type(other) is not type(self) or other.categories != self.categories:
             raise ValueError(f"other: expected a {type(self).__name__} of the same categories")
 
-    def _intersect(self, prediction: Segmentation, target: Segmentation) -> Pairs:
-        """Pairs of one image; areas that disagree are warned of, on behalf of the caller of `update`."""
-        pairs = intersect(prediction, target, self.categories)
-        for text in pairs.area_warnings:
-            warnings.warn(text, AreaWarning, stacklevel=3)
-        return pairs
+    def _intersect(
+        self, prediction: Segmentation, target: Segmentation, ignore: int | None = None
+    ) -> tuple[bool, list[Pairs]]:
+        """Whether it is a batch, and the pairs of each image; warns on behalf of the caller of `update`."""
+        sides = [images_of(pair, name) for pair, name in ((prediction, "prediction"), (target, "target"))]
+        predictions, targets = sides
+        if predictions is None or targets is None:
+            if predictions is not targets:
+                raise ValueError("prediction: expected a batch for a batch, and one image for one")
+            found = [intersect(prediction, target, self.categories, ignore=ignore)]
+        elif len(predictions) != len(targets):
+            raise ValueError(f"prediction: expected {len(targets)} images as of the target, got {len(predictions)}")
+        else:
+            both = zip(predictions, targets, strict=True)
+            found = [intersect(p, t, self.categories, ignore=ignore) for p, t in both]
+        for pairs in found:
+            for kind, texts in ((AreaWarning, pairs.area_warnings), (RoleWarning, pairs.role_warnings)):
+                for text in texts:
+                    warnings.warn(text, kind, stacklevel=3)
+        return predictions is not None, found
 
     def _check(self, pairs: Pairs) -> None:
         if list(pairs.categories.items()) != list(self.categories.items()):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._layout import as_array
+
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Segmentation = tuple[Any, Any]
@@ -21,16 +23,22 @@ class AreaWarning(UserWarning):
     """An area that a list of segments gives is not that of the map; the map counts."""
 
 
+class RoleWarning(UserWarning):
+    """What was given is allowed, and looks like something else: a prediction as ground truth, another void."""
+
+
 @dataclass(frozen=True, eq=False)
 class Segments:
     """The segments of one map as rows: the listed ones in their order, then void and ids that nothing lists.
 
     Attributes:
-        area: px; all fields are [rows].
+        id: in the map; of a (category, instance) pair the instance. All fields are [rows].
+        area: px.
         category: its place in the mapping of categories, -1 for void and for what is not listed.
         crowd: of a ground truth; always False in a prediction.
     """
 
+    id: Integers
     area: Integers
     category: Integers
     listed: Booleans
@@ -49,6 +57,7 @@ class Pairs:
         overlap: [pairs] px.
         pixels: of the whole image.
         area_warnings: texts about listed areas that disagree with their map.
+        role_warnings: texts about what looks like something else, see `RoleWarning`.
     """
 
     categories: Mapping[int, bool]
@@ -59,17 +68,29 @@ class Pairs:
     overlap: Integers
     pixels: int
     area_warnings: tuple[str, ...]
+    role_warnings: tuple[str, ...] = ()
 
 
-def intersect(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> Pairs:
+def intersect(
+    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: int | None = None
+) -> Pairs:
     """Count the pixels that segments of the two share; every metric takes the result in place of the two (`add`).
+
+    Args:
+        prediction, target: of one image, in one of the forms of `deeperlab.metrics`.
+        categories: category id → is it a thing?
+        ignore: a value that is void in the maps of ids or of categories, beside the usual: 255 for many data sets.
 
     Raises:
         ValueError: maps of different shape, a category that is not in `categories`, a predicted id that is not listed
-            or a listed one that is not in the map, a ground truth that lists id 0, an id listed twice.
+            or a listed one that is not in the map, a ground truth that lists id 0, an id listed twice, a negative id;
+            `ignore` is a category or the id of a segment.
         TypeError: maps that are not integers.
     """
     from .._numpy import overlap
+
+    if ignore is not None and index(ignore) in categories:
+        raise ValueError(f"ignore: expected a value that is no category, got {ignore}")
 
     predicted, predicted_list = _parts(prediction, "prediction")
     true, true_list = _parts(target, "target")
@@ -78,19 +99,48 @@ def intersect(prediction: Segmentation, target: Segmentation, categories: Mappin
     *columns, pixels = overlap(*predicted, *true)
     place = {category: row for row, category in enumerate(categories)}
     area_warnings: list[str] = []
+    role_warnings: list[str] = []
     sides = []
     for name, parts, listing in (
         ("prediction", columns[: len(predicted)], predicted_list),
         ("target", columns[len(predicted) :], true_list),
     ):
         if listing is not None:
-            sides.append(_from_segments(_int64(parts[0], name), pixels, listing, place, name, area_warnings))
+            said = area_warnings, role_warnings
+            sides.append(_from_segments(_int64(parts[0], name), pixels, listing, place, name, ignore, *said))
         else:
             things = np.array(list(categories.values()), bool)
             category, instance = (_int64(part, name) for part in parts)
-            sides.append(_from_maps(category, instance, pixels, place, things, name))
+            sides.append(_from_maps(category, instance, pixels, place, things, name, ignore))
     (p, predicted_segments), (g, true_segments) = sides
-    return Pairs(categories, true_segments, predicted_segments, g, p, pixels, int(true[0].size), tuple(area_warnings))
+    for name, other, sign, one, rival in (
+        ("prediction", "ground truth", "iscrowd", predicted_list, true_list),
+        ("target", "prediction", "score", true_list, predicted_list),
+    ):
+        if rival is not None and has_sign(one, sign) and not has_sign(rival, sign):
+            text = f"{name}: segments have {sign}, as those of a {other}; the order is update(prediction, target)"
+            role_warnings.append(text)
+    warnings = tuple(area_warnings), tuple(role_warnings)
+    return Pairs(categories, true_segments, predicted_segments, g, p, pixels, int(true[0].size), *warnings)
+
+
+def has_sign(segments: Sequence[Any] | None, sign: str) -> bool:
+    """Tell whether segments have what one side of an evaluation has only: `iscrowd` or `score`."""
+    values = (s.get(sign) if isinstance(s, Mapping) else getattr(s, sign, None) for s in segments or ())
+    return any(value is not None and value is not False and value != 0 for value in values)
+
+
+def images_of(pair: Segmentation, name: str) -> list[Segmentation] | None:
+    """Return the images of a batch: maps [N, H, W], and where there are segments, a list for each; None: one image."""
+    _require_pair(pair, name)
+    first = as_array(pair[0])
+    if first.ndim != 3:
+        return None
+    listed = isinstance(pair[1], Sequence)
+    second = pair[1] if listed else as_array(pair[1])
+    if len(second) != len(first) or (listed and not all(isinstance(one, Sequence) for one in second)):
+        raise ValueError(f"{name}: expected a map or a list of segments for each of {len(first)} images")
+    return list(zip(first, second, strict=True))
 
 
 def sum_rows(rows: Integers | list[int], weights: Any, count: int) -> NDArray[np.float64]:
@@ -105,8 +155,7 @@ def or_none(value: float) -> float | None:
 
 def _parts(pair: Segmentation, name: str) -> tuple[list[NDArray[Any]], Sequence[Any] | None]:
     """The maps, and the list of segments where there is one."""
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise TypeError(f"{name}: expected a pair (ids, segments) or (category, instance), got {type(pair).__name__}")
+    _require_pair(pair, name)
     first = _map(pair[0], name)
     if isinstance(pair[1], Sequence):
         return [first], pair[1]
@@ -116,8 +165,13 @@ def _parts(pair: Segmentation, name: str) -> tuple[list[NDArray[Any]], Sequence[
     return [first, second], None
 
 
+def _require_pair(pair: Segmentation, name: str) -> None:
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise TypeError(f"{name}: expected a pair (ids, segments) or (category, instance), got {type(pair).__name__}")
+
+
 def _map(values: Any, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
+    array = as_array(values)
     if array.ndim != 2:
         raise ValueError(f"{name}: expected a map [H, W], got shape {array.shape}")
     if array.dtype.kind not in "iu":
@@ -137,21 +191,31 @@ def _from_segments(
     segments: Sequence[Any],
     place: Mapping[int, int],
     name: str,
+    ignore: int | None,
     area_warnings: list[str],
+    role_warnings: list[str],
 ) -> tuple[Integers, Segments]:
     """The row of each id, and the rows; `segments` come first."""
     target = name == "target"
+    voids = (0,) if ignore is None else (0, ignore)
     fields = [_fields(segment, i, name) for i, segment in enumerate(segments)]
     row = {segment[0]: r for r, segment in enumerate(fields)}
     if len(row) != len(fields):
         raise ValueError(f"{name}: expected distinct segment ids, got {sorted(segment[0] for segment in fields)}")
     if target and 0 in row:
         raise ValueError("target: expected segment ids >= 1, got 0, which is void")
+    if ignore in row:
+        raise ValueError(f"ignore: expected an id of no segment of the {name}, got {ignore}")
     values, inverse = np.unique(ids, return_inverse=True)
     present = values.tolist()
     rest = [value for value in present if value not in row]
-    if not target and (unknown := [value for value in rest if value != 0]):
-        raise ValueError(f"prediction: expected every id of the map to be listed, got {unknown[0]}")
+    unknown = [value for value in rest if value not in voids]
+    if unknown and unknown[0] < 0:
+        raise ValueError(f"{name}: expected ids of at least 0, got {unknown[0]}; {_VOID_ID}")
+    if unknown and not target:
+        raise ValueError(f"prediction: expected every id of the map to be listed, got {unknown[0]}; {_VOID_ID}")
+    for value in set(unknown) & {255, 65535}:
+        role_warnings.append(f"target: id {value} is not listed, and counts as a segment's; {_VOID_ID}")
     if not target and len(row) + len(rest) > len(present):
         absent = min(set(row) - set(present))
         raise ValueError(f"prediction: expected every listed id in the map, got {absent}")
@@ -162,13 +226,16 @@ def _from_segments(
     category[: len(fields)] = [_place(segment[1], place, name) for segment in fields]
     crowd, void = np.zeros(len(row), bool), np.zeros(len(row), bool)
     crowd[: len(fields)] = [target and bool(segment[2]) for segment in fields]
-    void[len(fields) :] = [value == 0 for value in rest]
+    void[len(fields) :] = [value in voids for value in rest]
     wrong = [(s[0], s[3], a) for s, a in zip(fields, area.tolist(), strict=False) if s[3] is not None and s[3] != a]
     if wrong:
         more = f" (and of {len(wrong) - 1} more segments)" if len(wrong) > 1 else ""
         first, said, counted = wrong[0]
         area_warnings.append(f"{name}: the area of id {first} is {counted} px, not {said} as listed{more}")
-    return rows, Segments(area, category, listed, crowd, void)
+    return rows, Segments(np.array(list(row), np.int64), area, category, listed, crowd, void)
+
+
+_VOID_ID = "void is id 0, or what ignore= says"
 
 
 def _fields(segment: Any, number: int, name: str) -> tuple[int, int, Any, Any]:
@@ -185,10 +252,16 @@ def _fields(segment: Any, number: int, name: str) -> tuple[int, int, Any, Any]:
 
 
 def _from_maps(
-    category: Integers, instance: Integers, pixels: Integers, place: Mapping[int, int], things: Booleans, name: str
+    category: Integers,
+    instance: Integers,
+    pixels: Integers,
+    place: Mapping[int, int],
+    things: Booleans,
+    name: str,
+    ignore: int | None,
 ) -> tuple[Integers, Segments]:
     """The row of each (category, instance), and the rows, ascending; void comes last."""
-    void = category < 0
+    void = category < 0 if ignore is None else (category < 0) | (category == ignore)
     if (instance[~void] < 0).any():
         raise ValueError(f"{name}: expected instances of at least 0, got {int(instance[~void].min())}")
     category, instance = np.where(void, -1, category), np.where(void, 0, instance)
@@ -204,10 +277,12 @@ def _from_maps(
     crowd = listed & (instance == 0) & (name == "target")
     crowd[crowd] = things[where[crowd]]
     area = sum_rows(rows, pixels, len(where)).astype(np.int64)
-    return rows, Segments(area, where, listed, crowd, ~listed)
+    return rows, Segments(instance, area, where, listed, crowd, ~listed)
 
 
 def _place(category: int, place: Mapping[int, int], name: str) -> int:
     if category not in place:
-        raise ValueError(f"{name}: expected a category of {sorted(place)[:8]}…, got {category}")
+        known = ", ".join(map(str, sorted(place)[:8])) + (", …" if len(place) > 8 else "")
+        void = "void is negative, or what ignore= says"
+        raise ValueError(f"{name}: expected a category of {known}, got {category}; {void}")
     return place[category]

@@ -65,15 +65,40 @@ class Match(NamedTuple):
     iou: float
 
 
+class WrongClass(NamedTuple):
+    """A prediction and a ground-truth segment of other category with IoU > 0.5: one is spurious, the other missed."""
+
+    target: int
+    prediction: int
+    iou: float
+
+
 @dataclass(frozen=True)
 class Matching:
-    """The answer of `match`; segments are named by position in `segments` (or in order of (category, instance))."""
+    """The answer of `match`; segments are named by position in `segments` (or in order of (category, instance)).
+
+    `target_ids` and `prediction_ids` hold the id of each position; of (category, instance) maps the instance.
+    """
 
     matches: tuple[Match, ...]
     missed: tuple[tuple[int, int], ...]
     """(target position, category) of every false negative."""
     spurious: tuple[tuple[int, int], ...]
     """(prediction position, category) of every false positive."""
+    wrong_class: tuple[WrongClass, ...]
+    """Those of the missed and the spurious that are one object under two names."""
+    target_ids: tuple[int, ...]
+    prediction_ids: tuple[int, ...]
+
+    @property
+    def missed_ids(self) -> tuple[int, ...]:
+        """The ids of the false negatives."""
+        return tuple(self.target_ids[row] for row, _ in self.missed)
+
+    @property
+    def spurious_ids(self) -> tuple[int, ...]:
+        """The ids of the false positives."""
+        return tuple(self.prediction_ids[row] for row, _ in self.spurious)
 
 
 class PanopticQuality(Metric):
@@ -92,18 +117,8 @@ class PanopticQuality(Metric):
     name = "pq"
     columns = 4  # iou, tp, fp, fn
 
-    def update(self, prediction: Segmentation, target: Segmentation) -> Matching:
-        """Count one image, and say which segments matched.
-
-        Raises:
-            ValueError: maps of different shape, a category that is not in `categories`, a predicted id that is not
-                listed or a listed one that is not in the map; nothing is counted then.
-            TypeError: maps that are not integers.
-        """
-        return self.add(self._intersect(prediction, target))
-
     def add(self, pairs: Pairs) -> Matching:
-        """Count one image, given what `intersect` returns."""
+        """Count one image, given what `intersect` returns, and say which segments matched."""
         self._check(pairs)
         found = _match(pairs)
         true, count = pairs.target.category, len(self.categories)
@@ -127,24 +142,29 @@ class PanopticQuality(Metric):
 def panoptic_quality(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> QualityResult:
     """Compute the panoptic quality of one image; rules and errors as of `PanopticQuality`."""
     metric = PanopticQuality(categories)
-    metric.add(metric._intersect(prediction, target))
+    for pairs in metric._intersect(prediction, target)[1]:
+        metric.add(pairs)
     return metric.compute()
 
 
-def match(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> Matching:
-    """Match the segments of one image; the rules are `PanopticQuality`'s."""
-    pairs = intersect(prediction, target, categories)
+def match(
+    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: int | None = None
+) -> Matching:
+    """Match the segments of one image; the rules are `PanopticQuality`'s, arguments and errors those of `intersect`."""
+    pairs = intersect(prediction, target, categories, ignore=ignore)
     return _named(_match(pairs), pairs)
 
 
 class _Found(NamedTuple):
-    """Rows of `pairs.target` and `pairs.prediction`: matched ones with their IoU, and those that are left."""
+    """Rows of `pairs.target` and `pairs.prediction`: matched ones with their IoU, and those that are left; `wrong`:
+    (target row, prediction row, IoU) of two that lie in one place and have two categories."""
 
     g: Integers
     p: Integers
     iou: NDArray[np.float64]
     missed: Integers
     spurious: Integers
+    wrong: list[tuple[int, int, float]]
 
 
 def _match(pairs: Pairs) -> _Found:
@@ -152,8 +172,9 @@ def _match(pairs: Pairs) -> _Found:
     g, p, overlap = pairs.target_row, pairs.prediction_row, pairs.overlap
     void_in_p = sum_rows(p, overlap * target.void[g], len(prediction.area))
     union = target.area[g] + prediction.area[p] - overlap - void_in_p[p]
-    rivals = target.listed[g] & ~target.crowd[g] & (target.category[g] == prediction.category[p])
-    matched = rivals & (2 * overlap > union)
+    in_place = target.listed[g] & ~target.crowd[g] & prediction.listed[p] & (2 * overlap > union)
+    same = target.category[g] == prediction.category[p]
+    matched, wrong = in_place & same, in_place & ~same
 
     excused = void_in_p
     if target.crowd.any():
@@ -166,7 +187,9 @@ def _match(pairs: Pairs) -> _Found:
     missed, spurious = target.listed & ~target.crowd, prediction.listed & ~(2 * excused > prediction.area)
     missed[g[matched]] = spurious[p[matched]] = False
     iou = overlap[matched] / union[matched]
-    return _Found(g[matched], p[matched], iou, np.flatnonzero(missed), np.flatnonzero(spurious))
+    wrong &= spurious[p]
+    confused = zip(g[wrong].tolist(), p[wrong].tolist(), (overlap[wrong] / union[wrong]).tolist(), strict=True)
+    return _Found(g[matched], p[matched], iou, np.flatnonzero(missed), np.flatnonzero(spurious), list(confused))
 
 
 def _named(found: _Found, pairs: Pairs) -> Matching:
@@ -178,6 +201,9 @@ def _named(found: _Found, pairs: Pairs) -> Matching:
         tuple(Match(g, p, ids[true[g]], iou) for g, p, iou in hits),
         tuple((row, ids[true[row]]) for row in found.missed.tolist()),
         tuple((row, ids[predicted[row]]) for row in found.spurious.tolist()),
+        tuple(WrongClass(*wrong) for wrong in found.wrong),
+        tuple(pairs.target.id[pairs.target.listed].tolist()),
+        tuple(pairs.prediction.id[pairs.prediction.listed].tolist()),
     )
 
 

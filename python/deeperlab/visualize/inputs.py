@@ -11,17 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._layout import as_array
 from .colors import Colors, Picture
 
 Map = NDArray[np.int32]
 Names = Mapping[int, str] | Sequence[str]
 LONGEST = 40
 _DENSE = 1024  # categories; with larger numbers the tables hold the present ones only
-
-
-def array(value: Any) -> NDArray[Any]:
-    """Convert a tensor on any device, a Pillow image, or what else makes one, to a NumPy array."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def maps(panoptic: Any) -> tuple[Map, Map]:
@@ -34,7 +30,7 @@ def maps(panoptic: Any) -> tuple[Map, Map]:
         raise TypeError(f"panoptic: expected a Panoptic or (category, instance), got {type(panoptic).__name__}")
     if len(pair) != 2:
         raise ValueError(f"panoptic: expected a Panoptic or (category, instance), got {len(pair)} values")
-    category, instance = (array(m) for m in pair)
+    category, instance = (as_array(m) for m in pair)
     if category.ndim == 3 and category.shape == instance.shape:
         raise ValueError(f"panoptic: expected one image, got a batch of {len(category)}; give one, as panoptic[0]")
     if category.ndim != 2 or category.shape != instance.shape:
@@ -65,7 +61,7 @@ def picture(image: Any, shape: tuple[int, ...]) -> Picture:
     """Return contiguous RGB [H, W, 3] of 8 bits; None is gray."""
     if image is None:
         return np.full((*shape, 3), 128, np.uint8)
-    base = array(image)
+    base = as_array(image)
     if base.dtype != np.uint8:
         raise TypeError(f"image: expected uint8, got {base.dtype}")
     if base.shape != (*shape, 3):

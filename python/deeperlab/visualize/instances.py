@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._layout import as_array
 from .._runs import find_runs, pixel_boxes
 from ..graph import STAR, Graph
 from ..targets import locate
@@ -105,7 +106,7 @@ def instances(
 def _of_result(panoptic: Any, instance: inputs.Map, graph: Graph) -> list[Instance]:
     """Those that have pixels, best first."""
     count = int(panoptic.count)
-    keypoints, score, category = (inputs.array(getattr(panoptic, n)) for n in ("keypoints", "score", "category"))
+    keypoints, score, category = (as_array(getattr(panoptic, n)) for n in ("keypoints", "score", "category"))
     if keypoints.shape[-2] != len(graph.keypoints):
         raise ValueError(f"graph: expected {keypoints.shape[-2]} keypoints, as the result has, got {graph.keypoints}")
     height, width = panoptic.semantic.shape

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, fields, files, labels, photos, sample, text
+    from . import archive, fields, files, ids, labels, photos, sample, text
     from .formats import cityscapes, coco, label_map, predictions, segments, two_channel, vistas, voc
 
 _FORMATS = ("cityscapes", "coco", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
@@ -21,6 +21,7 @@ __all__ = [
     "coco",
     "fields",
     "files",
+    "ids",
     "label_map",
     "labels",
     "photos",

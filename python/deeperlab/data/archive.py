@@ -16,7 +16,7 @@ import numpy as np
 from ..graph import STAR, Graph
 from ..heads import NAMES, Heads
 from .files import FormatError, is_relative_name, replace
-from .formats.coco import ImageId
+from .ids import ImageId, image_id_of
 
 OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original")
 MAX_BYTES = 2**34
@@ -112,7 +112,7 @@ def image_ids(path: str | os.PathLike[str], images: int) -> tuple[ImageId, ...]:
     """
     with np.load(path, allow_pickle=False) as file:
         ids = file["image_ids"] if "image_ids" in file.files else np.arange(images)
-    if ids.shape != (images,) or ids.dtype.kind not in "iuU" or len(set(ids.tolist())) != images:
+    if ids.shape != (images,) or ids.dtype.kind not in "iuU" or len(set(map(image_id_of, ids.tolist()))) != images:
         fault = f"image_ids: expected {images} distinct integers or strings, got {ids.dtype} of shape {ids.shape}"
         raise FormatError(path, fault)
     for name in ids.tolist():

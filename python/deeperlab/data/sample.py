@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ._lookup import relabel
 from .files import FormatError
-from .formats.coco import ImageId, SegmentInfo, describe
+from .formats.coco import SegmentInfo, describe
 from .formats.photo import SUFFIXES, read_image
+from .ids import ImageId, ids_of
 from .labels import LabelSet
 from .photos import photo_beside
 
@@ -154,9 +155,10 @@ def flat_folder(
 ) -> Samples:
     """Make samples of one annotation per file, each named as its image but for the ending (`.jpg`)."""
     entries = []
-    for path in found:
+    ids = ids_of([path.stem for path in found], found[0].parent)
+    for image_id, path in zip(ids, found, strict=True):
         image = None if images is None else photo_beside(Path(images), f"{path.stem}.jpg", follow_links=follow_links)
-        entries.append(Entry(path.stem, image, path, load(path)))
+        entries.append(Entry(image_id, image, path, load(path)))
     return Samples(labels, tuple(entries))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .._threads import in_order
 from ..data.formats.coco import Annotation, Dataset, FormatError
+from ..data.ids import image_id_of
 from .evaluation import METRICS, Evaluation, MetricFactory
 from .pairs import Pairs, intersect
 
@@ -42,15 +43,15 @@ class FolderEvaluation:
             raise ValueError(f"workers: expected at least 1, got {workers}")
         self._target, self._prediction, self._workers = target, prediction, workers
         self.categories = target.categories
-        predicted = {annotation.image_id: annotation for annotation in prediction.annotations}
-        missing = [a.image_id for a in target.annotations if a.image_id not in predicted]
+        predicted = {image_id_of(annotation.image_id): annotation for annotation in prediction.annotations}
+        missing = [a.image_id for a in target.annotations if image_id_of(a.image_id) not in predicted]
         if missing:
             more = f" and {len(missing) - 1} more images" if len(missing) > 1 else ""
             raise FormatError(prediction.path, f"no prediction for image {missing[0]!r}{more}")
         for annotation in target.annotations:
             if any(segment.id == 0 for segment in annotation.segments):
                 raise FormatError(target.path, f"id 0, which is void, is a segment of image {annotation.image_id!r}")
-        self._pairs = [(predicted[annotation.image_id], annotation) for annotation in target.annotations]
+        self._pairs = [(predicted[image_id_of(annotation.image_id)], annotation) for annotation in target.annotations]
         self.total = Evaluation({category.id: category.isthing for category in target.categories}, metrics)
         self.left_out = len(predicted) - len(self._pairs)
         self.warnings: list[str] = []

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.formats.coco import Annotation, Dataset, FormatError, ImageId
+from ..data.formats.coco import Annotation, Dataset, FormatError
+from ..data.ids import ImageId
 from ..fuse import fuse
 from ..graph import STAR, Graph
 from ..heads import Heads

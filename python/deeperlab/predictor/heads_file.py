@@ -18,6 +18,7 @@ from ..data import archive
 from ..data.files import FormatError, check_ours, replace
 from ..data.formats import coco, predictions
 from ..data.formats.png import check_pixels
+from ..data.ids import ImageId
 from ..data.labels import LabelSet
 from ..fuse import fuse, image_size
 from ..heads import Heads
@@ -97,7 +98,7 @@ def fuse_file(
 
 def _fuse_all(
     heads: Heads,
-    image_ids: Sequence[coco.ImageId],
+    image_ids: Sequence[ImageId],
     things: Sequence[int],
     out: Path,
     size: tuple[int, int],
@@ -128,7 +129,7 @@ def _fuse_all(
     return results
 
 
-def _png(image_id: coco.ImageId) -> str:
+def _png(image_id: ImageId) -> str:
     """Below the folder; numbers as COCO has them."""
     return f"{image_id}.png" if isinstance(image_id, str) else f"{image_id:012d}.png"
 

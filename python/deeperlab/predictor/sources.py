@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import FormatError, is_relative_name
-from ..data.formats.coco import ImageId
 from ..data.formats.photo import SUFFIXES as IMAGES
 from ..data.formats.png import TooManyPixelsError
+from ..data.ids import ImageId, describe_ambiguous, image_id_of
 from ..data.text import read_text
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
@@ -69,9 +69,7 @@ class Source:
         stem = self.name.rpartition("/")[2]
         if self.is_video:
             return self.name
-        if stem == self.name and stem.isascii() and stem.isdigit() and len(stem) <= 18:  # int64
-            return int(stem)
-        return stem.removesuffix(CITYSCAPES) if stem.endswith(CITYSCAPES) else self.name
+        return image_id_of(stem.removesuffix(CITYSCAPES) if stem.endswith(CITYSCAPES) else self.name)
 
     @property
     def key(self) -> Key:
@@ -160,7 +158,10 @@ def find_sources(given: Sequence[str | Path], out: Path) -> Found:
         if real in seen:
             continue
         if rivals := found.rivals(source):
-            faults.append((source.path, clash(rivals[0].path)))
+            other = rivals[0]
+            two_names = isinstance(source.image_id, int) and source.name != other.name
+            text = describe_ambiguous(other.name, source.name) if two_names else clash(other.path)
+            faults.append((source.path, text))
         elif not is_relative_name(source.name) or source.path.stem in ("", ".", "..") or source.image_id == "":
             faults.append((source.path, "expected a file with a name before its suffix"))
         elif len(os.fsencode(source.name.rpartition("/")[2])) > LONGEST_NAME:

@@ -16,6 +16,7 @@ import numpy as np
 
 from .._lookup import relabel
 from ..files import FormatError, list_files
+from ..ids import ids_of
 from ..labels import LabelSet, preset
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples, translate_ids
@@ -69,9 +70,9 @@ def samples(
     found = list_files(base / split, f"*/*{tail}", f"<city>/<city>_<sequence>_<frame>{tail}", follow_links=follow_links)
     load = load_instance_ids if source == "instanceIds" else load_train_ids
     entries = []
-    for path in found:
-        image_id = path.name[: -len(tail)]
-        image = photo_beside(photos, f"{path.parent.name}/{image_id}_leftImg8bit.png", follow_links=follow_links)
+    names = [path.name[: -len(tail)] for path in found]
+    for path, name, image_id in zip(found, names, ids_of(names, base / split), strict=True):
+        image = photo_beside(photos, f"{path.parent.name}/{name}_leftImg8bit.png", follow_links=follow_links)
         entries.append(Entry(image_id, image, path, partial(load, path, labels, max_pixels)))
     return Samples(labels, tuple(entries))
 

@@ -21,6 +21,7 @@ from ..._runs import find_runs, pixel_boxes
 from .._lookup import relabel
 from ..fields import Field
 from ..files import FormatError, inside, is_relative_name, replace
+from ..ids import ImageId, describe_ambiguous, image_id_of
 from .png import MAX_ID, read_ids, write_ids
 
 __all__ = [
@@ -38,9 +39,6 @@ __all__ = [
     "write",
     "write_ids",
 ]
-
-ImageId = int | str
-"""COCO numbers its images; Cityscapes and Vistas name them."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +148,15 @@ def read(
         categories = _categories(root.each("categories"), root)
     known = {category.id for category in categories}
 
-    images: dict[ImageId, Field] = {}
+    images: dict[ImageId, tuple[ImageId, Field]] = {}
     for item in [] if lacks_images else root.each("images"):
-        item.put(images, item.get("id", int, str), item)
+        _put(images, item.get("id", int, str), item, item)
 
-    annotations: dict[ImageId, Annotation] = {}
+    annotations: dict[ImageId, tuple[ImageId, Annotation]] = {}
     for item in root.each("annotations"):
         image_id = item.get("image_id", int, str)
-        image = Field(item.path, item.location, {}) if lacks_images else images.get(image_id)
+        _, image = images.get(image_id_of(image_id), (None, None))
+        image = Field(item.path, item.location, {}) if lacks_images else image
         if image is None:
             raise item.fault(f"image_id {image_id!r} is not in images")
         segments: dict[int, SegmentInfo] = {}
@@ -177,10 +176,9 @@ def read(
             image.get("width", int, default=None),
             tuple(areas),
         )
-        item.put(annotations, image_id, annotation)
-    return Dataset(
-        Path(path), Path(directory), tuple(categories), tuple(annotations.values()), max_pixels, follow_links
-    )
+        _put(annotations, image_id, annotation, item)
+    found = tuple(annotation for _, annotation in annotations.values())
+    return Dataset(Path(path), Path(directory), tuple(categories), found, max_pixels, follow_links)
 
 
 def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
@@ -231,7 +229,7 @@ def write(
     Path(directory).mkdir(parents=True, exist_ok=True)
     for annotation, ids in entries:
         _check(annotation, ids, known)
-        if not seen.isdisjoint(names := {annotation.image_id, Path(annotation.file_name)}):
+        if not seen.isdisjoint(names := {image_id_of(annotation.image_id), Path(annotation.file_name)}):
             raise ValueError(f"entries: expected distinct images and files, got {annotation.image_id!r} twice")
         seen |= names
         file_name = inside(directory, annotation.file_name)
@@ -289,6 +287,16 @@ def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
     if not table:
         raise root.fault("categories: expected at least one")
     return tuple(table.values())
+
+
+def _put(table: dict[ImageId, tuple[ImageId, Any]], image_id: ImageId, value: Any, item: Field) -> None:
+    """Add to a table by what an id means, with the id as it is written."""
+    key = image_id_of(image_id)
+    if key in table and table[key][0] != image_id:
+        raise item.fault(describe_ambiguous(table[key][0], image_id))
+    if key in table:
+        raise item.fault(f"id {image_id!r} is there twice")
+    table[key] = image_id, value
 
 
 def _require_relative(name: str, item: Field) -> str:

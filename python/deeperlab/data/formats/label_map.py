@@ -32,7 +32,7 @@ def samples(
     max_pixels: int | None = None,
     follow_links: bool = False,
 ) -> Samples:
-    """List the `.npy` files of a folder, which are read one by one; `image_id` is the name without its ending.
+    """List the `.npy` files of a folder, which are read one by one; `image_id` is the name without its ending (`ids`).
 
     Args:
         directory: the folder.

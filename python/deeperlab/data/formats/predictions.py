@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ids import ImageId
 from ..labels import LabelSet
-from .coco import Annotation, Category, ImageId, SegmentInfo
+from .coco import Annotation, Category, SegmentInfo
 
 if TYPE_CHECKING:
     from ...panoptic import Panoptic

@@ -31,7 +31,7 @@ def samples(
     max_pixels: int | None = None,
     follow_links: bool = False,
 ) -> Samples:
-    """List the PNGs of a folder, which are read one by one; `image_id` is the name without its ending.
+    """List the PNGs of a folder, which are read one by one; `image_id` is the name without its ending (`ids`).
 
     Args:
         directory: the folder.

@@ -43,7 +43,7 @@ def samples(
     max_pixels: int | None = None,
     follow_links: bool = False,
 ) -> Samples:
-    """List the annotations of a split, which are read one by one; `image_id` is the image's name without its ending.
+    """List the annotations of a split, which are read one by one; `image_id` is the name without its ending (`ids`).
 
     Args:
         root: the folder of the splits and of the configuration.

@@ -16,6 +16,7 @@ import numpy as np
 
 from .._lookup import relabel
 from ..files import FormatError, inside, is_relative_name
+from ..ids import ids_of
 from ..labels import LabelSet, preset
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples, translate_ids
@@ -56,11 +57,13 @@ def samples(
     if (root / "VOCdevkit" / "VOC2012").is_dir():
         root = root / "VOCdevkit" / "VOC2012"
     entries = []
-    for name in _names(root / "ImageSets" / "Segmentation" / f"{split}.txt"):
+    listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    names = _names(listed)
+    for image_id, name in zip(ids_of(names, listed), names, strict=True):
         path = inside(root / classes, f"{name}.png", follow_links=follow_links)
         things = None if objects is None else inside(root / objects, f"{name}.png", follow_links=follow_links)
         image = photo_beside(root / "JPEGImages", f"{name}.jpg", follow_links=follow_links)
-        entries.append(Entry(name, image, path, partial(load, path, things, labels, max_pixels)))
+        entries.append(Entry(image_id, image, path, partial(load, path, things, labels, max_pixels)))
     return Samples(labels, tuple(entries))
 
 

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What images are called: a name of digits alone is a number, so that COCO's 139 and 000000000139.jpg are one image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .files import FormatError
+
+ImageId = int | str
+"""COCO numbers its images; Cityscapes and Vistas name them."""
+_MOST_DIGITS = 18
+"""That always fit 64 bits, as other programs keep such numbers."""
+
+
+def image_id_of(name: ImageId) -> ImageId:
+    """Return the id of an image that has a name: 7 of "007", "7" and 7, which are the same image; else the name."""
+    if isinstance(name, str) and name.isascii() and name.isdigit() and len(name.lstrip("0")) <= _MOST_DIGITS:
+        return int(name)
+    return name
+
+
+def describe_ambiguous(one: ImageId, other: ImageId) -> str:
+    """Say what is wrong with two names of one set that are written differently and mean the same image."""
+    return f"images {one!r} and {other!r}: expected distinct names, and leading zeros make no difference; rename one"
+
+
+def ids_of(names: Sequence[str], path: str | os.PathLike[str]) -> list[ImageId]:
+    """Return the ids of the images of a set.
+
+    Raises:
+        FormatError: two mean the same image; `path` is what lists them.
+    """
+    written: dict[ImageId, str] = {}
+    ids = [image_id_of(name) for name in names]
+    for image_id, name in zip(ids, names, strict=True):
+        other = written.setdefault(image_id, name)
+        if other != name:
+            raise FormatError(path, describe_ambiguous(other, name))
+    return ids

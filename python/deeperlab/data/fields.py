@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
+import math
 import os
+import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import FormatError, open_file
+from .files import FormatError, open_file, read_bytes
 from .pointers import describe_pointer
 from .text import decode_text
 
@@ -28,6 +31,10 @@ _NOUN = {
 }
 MAX_BYTES = 1 << 31
 """Of an annotation file; the largest of COCO, Cityscapes and Vistas have some hundred MB."""
+MAX_TOML_BYTES = 1 << 20
+MAX_DOTS = 100
+"""In a line of TOML: the parser takes the square of the parts of a dotted key."""
+MAX_LINE_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -43,27 +50,31 @@ class Field:
         """Read a whole file: TOML where its name ends so, else JSON.
 
         Raises:
-            FormatError: neither, not UTF-8, or more than `max_bytes`.
+            FormatError: neither, not UTF-8, or more than `max_bytes` of JSON or `MAX_TOML_BYTES` of TOML.
             OSError: it cannot be read.
         """
         kind = "TOML" if Path(path).suffix.lower() == ".toml" else "JSON"
         if kind == "TOML" and sys.version_info < (3, 11):
             raise FormatError(path, "TOML needs Python 3.11 or later; JSON does not")
-        try:
-            with open_file(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                if size > max_bytes:
-                    raise FormatError(path, f"too large: {size:,} bytes of {kind}, the most is {max_bytes:,}")
-                data = file.read()
-            return cls(Path(path), "", _toml(decode_text(path, data)) if kind == "TOML" else json.loads(data))
-        except FormatError:
-            raise
-        except RecursionError as fault:
-            raise FormatError(path, f"not {kind}: nested too deeply") from fault
-        except MemoryError as fault:
-            raise FormatError(path, f"{kind} too large for the memory") from fault
-        except ValueError as fault:
-            raise FormatError(path, f"not {kind}: {fault}{describe_pointer(Path(path))}") from fault
+        data = read_bytes(path, min(max_bytes, MAX_TOML_BYTES) if kind == "TOML" else max_bytes, kind)
+        return cls(Path(path), "", _parse(path, data, kind))
+
+    @classmethod
+    def lines(cls, path: str | os.PathLike[str]) -> Iterator[Field]:
+        """Read a file of a JSON value a line, one after another.
+
+        Raises:
+            FormatError: not JSON, not UTF-8, or a line of more than `MAX_LINE_BYTES`.
+            OSError: it cannot be read.
+        """
+        with open_file(path) as file:
+            for number in itertools.count(1):
+                line = file.readline(MAX_LINE_BYTES + 1)
+                if not line:
+                    return
+                if len(line) > MAX_LINE_BYTES:
+                    raise FormatError(path, f"line {number}: too large: the most is {MAX_LINE_BYTES:,} bytes of JSON")
+                yield cls(Path(path), f"line {number}", _parse(path, line, "JSON"))
 
     def fault(self, text: str) -> FormatError:
         """Make the error that says `text` of this place."""
@@ -81,6 +92,10 @@ class Field:
         if not isinstance(value, kinds) or isinstance(value, bool):
             wanted = " or ".join(_NOUN[kind] for kind in kinds)
             raise self.fault(f"{key}: expected {wanted}, got {_noun(value)}")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise self.fault(f"{key}: expected 64 bits, got a number of {value.bit_length()}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.fault(f"{key}: expected a finite number, got {value}")
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
             raise self.fault(f"{key}: expected valid Unicode, got {value!r}")
         return value
@@ -100,13 +115,17 @@ class Field:
         if value is None:
             return None
         if len(value) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in value):
-            raise self.fault(f"{key}: expected three integers of 0 to 255, got {value}")
+            raise self.fault(f"{key}: expected three integers of 0 to 255, got {reprlib.repr(value)}")
         return value[0], value[1], value[2]
 
     def each(self, key: str) -> list[Field]:
         """Return the entries of the list under `key`."""
         prefix = f"{self.location}.{key}" if self.location else key
         return [Field(self.path, f"{prefix}[{i}]", item) for i, item in enumerate(self.get(key, list))]
+
+    def child(self, key: str) -> Field:
+        """Return the object under `key`."""
+        return Field(self.path, f"{self.location}.{key}" if self.location else key, self.get(key, dict))
 
     def put(self, table: dict[Any, Any], key: Any, value: Any) -> None:
         """Add to a table of distinct ids."""
@@ -119,6 +138,25 @@ def _noun(value: Any) -> str:
     return _NOUN.get(type(value), type(value).__name__)
 
 
+def _parse(path: str | os.PathLike[str], data: bytes, kind: str) -> Any:
+    try:
+        return _toml(decode_text(path, data)) if kind == "TOML" else json.loads(data, parse_constant=_refuse)
+    except FormatError:
+        raise
+    except RecursionError as fault:
+        raise FormatError(path, f"not {kind}: nested too deeply") from fault
+    except MemoryError as fault:
+        raise FormatError(path, f"{kind} too large for the memory") from fault
+    except ValueError as fault:
+        raise FormatError(path, f"not {kind}: {fault}{describe_pointer(Path(path))}") from fault
+
+
 def _toml(text: str) -> Any:
+    if (dots := max((line.count(".") for line in text.splitlines()), default=0)) > MAX_DOTS:
+        raise ValueError(f"expected at most {MAX_DOTS} dots in a line, got {dots}")
     tomllib = importlib.import_module("tomllib")  # by its name: Python 3.10, where nobody comes here, has none
     return tomllib.loads(text)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")

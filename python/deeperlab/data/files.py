@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,25 +20,55 @@ from typing import IO, Any
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 """Names of the files that `replace` fills; they are left behind only where a process is killed."""
 
+LONGEST = 2000
+"""Characters of an error."""
+NOT_REGULAR = "not a regular file; write what a pipe or device gives to a file first"
+
 
 class FormatError(ValueError):
     """A file that is not what it should be: `path: fault`, in one line."""
 
     def __init__(self, path: str | os.PathLike[str], fault: str) -> None:
-        super().__init__(f"{os.fspath(path)}: {' '.join(fault.split())}")
+        text = " ".join(fault.split())  # of a name or a value in the file, which may be as long as the file
+        super().__init__(f"{os.fspath(path)}: {text if len(text) <= LONGEST else f'{text[:LONGEST]} …'}")
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a regular file for reading; a pipe or a device, which may never end, is refused.
+    """Open a regular file for reading. A pipe, a socket or a device, which may never end, is refused without a wait.
 
     Raises:
         FormatError: not a regular file.
         OSError: it cannot be opened.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():  # a folder has an error of its own
-        raise FormatError(path, "not a regular file")
-    return path.open("rb")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as fault:
+        if fault.errno == errno.ENXIO:  # a socket
+            raise FormatError(path, NOT_REGULAR) from fault
+        raise
+    except ValueError as fault:  # a name with a zero in it
+        raise FormatError(path, str(fault)) from fault
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise FormatError(path, NOT_REGULAR)
+
+
+def read_bytes(path: str | os.PathLike[str], max_bytes: int, kind: str) -> bytes:
+    """Read a whole regular file of at most `max_bytes`; `kind` says of what, for the error.
+
+    Raises:
+        FormatError: not a regular file, or longer.
+        OSError: it cannot be read.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise FormatError(path, f"too large: {size:,} bytes of {kind}, the most is {max_bytes:,}")
+        return file.read(size) or b""  # the kernel's own files may have nothing to say
 
 
 def inside(directory: str | os.PathLike[str], name: str, *, follow_links: bool | None = None) -> Path:
@@ -182,8 +213,8 @@ def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None
     if not present:
         return
     try:
-        ours = json.loads((out / listing).read_bytes())["info"]["description"] == mark
-    except (OSError, ValueError, KeyError, TypeError):
+        ours = json.loads(read_bytes(out / listing, 1 << 31, "JSON"))["info"]["description"] == mark
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         ours = False
     if not ours:
         fault = f"is there already and not of {mark}; choose another --out"

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -71,12 +72,12 @@ class LabelSet:
                 raise ValueError(f"{field}: expected {count}, one per name, got {len(getattr(self, field))}")
         if not count:
             raise ValueError("names: expected at least one class")
+        if out_of_range := [i for i in (*self.ids, *self.void_ids, self.ignore) if not -(1 << 31) <= i < 1 << 31]:
+            raise ValueError(f"ids: expected 32 bits, got {out_of_range[0]}")
         for field, values in (("names", self.names), ("ids", (*self.ids, *self.void_ids))):
             value, times = Counter[Any](values).most_common(1)[0]
             if times > 1:
                 raise ValueError(f"{field}: expected each once, got {value!r} {times} times")
-        if out_of_range := [i for i in (*self.ids, *self.void_ids, self.ignore) if not -(1 << 31) <= i < 1 << 31]:
-            raise ValueError(f"ids: expected 32 bits, got {out_of_range[0]}")
         for color in self.colors:
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
                 raise ValueError(f"colors: expected three integers of 0 to 255, got {color}")
@@ -180,7 +181,7 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
         colors.append(entry.color("color") or bit_color(ids[-1]))
     void = root.get("void", list, default=[0] if 0 not in ids else [])
     if not all(type(i) is int for i in void):
-        raise root.fault(f"void: expected a list of integers, got {void}")
+        raise root.fault(f"void: expected a list of integers, got {reprlib.repr(void)}")
     try:
         return LabelSet(
             root.get("name", str, default=Path(path).stem),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import codecs
 import os
 
-from .files import FormatError, open_file
+from .files import FormatError, read_bytes
 
 _MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
 
@@ -18,11 +18,7 @@ def read_text(path: str | os.PathLike[str], *, max_bytes: int) -> str:
         FormatError: more than `max_bytes`, no regular file, or bytes that are no text.
         OSError: it cannot be read.
     """
-    with open_file(path) as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise FormatError(path, f"too large: more than {max_bytes:,} bytes of text")
-    return decode_text(path, data)
+    return decode_text(path, read_bytes(path, max_bytes, "text"))
 
 
 def decode_text(path: str | os.PathLike[str], data: bytes) -> str:

@@ -20,10 +20,11 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from ..data.fields import Field
 from ..data.files import TEMPORARY, FormatError, inside, is_relative_name, is_special, replace
 from ..data.formats import coco
 from .settings import difference
-from .sources import FRAME, Key, Source, SourceIndex
+from .sources import FRAME, Key, Source, SourceIndex, reason
 
 OVERLAY, IDS, HEADS = KINDS = "overlay", "panoptic", "heads"
 """Folders of the pictures, of the PNGs that the JSON names, and of the raw heads."""
@@ -165,14 +166,19 @@ class Results:
                 Path(folder, name).unlink()
         for path in self.state.glob("*.jsonl"):
             self._remember(path)
-        for name in next(_read(self._announced), ()):
+        with _whole(self._announced):
+            names = _first(self._announced, list)
+            if wrong := [name for name in names if not isinstance(name, str) or not is_relative_name(name)]:
+                raise FormatError(self._announced, f"expected names, got {wrong[0]!r}")
+        for name in names:
             source = Source.named(Path(name), name)
             self._remove(self._present(source).difference(*(record.files() for record in self.rivals(source))))
         self._announced.unlink(missing_ok=True)
 
     def _check_settings(self, overwrite: bool) -> None:
         path = self.state / "settings.json"
-        earlier: dict[str, Any] = next(_read(path), {})
+        with _whole(path):
+            earlier: dict[str, Any] = _first(path, dict)
         if self._records and (other := difference(earlier, self._settings)):
             if not overwrite:
                 self._refuse(f"has results of {other}; choose another --out, or --overwrite")
@@ -194,12 +200,18 @@ class Results:
             self._remove(record.files())
 
     def _remember(self, path: Path) -> None:
-        entry = next(_read(path))
-        about = entry.get("video") or entry["image"]
-        source = Source.named(Path(about["source"]["path"]), about["file_name"])
-        if not is_relative_name(source.name) or path != self._path(source):
-            raise FormatError(path, f"damaged: not of {source.name}; choose another --out")
-        self._records[source.key] = Record(source, about["source"], entry["kinds"], entry.get("video"))
+        with _whole(path):
+            entry = Field(path, "line 1", _first(path, dict))
+            about = entry.child("video" if "video" in entry.value else "image")
+            origin, kinds = about.child("source"), entry.get("kinds", list)
+            source = Source.named(Path(origin.value["path"]), about.get("file_name", str))  # bytes that are no text too
+            identity = {name: origin.get(name, int) for name in ("bytes", "modified")}
+            frames = about.get("frames", int) if source.is_video else 0
+            if not is_relative_name(source.name) or path != self._path(source):
+                raise FormatError(path, f"not of {source.name}")
+            if not set(kinds) <= set(KINDS) or not 0 <= frames <= path.stat().st_size:  # a line for every frame
+                raise about.fault(f"expected files of {', '.join(KINDS)}, got {kinds!r} of {frames} frames")
+        self._records[source.key] = Record(source, identity, kinds, about.value if source.is_video else None)
         self._sources.add(source)
 
     def _path(self, source: Source) -> Path:
@@ -231,7 +243,8 @@ class Results:
 
         def entries(name: str) -> Iterator[Any]:
             for record in records:
-                yield from (entry[name] for entry in _read(self._path(record.source)) if name in entry)
+                with _whole(path := self._path(record.source)):
+                    yield from (line.value[name] for line in Field.lines(path) if name in line.value)
 
         lists: dict[str, Iterable[Any]] = {"images": entries("image"), "annotations": entries("annotation")}
         videos = [record.video for record in records if record.video]
@@ -263,12 +276,20 @@ def encode(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False).encode() + b"\n"
 
 
-def _read(path: Path) -> Iterator[Any]:
-    """Decode the lines of a file, if it is there."""
+def _first(path: Path, kind: type) -> Any:
+    """Decode the first line of a file, which is a list or an object; an empty one where there is no such file."""
+    with contextlib.suppress(FileNotFoundError):
+        line = next(Field.lines(path), Field(path, "", None))
+        if not isinstance(line.value, kind):
+            raise FormatError(path, "empty, or a record of another kind")
+        return line.value
+    return kind()
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Say what to do where a record is damaged."""
     try:
-        with path.open("rb") as file:
-            yield from map(json.loads, file)
-    except FileNotFoundError:
-        return
-    except ValueError as fault:
-        raise FormatError(path, f"damaged: {fault}; choose another --out") from fault
+        yield
+    except (FormatError, LookupError, TypeError) as fault:
+        raise FormatError(path, f"damaged: {reason(path, fault)}; choose another --out") from fault

@@ -21,7 +21,7 @@ from ..data.text import read_text
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 LIST = ".txt"
-MAX_LIST_BYTES = 1 << 28
+MAX_LIST_BYTES = 1 << 26
 URL = re.compile(r"[a-z][a-z0-9+]+:/+", re.IGNORECASE)
 """How an address begins, after `Path` has taken one of its slashes."""
 CITYSCAPES = "_leftImg8bit"
@@ -226,7 +226,10 @@ class _Search:
         else:
             if URL.match(str(path)):
                 raise FormatError(path, "an address, which is not fetched; download it first")
-            path.stat()  # it must be there
+            try:
+                path.stat()  # it must be there
+            except ValueError as fault:  # a name with a zero in it
+                raise FormatError(path, str(fault)) from fault
             yield Source.named(path, path.name)
 
     def _of_pattern(self, pattern: Path) -> Iterator[Source]:

@@ -183,7 +183,7 @@ def test_a_bomb_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch: Any) -
     np.savez_compressed(tmp_path / "bomb.npz", semantic=np.zeros(10**6, np.float32))
     result = run("fuse", tmp_path / "bomb.npz", "--things", "1", "--out", tmp_path)
     assert result.exit_code == 2
-    assert "unpacks to 4000128 bytes, more than 1000" in result.stderr
+    assert "unpacks to 4,000,128 bytes, the most is 1,000" in result.stderr
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path, make_heads: Any) -> None:

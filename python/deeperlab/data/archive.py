@@ -6,21 +6,23 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..graph import STAR, Graph
 from ..heads import NAMES, Heads
-from .files import FormatError, is_relative_name, replace
+from .files import FormatError, is_relative_name, open_file, replace
 from .ids import ImageId, image_id_of
 
 OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original")
-MAX_BYTES = 2**34
-"""Least size of what an NPZ claims to unpack to that is refused; a batch of full-resolution heads stays below."""
+MAX_BYTES = 1 << 32
+"""Of what an NPZ unpacks to, a thousand times of its size at most; 130 images of 1441 × 1441 px at stride 4."""
+MAX_OPTIONAL_BYTES = 1 << 22
+"""Of each of the others, whose values become Python's."""
 
 
 def save(
@@ -71,27 +73,15 @@ def load(path: str | os.PathLike[str]) -> Heads:
             file.
         OSError: the file cannot be read.
     """
-    path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(entry.file_size for entry in archive.infolist())
-        if claimed > MAX_BYTES:
-            raise FormatError(path, f"unpacks to {claimed} bytes, more than {MAX_BYTES}")
-        with np.load(path, allow_pickle=False) as file:
-            names = set(file.files)
-            if missing := [name for name in NAMES if name not in names]:
-                raise FormatError(path, f"expected the arrays {', '.join(NAMES)}; missing {', '.join(missing)}")
-            if unknown := sorted(names - {*NAMES, *OPTIONAL}):
-                raise FormatError(path, f"unknown arrays {', '.join(unknown)}; known are {', '.join(NAMES + OPTIONAL)}")
-            arrays = {name: file[name] for name in names}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as fault:  # the last: of its compression
-        raise FormatError(path, f"damaged, or not an NPZ: {fault}") from fault
-    except MemoryError as fault:
-        raise FormatError(path, f"needs more memory than there is: {fault}") from fault
-    except (ValueError, SyntaxError) as fault:
-        if isinstance(fault, FormatError):
-            raise
-        raise FormatError(path, f"damaged: {fault}") from fault
+    with _opened(path) as file:
+        names = set(file.files)
+        if missing := [name for name in NAMES if name not in names]:
+            raise FormatError(path, f"expected the arrays {', '.join(NAMES)}; missing {', '.join(missing)}")
+        if unknown := sorted(names - {*NAMES, *OPTIONAL}):
+            raise FormatError(path, f"unknown arrays {', '.join(unknown)}; known are {', '.join(NAMES + OPTIONAL)}")
+        arrays = {name: file[name] for name in names}
+        if empty := [name for name, array in arrays.items() if not array.itemsize]:  # of any length, in no bytes
+            raise FormatError(path, f"{empty[0]}: expected numbers or text, got items of no bytes")
     try:
         heads: dict[str, Any] = {name: arrays[name] for name in NAMES}
         return Heads(
@@ -110,7 +100,7 @@ def image_ids(path: str | os.PathLike[str], images: int) -> tuple[ImageId, ...]:
     Raises:
         FormatError: other than one distinct name for each image, or one that is no name of a file.
     """
-    with np.load(path, allow_pickle=False) as file:
+    with _opened(path) as file:
         ids = file["image_ids"] if "image_ids" in file.files else np.arange(images)
     if ids.shape != (images,) or ids.dtype.kind not in "iuU" or len(set(map(image_id_of, ids.tolist()))) != images:
         fault = f"image_ids: expected {images} distinct integers or strings, got {ids.dtype} of shape {ids.shape}"
@@ -128,7 +118,7 @@ def sizes(path: str | os.PathLike[str]) -> tuple[tuple[int, int] | None, tuple[i
         FormatError: other than two integers of at least 1.
     """
     found: list[tuple[int, int] | None] = []
-    with np.load(path, allow_pickle=False) as file:
+    with _opened(path) as file:
         for name in ("size", "original"):
             sides = file[name] if name in file.files else None
             if sides is not None and (sides.shape != (2,) or sides.dtype.kind not in "iu" or sides.min() < 1):
@@ -136,6 +126,35 @@ def sizes(path: str | os.PathLike[str]) -> tuple[tuple[int, int] | None, tuple[i
                 raise FormatError(path, fault)
             found.append(None if sides is None else (int(sides[0]), int(sides[1])))
     return found[0], found[1]
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The arrays of an NPZ that unpacks to no more than it may; their faults are those of the file."""
+    try:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            if (claimed := sum(entry.file_size for entry in entries)) > MAX_BYTES:
+                text = f"too large: unpacks to {claimed:,} bytes, the most is {MAX_BYTES:,}; split it by images"
+                raise FormatError(path, text)
+            for entry in entries:
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise FormatError(path, f"{entry.filename}: packed in a way that NumPy does not use")
+                name = entry.filename.removesuffix(".npy")
+                if name in OPTIONAL and entry.file_size > MAX_OPTIONAL_BYTES:
+                    text = f"{name}: too large: {entry.file_size:,} bytes, the most is {MAX_OPTIONAL_BYTES:,}"
+                    raise FormatError(path, text)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                yield arrays
+    except (FormatError, OSError):
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as fault:  # the last: of its compression
+        raise FormatError(path, f"damaged, or not an NPZ: {fault}") from fault
+    except MemoryError as fault:
+        raise FormatError(path, f"needs more memory than there is: {fault}") from fault
+    except (ValueError, SyntaxError) as fault:
+        raise FormatError(path, f"damaged: {fault}") from fault
 
 
 def _write(arrays: dict[str, Any], file: Any) -> None:

@@ -28,6 +28,9 @@ from .resize import resized
 
 ARRAYS, LISTING = "panoptic.npz", "panoptic.json"
 MARK = "deeperlab fuse"
+MAX_IMAGES = 1 << 14
+MAX_PIXELS = 1 << 28
+"""Of all maps together, which are held until the last is done."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def fuse_file(
         raise FileExistsError(errno.EEXIST, "are the heads themselves; choose another --out", str(path))
     heads = archive.load(path)
     images = heads.heatmap.shape[0] if heads.batched else 1
+    if images > MAX_IMAGES:
+        raise FormatError(path, f"too many images: {images}, the most is {MAX_IMAGES}; split it")
     names = archive.image_ids(path, images)
     check_ours(out, (LISTING, ARRAYS, *map(_png, names)), LISTING, MARK)
     if labels is not None and len(labels) != heads.classes:
@@ -91,6 +96,9 @@ def fuse_file(
         shown = original if size is None and original is not None else fused
         for height, width in (fused, shown):
             check_pixels(path, width, height, None)
+            if images * height * width > MAX_PIXELS:
+                text = f"too many pixels: {images} maps of {width} × {height}, the most is {MAX_PIXELS} in all"
+                raise FormatError(path, f"{text}; split it by images")
         return _fuse_all(heads, names, things, out, fused, shown, params, labels)
     except MemoryError as fault:
         raise FormatError(path, "too large for the memory") from fault

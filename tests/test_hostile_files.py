@@ -3,22 +3,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
+import json
 import os
+import pickle
+import socket
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from deeperlab.data import labels
+from deeperlab.data import archive, labels
 from deeperlab.data.files import FormatError, inside, list_files, replace
 from deeperlab.data.formats import cityscapes, coco, label_map, photo, png, segments, two_channel, vistas, voc
 from deeperlab.data.labels import LabelSet
+from deeperlab.models import DeeperLab
+from deeperlab.models.weights import is_marked_trained, read_tensors
+from deeperlab.predictor import find_sources, video
+from deeperlab.predictor.results import Results
 
 pytestmark = pytest.mark.slow
 
@@ -320,15 +332,163 @@ def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:
         png.write_ids(path, np.zeros((0, 3), int))
 
 
-def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.json")
-    for read in (labels.read, coco.read_categories, png.read_ids, photo.read_image):
-        with pytest.raises(FormatError, match="not a regular file"):
-            read(tmp_path / "x.json")
-    with pytest.raises(FormatError, match="not a regular file"):
-        coco.read("/dev/zero", tmp_path)
-    with pytest.raises(IsADirectoryError):
-        labels.read(tmp_path)
+DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "labels": ("x", lambda root: labels.find(root / "x")),
+    "labels in TOML": ("x.toml", lambda root: labels.read(root / "x.toml")),
+    "categories": ("x", lambda root: coco.read_categories(root / "x")),
+    "panoptic": ("x", lambda root: coco.read(root / "x", root)),
+    "labels of Vistas": ("config_v1.2.json", lambda root: vistas.samples(root, "training")),
+    "list of VOC": ("ImageSets/Segmentation/val.txt", lambda root: voc.samples(root, "val")),
+    "ids": ("x", lambda root: png.read_ids(root / "x")),
+    "photograph": ("x", lambda root: photo.read_image(root / "x")),
+    "label map": ("x.npy", lambda root: label_map.samples(root, SMALL, divisor=256)[0]),
+    "two channels": ("x.png", lambda root: two_channel.samples(root, SMALL)[0]),
+    "heads": ("x", lambda root: archive.load(root / "x")),
+    "image ids": ("x", lambda root: archive.image_ids(root / "x", 1)),
+    "sizes": ("x", lambda root: archive.sizes(root / "x")),
+    "list of paths": ("x.txt", lambda root: _skipped(root / "x.txt")),
+    "paths in a list": ("x.png", lambda root: _skipped(_list_of(root / "x.png"))),
+    "video": ("x.mp4", lambda root: list(video.frames(root / "x.mp4"))),
+    "frames of a video": ("x.mp4", lambda root: video.count(root / "x.mp4")),
+    "safetensors": ("x.safetensors", lambda root: read_tensors(root / "x.safetensors")),
+    "checkpoint": ("x.pth", lambda root: read_tensors(root / "x.pth")),
+    "mark of weights": ("x.safetensors", lambda root: is_marked_trained(root / "x.safetensors")),
+    "network": ("config.json", lambda root: DeeperLab.from_pretrained(_beside(root / "config.json"))),
+    "record": (".deeperlab/x.jsonl", lambda root: Results(root, {}, (), overwrite=False)),
+    "settings": (".deeperlab/settings.json", lambda root: Results(root, {}, (), overwrite=False)),
+    "announced": (".deeperlab/announced.json", lambda root: Results(root, {}, (), overwrite=False)),
+}
+"""Everything that reads files, with the name of the file below a folder."""
+every_door = pytest.mark.parametrize("door", DOORS)
+
+
+def _skipped(path: Path) -> None:
+    """What `deeperlab predict` does with a source: it names what it cannot read."""
+    found, _ = find_sources([path], path.parent / "out")
+    for source in found:
+        photo.read_image(source.path)
+
+
+def _list_of(path: Path) -> Path:
+    (path.parent / "x.txt").write_text(path.name)
+    return path.parent / "x.txt"
+
+
+def _beside(config: Path) -> Path:
+    """The folder of a network that has weights."""
+    save_file({"x": torch.zeros(1)}, config.with_name("model.safetensors"))
+    return config.parent
+
+
+@contextlib.contextmanager
+def one_line_naming(root: Path) -> Iterator[None]:
+    with pytest.raises((FormatError, OSError)) as fault:
+        yield
+    assert str(root) in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+@every_door
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder", "circle", "nothing"])
+def test_what_is_no_regular_file_is_named_and_not_waited_for(door: str, kind: str, tmp_path: Path) -> None:
+    name, read = DOORS[door]
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "circle":
+        path.symlink_to(path.name)
+    if kind == "nothing" and door in ("settings", "announced", "record", "labels of Vistas"):
+        return  # it need not be there
+    with one_line_naming(tmp_path):
+        read(tmp_path)
+
+
+CONTENTS = {
+    "nothing": b"",
+    "zeros": bytes(5000),
+    "no text": b"\xff\xfe\xff",
+    "text": b"x" * (1 << 20),
+    "lists in lists": b"[" * (1 << 20),
+    "objects in objects": b'{"classes":' * 100_000,
+    "whole lists in lists": b"[" * 900 + b"]" * 900,
+    "digits": b"9" * 5000,
+    "no number": b'[NaN, Infinity, {"id": -Infinity}]',
+    "too large a number": b'{"classes": [{"id": 1e999, "name": "a", "thing": 1e999}], "kinds": 1e999}',
+    "null": b"null",
+    "a list": b"[[], {}, null, 3]",
+    "an object": b'{"classes": 3, "images": {}, "annotations": null, "kinds": [[]], "image": [], "num_classes": {}}',
+    "a zero in a name": b"a\0b\n",
+    "keys in keys": b"a." * 500_000 + b"a = 1",
+    "tables in tables": b"[" + b"a." * 500_000 + b"a]\n" + b"b = 1\n" * 1000,
+    "a pickle": pickle.dumps([print]),
+}
+
+
+@every_door
+@pytest.mark.parametrize("content", CONTENTS)
+def test_whatever_is_in_a_file_a_fault_is_one_line(door: str, content: str, tmp_path: Path) -> None:
+    name, read = DOORS[door]
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(CONTENTS[content])
+    if door in ("list of paths", "list of VOC", "settings", "announced"):  # some of these are such a file
+        with contextlib.suppress(FormatError, OSError):
+            read(tmp_path)
+        return
+    with one_line_naming(tmp_path):
+        read(tmp_path)
+
+
+RECORD: dict[str, Any] = {
+    "kinds": ["overlay", "panoptic"],
+    "image": {"file_name": "a.png", "source": {"path": "a.png", "bytes": 1, "modified": 2}},
+}
+VIDEO: dict[str, Any] = {
+    "kinds": ["overlay"],
+    "video": {"file_name": "a.mp4", "source": {"path": "a.mp4", "bytes": 1, "modified": 2}, "frames": 3},
+}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RECORD | {"kinds": "overlay"},
+        RECORD | {"kinds": ["../../etc"]},
+        RECORD | {"kinds": [{}]},
+        RECORD | {"image": {}},
+        RECORD | {"image": RECORD["image"] | {"file_name": "../a.png"}},
+        RECORD | {"image": RECORD["image"] | {"file_name": 3}},
+        RECORD | {"image": RECORD["image"] | {"source": {"path": 3}}},
+        RECORD | {"image": RECORD["image"] | {"source": {"path": "a.png", "bytes": "1", "modified": 2}}},
+        VIDEO | {"video": VIDEO["video"] | {"frames": 10**15}},
+        VIDEO | {"video": VIDEO["video"] | {"frames": -1}},
+        VIDEO | {"video": VIDEO["video"] | {"frames": "3"}},
+        VIDEO | {"video": None},
+    ],
+)
+def test_a_record_that_says_anything_else_is_damaged(record: dict[str, Any], tmp_path: Path) -> None:
+    key = ("video" in record, "a")
+    path = tmp_path / ".deeperlab" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps(VIDEO if "video" in record else RECORD))
+    Results(tmp_path, {}, ("panoptic",), overwrite=False)
+    path.write_text(json.dumps(record))
+    with one_line_naming(tmp_path):
+        Results(tmp_path, {}, (), overwrite=False)
+
+
+def test_a_regular_file_may_come_through_a_link_of_the_system(tmp_path: Path) -> None:
+    label_file(tmp_path)
+    with (tmp_path / "x.json").open("rb") as file:  # as of `deeperlab … /dev/stdin < x.json`
+        assert labels.read(f"/dev/fd/{file.fileno()}").names == ("a",)
 
 
 def test_json_beyond_its_limit_is_not_read(tmp_path: Path) -> None:

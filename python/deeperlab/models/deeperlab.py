@@ -86,7 +86,8 @@ class DeeperLab(Pretrained):
         bn_momentum: of all batch norms: the share of a batch in the running statistics of eval mode. After n training
             steps (1 − bn_momentum)ⁿ of what they were before is left: with .01, 5 % after 300 steps. The original code
             has 3e-4 (MobileNetV2: 3e-3), with which that takes 10,000 steps.
-        image_size: px of the longer side of the images it is trained on, to which `Parser` resizes.
+        image_size: px of the longer side of the images it is trained on, to which `Parser` resizes; at most
+            `MAX_IMAGE_SIZE`, or a small file could ask for any memory (the argument `size` of `Parser` goes beyond).
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -207,6 +208,7 @@ class Exportable(nn.Module):
         return self.network.raw(images)
 
 
+MAX_IMAGE_SIZE = 4096
 CHOICES = {
     "backbone": ("xception71", "xception65", "xception41", "mobilenet_v2"),
     "output_stride": (16, 8),
@@ -230,6 +232,8 @@ def _check(config: dict[str, Any]) -> None:
             raise TypeError(f"{name}: expected an int, got {config[name]!r}")
         if config[name] < 1:
             raise ValueError(f"{name}: expected at least 1, got {config[name]}")
+    if config["image_size"] > MAX_IMAGE_SIZE:
+        raise ValueError(f"image_size: expected at most {MAX_IMAGE_SIZE}, got {config['image_size']}")
     for name in KERNELS:
         if config[name] % 2 == 0:
             raise ValueError(f"{name}: expected an odd number, got {config[name]}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,10 @@ def match_tensors(
         for name, tensor in fitted.items()
         if _describe(tensor) != _describe(wanted[name])
     ]
-    misfits += [
-        f"{name} with NaN or infinity" for name, tensor in fitted.items() if not torch.isfinite(_as_float(tensor)).all()
+    misfits += [  # of those alone that fit: a view of one number may claim any shape
+        f"{name} with NaN or infinity"
+        for name, tensor in fitted.items()
+        if tensor.shape == wanted[name].shape and not torch.isfinite(_as_float(tensor)).all()
     ]
     missing = [f"{name} {_describe(like)}" for name, like in wanted.items() if name not in found and name not in counts]
     unexpected = [f"{name} {_describe(tensor)}" for name, tensor in found.items() if name not in wanted]
@@ -185,7 +188,7 @@ def match_tensors(
 
 def _pad_kernels(kernels: Tensor, like: Tensor) -> Tensor:
     """Kernels [C, c, k, k], k > 1, with zeros around them as wide as those of `like`, where that makes them fit."""
-    if kernels.ndim != 4 or like.ndim != 4 or min(kernels.shape[2:]) < 2:
+    if kernels.ndim != 4 or kernels.shape[:2] != like.shape[:2] or like.ndim != 4 or min(kernels.shape[2:]) < 2:
         return kernels
     up, left = ((b - a) // 2 for a, b in zip(kernels.shape[2:], like.shape[2:], strict=True))
     return kernels if min(up, left) < 0 else F.pad(kernels, (left, left, up, up))
@@ -221,8 +224,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if suffix not in SUFFIXES:
         fault = f"expected a file {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}; other pickles are never loaded"
         raise FormatError(path, fault)
-    with open_file(path):  # what cannot be read is an OSError, whichever reader follows
-        pass
+    open_file(path).close()  # what cannot be read is an OSError, whichever reader follows
     values = _read_safetensors(path) if suffix == ".safetensors" else _read_checkpoint(path)
     for _ in NESTED:  # a pickle may hold itself
         inner = [values[key] for key in NESTED if isinstance(values, Mapping) and isinstance(values.get(key), Mapping)]
@@ -252,8 +254,13 @@ def _read_safetensors(path: Path) -> Any:
 
 def _read_checkpoint(path: Path) -> Any:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                stored = sum(entry.file_size for entry in archive.infolist())
+            if stored > path.stat().st_size:
+                raise FormatError(path, "packed, which torch does not do; refused: it may unpack to any size")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
+    except (MemoryError, FormatError):
         raise
     except Exception as fault:  # of any kind where a file is damaged; torch's advice to trust it is not passed on
         asked = re.search(r"GLOBAL ([\w.]+)", str(fault))
@@ -268,8 +275,12 @@ def is_marked_trained(path: Path) -> bool:
     safetensors_torch()
     from safetensors import safe_open
 
-    with safe_open(path, "pt") as file:
-        return (file.metadata() or {}).get("trained") != "false"
+    open_file(path).close()
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("trained") != "false"
+    except Exception as fault:
+        raise FormatError(path, f"damaged, or not safetensors: {fault}") from fault
 
 
 def safetensors_torch() -> Any:

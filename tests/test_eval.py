@@ -306,7 +306,7 @@ def test_what_is_no_json_is_one_line(case: Case, side: str, text: str, words: st
     path.unlink()
     assert case.fault() == f"{path}: no such file or directory"
     os.mkfifo(path)
-    assert case.fault() == f"{path}: not a regular file"
+    assert case.fault() == f"{path}: not a regular file; write what a pipe or device gives to a file first"
 
 
 def test_an_image_without_prediction_is_a_fault_before_any_png_is_read(case: Case) -> None:

@@ -364,7 +364,7 @@ every_door = pytest.mark.parametrize("door", DOORS)
 
 def _skipped(path: Path) -> None:
     """What `deeperlab predict` does with a source: it names what it cannot read."""
-    found, _ = find_sources([path], path.parent / "out")
+    found = find_sources([path], path.parent / "out").sources
     for source in found:
         photo.read_image(source.path)
 

@@ -65,7 +65,7 @@ def test_photos_are_turned_upright(suffix: str, orientation: int, tmp_path: Path
     path = save(
         tmp_path / f"x.{suffix}", np.ascontiguousarray(stored[orientation]), KINDS[suffix], exif=exif, **options
     )
-    read = photo.read_image(path, upright=True)
+    read = photo.read_image(path, exif=True)
     assert read.shape == upright.shape
     assert np.abs(read.astype(int) - upright).max() <= (40 if suffix in ("jpg", "avif") else 0)
     if suffix != "tif":
@@ -111,7 +111,7 @@ def test_an_orientation_that_a_text_holds_is_obeyed(tmp_path: Path) -> None:
     info.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
     info.add_text("comment", "a" * 99)
     path = save(tmp_path / "x.png", np.ascontiguousarray(np.rot90(smooth())), "PNG", pnginfo=info)
-    np.testing.assert_array_equal(photo.read_image(path, upright=True), smooth())
+    np.testing.assert_array_equal(photo.read_image(path, exif=True), smooth())
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_a_photograph_with_words_is_still_turned(tmp_path: Path) -> None:
     words = PngInfo()
     words.add_text("prompt", "a" * 2_000_000, zip=True)
     Image.new("RGB", (5, 4)).save(tmp_path / "x.png", exif=exif, pnginfo=words)
-    assert photo.read_image(tmp_path / "x.png", upright=True).shape == (5, 4, 3)
+    assert photo.read_image(tmp_path / "x.png", exif=True).shape == (5, 4, 3)
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,20 @@ def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path,
             assert_same(photo.read_image(path), np.ascontiguousarray(turned[int(annotation.file_name[0])]))
 
 
+def test_a_photo_is_left_as_it_is_stored_if_asked(model: Path, tmp_path: Path, assert_same: Any) -> None:
+    stored, exif = picture((33, 49), 5), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    out = tmp_path / "out"
+    for options, size in (((), (49, 33)), (("--no-exif", "--overwrite"), (33, 49))):
+        result = run(tmp_path / "a.png", "--model", model, "--out", out, *options)
+        assert result.exit_code == 0, result.output
+        data = coco.read(out / "panoptic.json", out / "panoptic")
+        assert data.ids(data.annotations[0]).shape == size
+    assert_same(data.ids(data.annotations[0]), Parser(Net("trained"), LABELS)(stored).to_coco()[0])
+    assert "exif false, not true" in fault(tmp_path / "a.png", "--model", model, "--out", out)
+
+
 def test_fusion_has_the_options_of_fuse(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda _: Perfect("perfect"))
     Image.fromarray(picture(Perfect.scene.instance.shape, 1)).save(tmp_path / "a.png")

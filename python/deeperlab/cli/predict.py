@@ -92,6 +92,12 @@ def predict(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse larger photographs and videos; by default Pillow's 89478485.")
     ] = None,
+    exif: Annotated[
+        bool,
+        typer.Option(
+            "--exif/--no-exif", help="Turn photographs as EXIF says, or leave them as stored: some are labeled so."
+        ),
+    ] = True,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Try the machinery without training; the results mean nothing.")
     ] = False,
@@ -118,7 +124,7 @@ def predict(
         params = fusion(max_candidates, max_instances, paper)
         options: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
         parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **options)
-        settings = describe_settings(network, parser, trained=trained)
+        settings = describe_settings(network, parser, trained=trained, exif=exif)
         if not trained:
             console.print(f"warning: {settings['warning']}")
         job = BatchJob(parser, found.sources, out, settings, heads=heads, overwrite=overwrite)

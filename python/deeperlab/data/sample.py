@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,14 @@ from numpy.typing import NDArray
 from ._lookup import relabel
 from .files import FormatError
 from .formats.coco import SegmentInfo, describe
-from .formats.photo import SUFFIXES, read_image
+from .formats.photo import SUFFIXES, Photo
 from .ids import ImageId, ids_of
 from .labels import LabelSet
 from .photos import photo_beside
+
+
+class ExifWarning(UserWarning):
+    """A photograph is labeled with its pixels as they are stored, though EXIF turns them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +71,20 @@ class Sample:
         """(category, instance): the pair that `deeperlab.metrics` and `deeperlab.visualize` take."""
         return self.category, self.instance
 
-    def image(self, *, max_pixels: int | None = None) -> NDArray[np.uint8]:
+    def image(self, *, max_pixels: int | None = None, exif: bool | None = None) -> NDArray[np.uint8]:
         """Read the photograph, RGB [H, W, 3].
 
+        Args:
+            max_pixels: None is Pillow's limit.
+            exif: turned as EXIF says, or with its pixels as they are stored, which most data sets label. None: as the
+                annotation fits; as stored where both fit, as they do in squares.
+
+        Warns:
+            ExifWarning: the annotation is of the stored pixels, of another size than those that EXIF turns; whoever
+                parses the photograph has to leave it as it is stored, too. Not where `exif` is given.
+
         Raises:
-            FormatError: it is damaged, not a photograph, of another size than the annotation, or too large.
+            FormatError: it is damaged, of an unknown format, of another size than the annotation, or too large.
             OSError: it cannot be read, or there is none.
         """
         if self.image_path is None:
@@ -78,11 +92,21 @@ class Sample:
         if not self.image_path.exists():
             fault = f"no such photograph, nor one of this name with {', '.join(SUFFIXES)}"
             raise FileNotFoundError(errno.ENOENT, fault, os.fspath(self.image_path))
-        pixels = read_image(self.image_path, max_pixels=max_pixels)
-        if pixels.shape[:2] != self.category.shape:
-            (h, w), (height, width) = self.category.shape, pixels.shape[:2]
-            raise FormatError(self.image_path, f"expected {h} × {w} px as annotated, got {height} × {width}")
-        return pixels
+        wanted = self.category.shape
+        with Photo(self.image_path, max_pixels=max_pixels) as photo:
+            stored, orientation = photo.size, photo.orientation
+            turned = stored[::-1] if orientation > 4 else stored
+            if exif is None and wanted == stored != turned:
+                text = f"{self.image_path}: labeled as it is stored, {_size(stored)}, not as EXIF turns it"
+                warnings.warn(
+                    f"{text} (orientation {orientation}); predict it with --no-exif", ExifWarning, stacklevel=2
+                )
+            turn = wanted == turned != stored if exif is None else exif
+            shape = turned if turn else stored
+            if wanted != shape:
+                other = f"; exif={not turn} fits" if wanted in (stored, turned) else ""
+                raise FormatError(self.image_path, f"expected {_size(wanted)} as annotated, got {_size(shape)}{other}")
+            return photo.read(exif=turn)
 
     def to_coco(self, labels: LabelSet) -> tuple[NDArray[np.int32], tuple[SegmentInfo, ...]]:
         """Return segment ids [H, W], 0 = void, and their list as `coco.write` takes them.
@@ -183,6 +207,10 @@ def from_maps(
     index, keys = relabel((category.astype(np.int64) + 1 << 32) + instance.astype(np.int64))
     regions = Regions(index, (keys >> 32).astype(np.int32) - 1, (keys & 0xFFFFFFFF) - 1)
     return _build(Entry(image_id, image_path, image_path or Path(), lambda: regions), labels)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} × {shape[1]} px"
 
 
 def _build(entry: Entry, labels: LabelSet) -> Sample:

@@ -84,7 +84,9 @@ class FolderEvaluation:
             ids, target = self._prediction.ids(predicted), self._target.ids(true)
             if ids.shape != target.shape:
                 sizes = [f"{width} × {height} px" for height, width in (ids.shape, target.shape)]
-                raise FormatError(path, f"is {sizes[0]}, but its ground truth {true.file_name} {sizes[1]}")
+                turned = "; of a photograph turned as EXIF says? deeperlab predict --no-exif leaves it as it is stored"
+                hint = turned if ids.shape == target.shape[::-1] else ""
+                raise FormatError(path, f"is {sizes[0]}, but its ground truth {true.file_name} {sizes[1]}{hint}")
             return intersect((ids, _listing(predicted)), (target, _listing(true)), self.total.categories)
         except MemoryError as fault:
             raise FormatError(path, "too large for the memory, it or its ground truth") from fault

@@ -9,6 +9,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,10 @@ class BatchJob:
         self.faults.append((source.path, reason(source.path, fault)))
 
     def _parse_images(self, sources: Sequence[Source], progress: Callable[[], None]) -> None:
+        exif = bool(self._settings.get("exif", True))
+
         def pictures() -> Iterator[_Picture]:
-            for source, read in in_order(_read, sources, WORKERS):
+            for source, read in in_order(partial(_read, exif=exif), sources, WORKERS):
                 if isinstance(read, _Picture):
                     yield read
                 else:
@@ -232,11 +235,11 @@ class BatchJob:
         return picture, {"image": image, "annotation": told}, shown
 
 
-def _read(source: Source) -> tuple[Source, _Picture | Exception]:
-    """A photograph, upright, or what is wrong with it."""
+def _read(source: Source, exif: bool) -> tuple[Source, _Picture | Exception]:
+    """A photograph, turned as EXIF says or as it is stored, or what is wrong with it."""
     try:
         identity = source.identity()  # before the pixels: a change in between is noticed by the next run
-        return source, _Picture(source, read_image(source.path, upright=True), identity)
+        return source, _Picture(source, read_image(source.path, exif=exif), identity)
     except (FormatError, OSError) as fault:
         return source, fault
 

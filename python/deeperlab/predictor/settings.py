@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from .parser import Parser
 
 
-def describe(model: Any, parser: Parser, *, trained: bool) -> dict[str, Any]:
+def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True) -> dict[str, Any]:
     """Describe everything that decides what a picture becomes, in types of JSON.
 
     Args:
         model: the network as it was loaded, before its batch norms were folded.
         parser: what parses with it.
         trained: whether its weights are.
+        exif: whether photographs are turned as EXIF says.
     """
     from .. import __version__
 
@@ -35,6 +36,7 @@ def describe(model: Any, parser: Parser, *, trained: bool) -> dict[str, Any]:
         "labels": parser.labels.name,
         "labels_sha256": hashlib.sha256(labels.encode()).hexdigest(),
         "size": parser.size,
+        "exif": exif,
         "dtype": "float32" if parser.dtype is None else str(parser.dtype).removeprefix("torch."),
         "fusion": asdict(parser.params or FuseParams()),
     } | ({} if trained else {"warning": "random weights: the results mean nothing"})

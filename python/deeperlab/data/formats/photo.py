@@ -60,8 +60,6 @@ class Photo:
     Args:
         path: the file.
         max_pixels: None is Pillow's `Image.MAX_IMAGE_PIXELS`, 89 478 485.
-        upright: turned as EXIF tells viewers to; else with its pixels as they are stored, which data sets label. A
-            TIFF is always upright.
 
     Attributes:
         pixels: how many it has.
@@ -72,8 +70,8 @@ class Photo:
         ImportError: there is no Pillow.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False) -> None:
-        self._path, self._upright = path, upright
+    def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = None) -> None:
+        self._path = path
         png.require_pillow()
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open_file(path))
@@ -92,8 +90,25 @@ class Photo:
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def read(self) -> NDArray[np.uint8]:
+    @property
+    def orientation(self) -> int:
+        """How EXIF says that its stored pixels are to be turned, 1 to 8; 1 also where it says nothing.
+
+        A PNG may say it at its end only, so that it is decoded for this; a TIFF is turned by Pillow, and has 1.
+        """
+        with self._faults():
+            return 1 if self._kind == "Tiff" else orientation_of(self._image)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the pixels as they are stored."""
+        return self._image.height, self._image.width
+
+    def read(self, *, exif: bool = False) -> NDArray[np.uint8]:
         """Decode it: uint8 RGB [H, W, 3].
+
+        Args:
+            exif: turned as EXIF tells viewers to; else with its pixels as they are stored.
 
         Raises:
             FormatError: it is damaged, or too large for the memory.
@@ -103,7 +118,7 @@ class Photo:
             image.load()
             self._require_8_bits()
             image.info.pop("transparency", None)  # colors are wanted whatever covers them; Pillow warns of some
-            turn = _orientation(image) if self._upright else 1
+            turn = orientation_of(image) if exif else 1
             width, height = image.size
             picture = np.empty((width, height, 3) if turn > 4 else (height, width, 3), np.uint8)
             stored = _as_stored(picture, turn)
@@ -131,12 +146,10 @@ class Photo:
             raise FormatError(self._path, f"damaged {self._kind.upper()}: {fault}") from fault
 
 
-def read_image(
-    path: str | os.PathLike[str], *, max_pixels: int | None = None, upright: bool = False
-) -> NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None, exif: bool = False) -> NDArray[np.uint8]:
     """Read a photograph, uint8 RGB [H, W, 3]; see `Photo`."""
-    with Photo(path, max_pixels=max_pixels, upright=upright) as photo:
-        return photo.read()
+    with Photo(path, max_pixels=max_pixels) as photo:
+        return photo.read(exif=exif)
 
 
 def turn_of(image: Any) -> Any:
@@ -146,12 +159,12 @@ def turn_of(image: Any) -> Any:
     """
     from PIL.Image import Transpose
 
-    name = _TURNS.get(_orientation(image))
+    name = _TURNS.get(orientation_of(image))
     return None if name is None else Transpose[name]
 
 
-def _orientation(image: Any) -> int:
-    """1: it is upright, or says nothing."""
+def orientation_of(image: Any) -> int:
+    """Return the EXIF orientation of a Pillow image; 1: it is upright, or says nothing."""
     with contextlib.suppress(Exception):
         found = image.getexif().get(ORIENTATION)
         return found if found in _TURNS else 1

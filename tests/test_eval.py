@@ -18,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deeperlab.cli import app
+from deeperlab.data.files import FaultyFilesError
 from deeperlab.data.formats import coco
 from deeperlab.metrics import Evaluation, FolderEvaluation
 
@@ -87,8 +88,8 @@ def test_a_data_set_of_links_out_of_its_folder_is_read_if_asked(case: Case) -> N
     expected = case.report()
     case.out.unlink()
     (case.folder / "blobs").mkdir()
-    for path in case.gt_dir.glob("*.png"):
-        path.symlink_to(path.rename(case.folder / "blobs" / path.stem))
+    path = case.gt_dir / "4.png"
+    path.symlink_to(path.rename(case.folder / "blobs" / "cafe"))
     assert "a symbolic link that leaves" in case.fault()
     assert "--follow-links" in case.fault()
     assert case.report("--follow-links") == expected
@@ -241,10 +242,39 @@ def test_a_bad_png_is_one_line_that_names_it(case: Case, kind: str, side: str, w
     assert words in line.lower() if words == "symbolic link" else words in line
 
 
-def test_of_several_bad_pngs_the_first_is_named(case: Case) -> None:
-    for number in (5, 4):
-        (case.gt_dir / f"{number}.png").unlink()
-        assert str(case.gt_dir / f"{number}.png") in case.fault("--workers", 4)
+@pytest.mark.parametrize("workers", [1, 4])
+def test_several_bad_pngs_are_named_before_any_is_counted(
+    case: Case, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeperlab.metrics.folders.intersect", None)
+    (case.gt_dir / "3.png").unlink()
+    coco.write_ids(case.gt_dir / "4.png", np.ones((9, 60), int))
+    Image.new("P", (60, 45)).save(case.pred_dir / "5.png")
+    result = run(*case.arguments(), "--workers", workers)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"deeperlab: {case.gt_dir / '3.png'}: no such file or directory"
+    assert lines[1] == f"deeperlab: {case.gt_dir / '4.png'}: height is 9 px, but gt.json says 44"
+    assert lines[2].startswith(f"deeperlab: {case.pred_dir / '5.png'}: expected a PNG of 24-bit RGB, got mode P")
+    assert len(lines) == 3
+    evaluation = FolderEvaluation(coco.read(case.gt, case.gt_dir), coco.read(case.pred, case.pred_dir))
+    with pytest.raises(FaultyFilesError, match=r"3 faults: .*3\.png.*; .*4\.png: height is 9 px.*; .*5\.png"):
+        list(evaluation)
+
+
+def test_of_very_many_bad_pngs_some_are_named(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    many = [Case.image(number, 0) for number in range(60)]
+    for path, directory in ((case.gt, case.gt_dir), (case.pred, case.pred_dir)):
+        coco.write(path, directory, many, CATEGORIES)
+    for path in case.pred_dir.glob("*.png"):
+        path.unlink()
+    lines = run(*case.arguments()).stderr.splitlines()
+    assert len(lines) == 41
+    assert lines[-1] == "deeperlab: 60 faults in all"
+    case.pred_dir.rmdir()
+    assert case.fault() == f"{case.pred_dir}: no such file or directory"
 
 
 def test_maps_of_different_size_name_both(case: Case) -> None:

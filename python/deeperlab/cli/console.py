@@ -79,7 +79,8 @@ def is_out_of_memory(fault: Exception) -> bool:
 
 @contextmanager
 def one_line(*kinds: type[Exception], smaller: str = "input") -> Iterator[None]:
-    """Turn faults of the input, and memory that does not suffice, into exit code 2 and one line that names the fault.
+    """Turn faults of the input, and memory that does not suffice, into exit code 2 and one line that names the fault
+    (one for each of several files).
 
     Args:
         kinds: of faults of the input; those that name a file are told with it.
@@ -89,12 +90,19 @@ def one_line(*kinds: type[Exception], smaller: str = "input") -> Iterator[None]:
         yield
     except Exception as fault:
         if is_out_of_memory(fault):
-            message = f"out of memory; use a smaller {smaller} ({' '.join(str(fault).split()) or 'no more was given'})"
+            complain(f"out of memory; use a smaller {smaller} ({' '.join(str(fault).split()) or 'no more was given'})")
         elif not isinstance(fault, kinds):
             raise
-        elif isinstance(fault, OSError) and fault.filename is not None:
-            message = f"{fault.filename}: {(fault.strerror or type(fault).__name__).lower()}"
         else:
-            message = " ".join(str(fault).split())
-        complain(message)
+            faults = getattr(fault, "faults", (fault,))  # of several files
+            for each in faults[:ROWS]:
+                complain(_message(each))
+            if len(faults) > ROWS:
+                complain(f"{len(faults)} faults in all")
         raise typer.Exit(2) from None
+
+
+def _message(fault: Exception) -> str:
+    if isinstance(fault, OSError) and fault.filename is not None:
+        return f"{fault.filename}: {(fault.strerror or type(fault).__name__).lower()}"
+    return " ".join(str(fault).split())

@@ -33,6 +33,14 @@ class FormatError(ValueError):
         super().__init__(f"{os.fspath(path)}: {text if len(text) <= LONGEST else f'{text[:LONGEST]} …'}")
 
 
+class FaultyFilesError(ValueError):
+    """Several files that are not what they should be, or cannot be read; `faults`: the error of each."""
+
+    def __init__(self, faults: Sequence[Exception]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(f"{len(faults)} faults: {'; '.join(map(str, faults))}")
+
+
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a regular file for reading. A pipe, a socket or a device, which may never end, is refused without a wait.
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
 from .._threads import in_order
-from ..data.formats.coco import Annotation, Dataset, FormatError
+from ..data.files import FaultyFilesError, FormatError
+from ..data.formats.coco import Annotation, Dataset
 from ..data.ids import image_id_of
 from .evaluation import METRICS, Evaluation, MetricFactory
 from .pairs import Pairs, intersect
@@ -61,12 +63,18 @@ class FolderEvaluation:
         return len(self._pairs)
 
     def __iter__(self) -> Iterator[Annotation]:
-        """Yield every image of the ground truth, once it is counted.
+        """Yield every image of the ground truth, once it is counted. Before the first, all headers are looked at.
 
         Raises:
             FormatError: a PNG is not what it should be, too large, or not of its JSON; it is named.
             OSError: a PNG cannot be read.
+            FaultyFilesError: several of these, as far as headers tell.
         """
+        for data in (self._target, self._prediction):
+            os.scandir(data.directory).close()  # or every PNG would be missed
+        faults = [fault for found in in_order(self._check, self._pairs, self._workers) for fault in found]
+        if faults:
+            raise faults[0] if len(faults) == 1 else FaultyFilesError(faults)
         for (predicted, true), pairs in zip(
             self._pairs, in_order(self._count, self._pairs, self._workers), strict=True
         ):
@@ -77,16 +85,28 @@ class FolderEvaluation:
                 self.warnings.append(f"{data.directory / annotation.file_name}: {fault} in {data.path.name}")
             yield true
 
+    def _check(self, images: tuple[Annotation, Annotation]) -> list[Exception]:
+        """Find what is wrong with a pair of PNGs without reading their pixels."""
+        predicted, true = images
+        sizes, faults = list[tuple[int, int]](), list[Exception]()
+        for data, annotation in ((self._prediction, predicted), (self._target, true)):
+            try:
+                sizes.append(data.size(annotation))
+            except (FormatError, OSError) as fault:
+                faults.append(fault)
+        if not faults and sizes[0] != sizes[1]:
+            path = self._prediction.directory / predicted.file_name
+            here, there = (f"{width} × {height} px" for height, width in sizes)
+            turned = "; of a photograph turned as EXIF says? deeperlab predict --no-exif leaves it as it is stored"
+            hint = turned if sizes[0] == sizes[1][::-1] else ""
+            faults.append(FormatError(path, f"is {here}, but its ground truth {true.file_name} {there}{hint}"))
+        return faults
+
     def _count(self, images: tuple[Annotation, Annotation]) -> Pairs:
         predicted, true = images
         path = self._prediction.directory / predicted.file_name
         try:
             ids, target = self._prediction.ids(predicted), self._target.ids(true)
-            if ids.shape != target.shape:
-                sizes = [f"{width} × {height} px" for height, width in (ids.shape, target.shape)]
-                turned = "; of a photograph turned as EXIF says? deeperlab predict --no-exif leaves it as it is stored"
-                hint = turned if ids.shape == target.shape[::-1] else ""
-                raise FormatError(path, f"is {sizes[0]}, but its ground truth {true.file_name} {sizes[1]}{hint}")
             return intersect((ids, _listing(predicted)), (target, _listing(true)), self.total.categories)
         except MemoryError as fault:
             raise FormatError(path, "too large for the memory, it or its ground truth") from fault

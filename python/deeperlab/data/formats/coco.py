@@ -22,7 +22,8 @@ from .._lookup import relabel
 from ..fields import Field
 from ..files import FormatError, inside, is_relative_name, replace
 from ..ids import ImageId, describe_ambiguous, image_id_of
-from .png import MAX_ID, read_ids, write_ids
+from .mistaken import describe_json, describe_unlisted
+from .png import MAX_ID, read_ids, read_size, write_ids
 
 __all__ = [
     "MAX_ID",
@@ -102,22 +103,33 @@ class Dataset:
         """
         from ..._numpy import overlap  # np.unique takes forty times as long
 
-        path = inside(self.directory, annotation.file_name, follow_links=self.follow_links)
+        path = self._path(annotation)
         ids: NDArray[np.int32] = read_ids(path, max_pixels=self.max_pixels)
-        for name, stated, actual in (
-            ("height", annotation.height, ids.shape[0]),
-            ("width", annotation.width, ids.shape[1]),
-        ):
-            if stated is not None and stated != actual:
-                raise FormatError(path, f"{name} is {actual} px, but {self.path.name} says {stated}")
+        self._require_size(path, annotation, ids.shape)
         present, listed = set(overlap(ids)[0].tolist()), {segment.id for segment in annotation.segments}
         if unlisted := sorted(present - listed - {0}):
-            raise FormatError(path, f"{_some_of('id', unlisted)} not in segments_info of {self.path.name}")
+            hint = describe_unlisted(present, {segment.category_id for segment in annotation.segments})
+            raise FormatError(path, f"{_some_of('id', unlisted)} not in segments_info of {self.path.name}{hint}")
         if absent := sorted(listed - present):
             raise FormatError(
                 path, f"no pixel of {_some_of('id', absent)}, listed in segments_info of {self.path.name}"
             )
         return ids
+
+    def size(self, annotation: Annotation) -> tuple[int, int]:
+        """Read (H, W) of one image from the header of its PNG, without its pixels; errors as of `ids`."""
+        path = self._path(annotation)
+        size = read_size(path, ("RGB",), max_pixels=self.max_pixels)
+        self._require_size(path, annotation, size)
+        return size
+
+    def _path(self, annotation: Annotation) -> Path:
+        return inside(self.directory, annotation.file_name, follow_links=self.follow_links)
+
+    def _require_size(self, path: Path, annotation: Annotation, size: tuple[int, ...]) -> None:
+        for name, stated, actual in zip(("height", "width"), (annotation.height, annotation.width), size, strict=True):
+            if stated is not None and stated != actual:
+                raise FormatError(path, f"{name} is {actual} px, but {self.path.name} says {stated}")
 
 
 def read(
@@ -142,6 +154,8 @@ def read(
         OSError: the file cannot be read.
     """
     root = Field.load(path)
+    if other := describe_json(root.value):
+        raise root.fault(f"expected COCO's panoptic format, got {other}")
     listed = "categories" if categories is None else "the categories of the ground truth, or those given"
     lacks_images = categories is not None and isinstance(root.value, dict) and "images" not in root.value
     if categories is None:

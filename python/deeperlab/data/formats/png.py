@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..files import FormatError, open_file, replace
 from ..pointers import describe_pointer
 from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, encode, without_words
+from .mistaken import describe_mode
 
 MAX_ID = (1 << 24) - 1
 
@@ -48,20 +49,8 @@ def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels
         OSError: the file cannot be read.
         ImportError: there is no Pillow.
     """
-    require_pillow()
     with open_file(path) as file:
-        head = file.read(HEADER_BYTES)
-        if not head.startswith(SIGNATURE):
-            raise FormatError(path, f"not a PNG{describe_pointer(Path(path))}")
-        header = Header.of(head)
-        if header is None:
-            raise FormatError(path, "damaged PNG: no header")
-        color, depth = header.color, header.depth
-        mode = "I;16" if (color, depth) == (0, 16) else _MODES.get(color, str(color))
-        if mode not in modes or (depth != 8 and mode in ("L", "RGB")):
-            words = " or ".join(_WORDS[m] for m in modes)
-            raise FormatError(path, f"expected a PNG of {words}, got mode {mode}, {depth} bits")
-        check_pixels(path, header.width, header.height, max_pixels)
+        header, mode = _header(path, file, modes, max_pixels)
         try:
             numbers = decode(file, header)
         except MemoryError as fault:
@@ -70,6 +59,15 @@ def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels
             return numbers
         values = _decode(path, without_words(file), mode)
         return _ids(values) if mode == "RGB" else values
+
+
+def read_size(
+    path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None
+) -> tuple[int, int]:
+    """Read (H, W) from a PNG's header, without its pixels; arguments and errors as of `read_map`."""
+    with open_file(path) as file:
+        header, _ = _header(path, file, modes, max_pixels)
+    return header.height, header.width
 
 
 def read_ids(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> NDArray[np.int32]:
@@ -122,6 +120,26 @@ def require_pillow() -> None:
         import PIL  # noqa: F401
     except ModuleNotFoundError as fault:
         raise ImportError("pictures need Pillow: pip install 'deeperlab[cli]'") from fault
+
+
+def _header(
+    path: str | os.PathLike[str], file: IO[bytes], modes: tuple[str, ...], max_pixels: int | None
+) -> tuple[Header, str]:
+    """The header of a PNG that has been checked, and Pillow's name of its mode."""
+    require_pillow()
+    head = file.read(HEADER_BYTES)
+    if not head.startswith(SIGNATURE):
+        raise FormatError(path, f"not a PNG{describe_pointer(Path(path))}")
+    header = Header.of(head)
+    if header is None:
+        raise FormatError(path, "damaged PNG: no header")
+    color, depth = header.color, header.depth
+    mode = "I;16" if (color, depth) == (0, 16) else _MODES.get(color, str(color))
+    if mode not in modes or (depth != 8 and mode in ("L", "RGB")):
+        words = " or ".join(_WORDS[m] for m in modes)
+        raise FormatError(path, f"expected a PNG of {words}, got mode {mode}, {depth} bits{describe_mode(mode)}")
+    check_pixels(path, header.width, header.height, max_pixels)
+    return header, mode
 
 
 def _ids(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:

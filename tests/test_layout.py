@@ -97,6 +97,7 @@ LAYERS = (
 """Modules and folders of the package: each knows those before it."""
 LOADED_ON_USE = {
     "data": {"formats"},
+    "models": {"norms"},
     "scenes": {"demo"},
     "stages": {"numpy_ops", "pipeline", "reference", "torch_ops"},
     "predictor": {"heads_file"},

@@ -105,12 +105,12 @@ class Panoptic:
     def __iter__(self) -> Iterator[Panoptic]:
         return (self[i] for i in range(len(self)))
 
-    def to(self, device: Any) -> Panoptic:
-        """Move the fields to a torch device; an ImportError without torch."""
+    def to(self, device: Any, *, non_blocking: bool = False) -> Panoptic:
+        """Move the fields to a torch device, `non_blocking` as tensors do; an ImportError without torch."""
         require_torch("Panoptic.to")
         import torch
 
-        return self._map(lambda field: torch.as_tensor(field).to(device))
+        return self._map(lambda field: torch.as_tensor(field).to(device, non_blocking=non_blocking))
 
     def numpy(self) -> Panoptic:
         """Convert the fields to NumPy arrays; waits for the device."""

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from predicting import contents, result_files, run, write_video
 
-from deeperlab.data.formats import coco
-from deeperlab.predictor import batch, results, video
+from deeperlab.data.formats import coco, png
+from deeperlab.predictor import flow, results, video
 
 pytestmark = pytest.mark.slow
 
@@ -167,24 +167,28 @@ def test_the_order_in_the_json_is_that_of_the_ids(photos: Path, model: Path, tmp
     assert [film["id"] for film in root["videos"]] == ["y", "z"]
 
 
-@pytest.mark.parametrize("moment", ["write_ids", "write_rgb", "entry"])
+@pytest.mark.parametrize("moment", ["ids", "overlay", "entry"])
 def test_an_interruption_leaves_nothing_half_written(
     moment: str, photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(photos, "--model", model, "--out", whole).exit_code == 0
     with monkeypatch.context() as patch:
-        save, calls = Image.Image.save, []
+        calls: list[Any] = []
 
-        def dies(image: Any, file: Any, *rest: Any, **options: Any) -> None:
-            calls.append(file)
-            if len(calls) == {"write_ids": 3, "write_rgb": 4, "entry": 99}[moment]:
-                file.write(b"\x89PNG half a fi")
-                raise KeyboardInterrupt
-            save(image, file, *rest, **options)
+        def dying(save: Any, when: str, file_at: int) -> Any:
+            def dies(*given: Any, **options: Any) -> None:
+                calls.append(when)
+                if calls.count(moment) == 2 and when == moment:
+                    given[file_at].write(b"half a fi")
+                    raise KeyboardInterrupt
+                save(*given, **options)
 
-        patch.setattr(batch, "WORKERS", 1)
-        patch.setattr(Image.Image, "save", dies)
+            return dies
+
+        patch.setattr(flow, "WORKERS", 1)
+        patch.setattr(png, "encode", dying(png.encode, "ids", 0))
+        patch.setattr(Image.Image, "save", dying(Image.Image.save, "overlay", 1))
         if moment == "entry":
             patch.setattr(results.Results, "finish", after(0, results.Results.finish))
         result = run(photos, "--model", model, "--out", out)

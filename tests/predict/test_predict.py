@@ -18,7 +18,7 @@ import deeperlab
 from deeperlab import Heads, models
 from deeperlab.cli import app
 from deeperlab.data import archive, sample
-from deeperlab.data.formats import coco, photo
+from deeperlab.data.formats import coco, photo, png
 from deeperlab.predictor import settings
 from deeperlab.predictor.parser import Parser
 
@@ -260,11 +260,11 @@ def test_large_photos_and_videos_are_refused_but_for_an_option_that_the_message_
 
 
 def test_a_full_disk_ends_it(photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(image: Any, file: Any, *_: Any, **__: Any) -> None:
+    def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", full)
+        patch.setattr(png, "encode", full)
         assert fault(photos, "--model", model, "--out", tmp_path / "out").endswith(".png: no space left on device")
     assert result_files(tmp_path / "out") == set()
 

@@ -19,7 +19,7 @@ from predicting import LABELS, Net, contents, fault, picture, result_files, run,
 import deeperlab
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import coco
-from deeperlab.predictor import batch, video
+from deeperlab.predictor import batch, flow, video
 from deeperlab.predictor.parser import Parser
 
 pytestmark = pytest.mark.slow
@@ -300,7 +300,7 @@ def test_a_video_is_read_frame_by_frame(model: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(video.Encoder, "add", encoded)
     assert run(path, "--model", model, "--out", tmp_path / "out", "--batch", 2).exit_code == 0
     assert ahead == 0
-    assert most <= 2 * batch.WORKERS + 1 + 2
+    assert most <= flow.ROOM // flow.LEAST + 1
 
 
 def test_videos_without_pyav_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

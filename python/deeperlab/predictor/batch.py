@@ -7,7 +7,7 @@ import contextlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,41 +16,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._threads import in_order
 from ..data import archive
 from ..data.files import FormatError, replace
 from ..data.formats import coco, predictions
-from ..data.formats.photo import read_image
 from ..data.formats.png import write_ids, write_rgb
-from ..heads import NAMES
 from . import video
-from .parser import Parsed, Parser
-from .results import IDS, KINDS, OVERLAY, SUFFIX, Results, encode, files_of, locked
+from .flow import Flow
+from .host import Host
+from .parser import Parser
+from .pictures import Frames, Picture, UnreadError, photo_task
+from .results import HEADS, IDS, KINDS, OVERLAY, SUFFIX, Results, encode, files_of, locked
 from .sources import Fault, Source, clash, reason
 
-WORKERS = 2
-"""Threads that read, and as many that write, beside the network."""
 OVERFLOW = "the network gave NaN or infinity; with --half, try without"
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """An image, or a frame of a video with its number; `identity`: of the file, see `Source.identity`."""
+class _Result:
+    """What is left of a picture: its `entry` of the JSON (None: the network overflowed); of a frame, the overlay."""
 
     source: Source
-    pixels: NDArray[np.uint8]
     identity: Mapping[str, Any]
+    entry: dict[str, Any] | None
     frame: video.Frame | None = None
-    number: int = 0
-
-    @property
-    def name(self) -> str:
-        """Of its files, without suffix."""
-        return self.source.name if self.frame is None else f"{self.source.name}/{self.number:06d}"
-
-
-_Result = tuple[_Picture, dict[str, Any] | None, NDArray[np.uint8]]
-"""A picture, its entries of the JSON (None: the network overflowed), and its overlay."""
+    overlay: NDArray[np.uint8] | None = None
 
 
 class BatchJob:
@@ -88,6 +77,7 @@ class BatchJob:
         overwrite: bool = False,
     ) -> None:
         self._parser, self._sources, self._out, self._settings = parser, sources, out, settings
+        self._flow = Flow(self._parse, self._write)
         self._kinds, self._overwrite = KINDS if heads else (OVERLAY, IDS), overwrite
         self.faults: list[Fault] = []
         self.kept = self.images = self.videos = self.frames = self.removed = self.total = 0
@@ -139,22 +129,17 @@ class BatchJob:
         self.faults.append((source.path, reason(source.path, fault)))
 
     def _parse_images(self, sources: Sequence[Source], progress: Callable[[], None]) -> None:
-        exif = bool(self._settings.get("exif", True))
-
-        def pictures() -> Iterator[_Picture]:
-            for source, read in in_order(partial(_read, exif=exif), sources, WORKERS):
-                if isinstance(read, _Picture):
-                    yield read
+        tasks = map(partial(photo_task, exif=bool(self._settings.get("exif", True))), sources)
+        with contextlib.closing(self._flow.run(tasks)) as results:  # no thread writes on after an interruption
+            for result in results:
+                if isinstance(result, UnreadError):
+                    self._skip(result.source, result.fault)
+                elif isinstance(result, Exception):
+                    raise result
+                elif result.entry is None:
+                    self.faults.append((result.source.path, OVERFLOW))
                 else:
-                    self._skip(source, read)
-                    progress()
-
-        with contextlib.closing(self._parse(pictures())) as results:  # no thread writes on after an interruption
-            for picture, entry, _ in results:
-                if entry is None:
-                    self.faults.append((picture.source.path, OVERFLOW))
-                else:
-                    self._results.add(picture.source, entry)
+                    self._results.add(result.source, result.entry)
                     self.images += 1
                 progress()
 
@@ -164,16 +149,23 @@ class BatchJob:
         about: dict[str, Any] = {"id": source.name, "file_name": source.file_name, "frames": 0}
 
         def encode_overlays(file: Any) -> None:
-            with video.Encoder(file, target) as encoder, contextlib.closing(self._parse(_frames(source))) as results:
-                for picture, entry, overlay in results:
-                    if entry is None:
+            with (
+                video.Encoder(file, target) as encoder,
+                Frames(source) as frames,
+                contextlib.closing(self._flow.run(frames.tasks(), decoders=1)) as results,
+            ):
+                for result in results:
+                    if isinstance(result, Exception):
+                        raise result
+                    if result.entry is None:
                         raise FormatError(source.path, OVERFLOW)
-                    assert picture.frame is not None
-                    encoder.add(overlay, picture.frame)
-                    lines.write(encode(entry))
+                    assert result.frame is not None
+                    assert result.overlay is not None
+                    encoder.add(result.overlay, result.frame)
+                    lines.write(encode(result.entry))
                     about["frames"] += 1
-                    about["height"], about["width"] = overlay.shape[:2]
-                    about["source"] = picture.identity
+                    about["height"], about["width"] = result.overlay.shape[:2]
+                    about["source"] = result.identity
                     progress()
 
         try:
@@ -191,64 +183,49 @@ class BatchJob:
         else:
             self.videos, self.frames = self.videos + 1, self.frames + about["frames"]
 
-    def _parse(self, pictures: Iterator[_Picture]) -> Generator[_Result, None, None]:
-        """Parse in batches and write by threads, in order."""
-        waiting: deque[_Picture] = deque()
+    def _parse(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Host]]:
+        """Parse in batches, and let the results come to the host while the next are parsed."""
+        waiting = deque[Picture]()
 
         def pixels() -> Iterator[NDArray[np.uint8]]:
             for picture in pictures:
                 waiting.append(picture)
                 yield picture.pixels
 
-        parsed = ((waiting.popleft(), parsed) for parsed in self._parser.stream(pixels()))
-        yield from in_order(self._write, parsed, WORKERS)
+        for parsed in self._parser.stream(pixels()):
+            yield waiting.popleft(), Host(parsed, heads=HEADS in self._kinds)
 
-    def _write(self, parsed: tuple[_Picture, Parsed]) -> _Result:
-        """Write the files of a picture, but the overlay of a frame."""
-        import torch
-
+    def _write(self, parsed: tuple[Picture, Host]) -> _Result:
+        """Write the files of a picture, but the overlay of a frame; what is large goes as soon as it is not needed."""
         from ..visualize import overlay
 
-        picture, result = parsed
-        source, is_frame, heads = picture.source, picture.frame is not None, result.heads
-        if not all(getattr(heads, name).isfinite().all() for name in NAMES):  # the fusion would make a map of anything
-            return picture, None, picture.pixels
-        panoptic, labels = result.panoptic.numpy(), self._parser.labels
-        image_id = picture.name if is_frame else source.image_id
+        picture, host = parsed
+        source, is_frame, labels = picture.source, picture.frame is not None, self._parser.labels
+        if not host.wait():  # the fusion would make a map of anything
+            return _Result(source, picture.identity, None)
+        panoptic, image_id = host.panoptic(), picture.name if is_frame else source.image_id
         annotation, ids = predictions.entry(panoptic, image_id, f"{picture.name}.png", labels=labels)
-        shown = overlay(picture.pixels, panoptic, labels, num_threads=1)
-        for kind in self._kinds[is_frame:]:  # without the overlay of a frame, which goes into the video
-            path = self._results.path / kind / f"{picture.name}{SUFFIX[kind]}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if kind == IDS:
-                write_ids(path, ids)
-            elif kind == OVERLAY:
-                write_rgb(path, shown)
-            else:  # NumPy has no bfloat16
-                arrays = heads.map(lambda head: (head.float() if head.dtype == torch.bfloat16 else head).cpu().numpy())
-                archive.save(path, arrays, size=result.size, original=panoptic.size, image_ids=[image_id])
+        (height, width), shown = ids.shape, None
+        write_ids(self._path(IDS, picture), ids)
+        del ids
+        if HEADS in self._kinds:
+            arrays, size = host.heads()
+            archive.save(self._path(HEADS, picture), arrays, size=size, original=panoptic.size, image_ids=[image_id])
+        if OVERLAY in self._kinds:
+            shown = overlay(picture.pixels, panoptic, labels, num_threads=1)
+            del panoptic
+            if not is_frame:
+                write_rgb(self._path(OVERLAY, picture), shown)
+                shown = None
         image: dict[str, Any] = {"id": image_id, "file_name": annotation.file_name if is_frame else source.file_name}
-        image |= {"height": ids.shape[0], "width": ids.shape[1]}
+        image |= {"height": height, "width": width}
         image |= {"video": source.name} if is_frame else {"source": picture.identity}
         segments = [coco.to_json(segment) for segment in annotation.segments]
         told = {"image_id": image_id, "file_name": annotation.file_name, "segments_info": segments}
-        return picture, {"image": image, "annotation": told}, shown
+        return _Result(source, picture.identity, {"image": image, "annotation": told}, picture.frame, shown)
 
-
-def _read(source: Source, exif: bool) -> tuple[Source, _Picture | Exception]:
-    """A photograph, turned as EXIF says or as it is stored, or what is wrong with it."""
-    try:
-        identity = source.identity()  # before the pixels: a change in between is noticed by the next run
-        return source, _Picture(source, read_image(source.path, exif=exif), identity)
-    except (FormatError, OSError) as fault:
-        return source, fault
-
-
-def _frames(source: Source) -> Iterator[_Picture]:
-    """The frames of a video, upright; an OSError is a fault of the source, not of the disk that is written to."""
-    try:
-        identity = source.identity()
-        for number, frame in enumerate(video.frames(source.path)):
-            yield _Picture(source, frame.pixels, identity, frame, number)
-    except OSError as fault:
-        raise FormatError(source.path, reason(source.path, fault)) from fault
+    def _path(self, kind: str, picture: Picture) -> Path:
+        """Of a file, in a folder that is made if need be."""
+        path = self._results.path / kind / f"{picture.name}{SUFFIX[kind]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path

@@ -7,6 +7,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from .._layout import require_torch
@@ -16,7 +17,7 @@ from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
 from .images import pixels_of
-from .resize import resized
+from .resize import resized, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -43,19 +44,29 @@ class Network(Protocol):
         """Heads of images [N, 3, H, W], less `mean`, over `std`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parsed:
     """One image: the map at the size of the image, and the heads it came from.
 
     Attributes:
-        panoptic: a single image, at its original size.
+        seen: the map of the image as the network saw it.
         heads: without batch dimension, cut to the nodes of the image as the network saw it.
-        size: (H', W') px of the image as the network saw it, without padding: `fuse(heads, things, size=size)`.
+        original: (H, W) px of the image itself.
     """
 
-    panoptic: Panoptic
+    seen: Panoptic
     heads: Heads
-    size: tuple[int, int]
+    original: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H', W') px of the image as the network saw it, without padding: `fuse(heads, things, size=size)`."""
+        return self.seen.size
+
+    @cached_property
+    def panoptic(self) -> Panoptic:
+        """A single image, at its original size; made when it is first asked for."""
+        return resized(self.seen, self.original)
 
 
 class Parser:
@@ -76,7 +87,7 @@ class Parser:
             and into the channels-last layout: in place, not copied. It may not be in training mode when it parses.
         labels: a label set, the name of a preset, or a file; as many classes as the network has.
         size: px of the longer side; None: `model.image_size`, if it has one; 0: images keep their size.
-        half: autocast. True: float16 on CUDA, bfloat16 on the CPU; or one of these dtypes. In bfloat16, offsets of
+        half: autocast. True: float16 on a GPU, bfloat16 on the CPU; or one of these dtypes. In bfloat16, offsets of
             more than 256 px come in steps of 2 px, in float16 in steps of ¼ px.
         device: where the network runs; None: where it is.
         compile: through torch.compile; every new input size compiles anew, unless torch has made it dynamic.
@@ -137,8 +148,7 @@ class Parser:
         self._forward = torch.compile(self.model) if compile else self.model
         self._weights = weight.dtype
         self._mean, self._std = (
-            torch.tensor(values, dtype=torch.float32, device=self.device).mul(255)[:, None, None]
-            for values in (model.mean, model.std)
+            torch.tensor(values, dtype=torch.float32, device=self.device).mul(255) for values in (model.mean, model.std)
         )
 
     def __repr__(self) -> str:
@@ -226,22 +236,21 @@ class Parser:
                 parts = [_cut(_image(heads, i), size) for i, size in enumerate(sizes)]
                 maps = [self._fuse(part, size) for part, size in zip(parts, sizes, strict=True)]
             return [
-                Parsed(resized(panoptic, (image.shape[0], image.shape[1])), part, size)
-                for image, panoptic, part, size in zip(images, maps, parts, sizes, strict=True)
+                Parsed(seen, part, (image.shape[0], image.shape[1]))
+                for image, seen, part in zip(images, maps, parts, strict=True)
             ]
 
     def _inputs(self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """[N, 3, H, W] of the weights' dtype, channels last, scaled and padded."""
         import torch
 
-        shape = (len(images), 3, *self._padded(images[0]))
-        inputs = torch.zeros(shape, dtype=self._weights, device=self.device).to(memory_format=torch.channels_last)
+        height, width = self._padded(images[0])
+        inputs = torch.empty((len(images), height, width, 3), dtype=self._weights, device=self.device)
         for canvas, image, (h, w) in zip(inputs, images, sizes, strict=True):
-            pixels = image.to(self.device).permute(2, 0, 1).float()
-            if pixels.shape[1:] != (h, w):
-                pixels = torch.nn.functional.interpolate(pixels[None], (h, w), mode="bilinear", antialias=True)[0]
-            canvas[:, :h, :w] = pixels.sub_(self._mean).div_(self._std)
-        return inputs
+            canvas[h:] = 0
+            canvas[:h, w:] = 0
+            scaled(image, (h, w), self._mean, self._std, canvas[:h, :w])
+        return inputs.permute(0, 3, 1, 2)
 
     def _fuse(self, heads: Heads, size: tuple[int, int]) -> Panoptic:
         return fuse(heads, self.labels.things, size=size, params=self.params)
@@ -276,8 +285,11 @@ def _device(device: Any) -> torch.device:
         raise ValueError(f"device: expected one of torch's, got {device!r}") from fault
     if found.type == "meta":
         raise ValueError("device: expected one with memory, got meta")
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected one that is there, got cuda, and torch finds no GPU")
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as fault:
+        told = str(fault).strip().partition("\n")[0]
+        raise ValueError(f"device: expected one that is there, got {found} ({told})") from fault
     return found
 
 
@@ -287,7 +299,7 @@ def _autocast_dtype(half: Any, device: str) -> torch.dtype | None:
     if half is False:
         return None
     if half is True:
-        return torch.float16 if device == "cuda" else torch.bfloat16
+        return torch.bfloat16 if device == "cpu" else torch.float16
     if half not in (torch.float16, torch.bfloat16):
         raise ValueError(f"half: expected True, False, torch.float16 or torch.bfloat16, got {half!r}")
     return half  # type: ignore[no-any-return]

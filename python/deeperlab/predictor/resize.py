@@ -1,11 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map at another size: the way back from the size that the network saw."""
+"""Images and maps at other sizes: the way to what the network sees, and the way back."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..panoptic import Panoptic
+
+if TYPE_CHECKING:
+    import torch
+
+STRIP = 1 << 17
+"""Pixels that are floats at a time: they stay in the cache, and large images take no more memory than small ones."""
+
+
+def scaled(
+    image: torch.Tensor, size: tuple[int, int], mean: torch.Tensor, std: torch.Tensor, out: torch.Tensor
+) -> None:
+    """Bring an image to what a network wants: resized (bilinear, antialiased), less `mean`, over `std`.
+
+    Args:
+        image: uint8 [H, W, 3], on any device.
+        size: (h, w) px.
+        mean, std: float32 [3], on the device of `out`.
+        out: [h, w, 3], into which it is written.
+    """
+    height, width = image.shape[:2]
+    if size != (height, width):
+        image = _resized(image, size, out.device)
+    mean, std = (values.repeat(size[1]) for values in (mean, std))  # a row, for loops longer than three channels
+    rows = max(1, STRIP // size[1])
+    for top in range(0, size[0], rows):
+        strip = image[top : top + rows].to(out.device).float().reshape(-1, 3 * size[1])
+        out[top : top + rows] = strip.sub(mean).div_(std).reshape(-1, size[1], 3)
+
+
+def _resized(image: torch.Tensor, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """float32 [h, w, 3]: every row by strips, then every column, which is what torch does, with the same bits."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    (height, width), (h, w) = image.shape[:2], size
+    narrow = torch.empty((1, 3, height, w), device=device)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = image[top : top + rows].to(device).permute(2, 0, 1)[None].float()
+        narrow[:, :, top : top + rows] = interpolate(strip, (strip.shape[2], w), mode="bilinear", antialias=True)
+    return interpolate(narrow, (h, w), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
 def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
@@ -20,13 +62,21 @@ def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
         ((2 * torch.arange(new, device=device) + 1) * old).div(2 * new, rounding_mode="floor")
         for old, new in ((h, height), (w, width))
     )  # the old pixel in which the center of the new one lies, by integers
-    semantic, instance = (a[y[:, None], x] for a in (panoptic.semantic, panoptic.instance))
+    semantic, instance = (
+        field.index_select(1, x).index_select(0, y) for field in (panoptic.semantic, panoptic.instance)
+    )
     scale = panoptic.keypoints.new_tensor([width / w, height / h])
     keypoints = (panoptic.keypoints + 0.5) * scale - 0.5
     room = torch.arange(len(panoptic.area), device=device) < panoptic.count
-    area = torch.bincount(instance.flatten(), minlength=len(room) + 1)[1:].int()
-    loose = (semantic + 1) * (instance == 0)  # 0: void, or an instance
-    class_area = torch.bincount(loose.flatten(), minlength=len(panoptic.class_area) + 1)[1:].int()
+    # How many new pixels each old one becomes: counted there, a large image costs no more than a small one.
+    copies = torch.bincount(y, minlength=h)[:, None] * torch.bincount(x, minlength=w)
+
+    def count(index: torch.Tensor, numbers: int) -> torch.Tensor:
+        counted = torch.zeros(numbers + 1, dtype=torch.int64, device=device)
+        return counted.index_add_(0, index.flatten(), copies.flatten())[1:].int()
+
+    loose = (panoptic.semantic + 1) * (panoptic.instance == 0)  # 0: void, or an instance
+    area = count(panoptic.instance, len(room))
     return replace(
         panoptic,
         semantic=semantic,
@@ -34,5 +84,5 @@ def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
         keypoints=torch.where(room[:, None, None], keypoints, 0),
         category=torch.where(area > 0, panoptic.category, -1),
         area=area,
-        class_area=class_area,
+        class_area=count(loose, len(panoptic.class_area)),
     )

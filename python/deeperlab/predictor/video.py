@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -61,7 +61,7 @@ def count(path: Path) -> int:
         return int(stream.frames)
 
 
-def frames(path: Path) -> Iterator[Frame]:
+def frames(path: Path) -> Generator[Frame, None, None]:
     """Decode every frame, in the order they are shown.
 
     Raises:

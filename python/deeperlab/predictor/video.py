@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,18 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 """Containers that are read. A playlist, whatever its suffix, is none: it would lead to other files and hosts."""
 RATE = Fraction(25)
 """Frames a second where a file tells none."""
+LONGEST = 3600
+"""Seconds that a frame may be shown; the times of MP4 have 32 bits."""
+PICTURES = {"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegls", "jpegxl"}
+"""Codecs of pictures: of two streams, the one in another codec is the film."""
+HD = 720
+"""Lines from which on colors that are not told are BT.709, as players take them; below, BT.601."""
+BT709, BT601, UNTOLD = 1, 6, 2
+"""Matrices, primaries and transfers have these numbers, all three alike, in H.273 and in FFmpeg."""
+MATRICES = {1, 4, 5, 6, 7, 9}
+"""Those that FFmpeg turns into RGB."""
+RESYNC = 1 << 12
+"""Bytes, at least, that FFmpeg looks through for the next packet before it gives up for once."""
 SLACK = 1
 """Seconds that a header may promise too much; or twice as long as the longest frame is shown."""
 
@@ -31,12 +42,14 @@ SLACK = 1
 @dataclass(frozen=True)
 class Frame:
     """uint8 RGB [H, W, 3], upright, shown `pts · time_base` seconds after the beginning; `aspect`: width by height of a
-    pixel."""
+    pixel; `primaries` and `transfer`: what the numbers mean, as H.273 has it."""
 
     pixels: NDArray[np.uint8]
     pts: int
     time_base: Fraction
     aspect: Fraction = Fraction(1)
+    primaries: int = UNTOLD
+    transfer: int = UNTOLD
 
 
 def pyav() -> Any:
@@ -76,7 +89,7 @@ def frames(path: Path) -> Generator[Frame, None, None]:
         try:
             for number, frame in enumerate(_decoded(path, stream)):
                 turns = round(frame.rotation / 90)  # anticlockwise, as a phone that was held upright asks for
-                pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                pixels = np.ascontiguousarray(np.rot90(_rgb(path, frame), turns))
                 shape = shape or pixels.shape
                 if pixels.shape != shape:
                     sizes = [f"{s[1]} × {s[0]} px" for s in (pixels.shape, shape)]
@@ -84,9 +97,14 @@ def frames(path: Path) -> Generator[Frame, None, None]:
                 before, timed = last, frame.pts is not None and frame.time_base
                 base = frame.time_base if timed else period
                 last = max(last + 1, frame.pts) if timed else last + 1  # an encoder wants them ascending
+                if number and (last - before) * base > LONGEST:
+                    raise FormatError(path, f"damaged video: frame {number} comes more than {LONGEST} s after the last")
                 longest = max(longest, (last - before) * base)
                 aspect = stream.sample_aspect_ratio or Fraction(1)  # none, or 0: it is not told
-                yield Frame(pixels, last, base, 1 / aspect if turns % 2 else aspect)
+                meaning = stream.codec_context.color_primaries, stream.codec_context.color_trc
+                yield Frame(pixels, last, base, 1 / aspect if turns % 2 else aspect, *meaning)
+        except MemoryError as fault:  # of FFmpeg too
+            raise FormatError(path, "too large for the memory") from fault
         except av.FFmpegError as fault:
             raise FormatError(path, f"damaged video: {fault.strerror or fault}") from fault
         end, stated = last * base + period, _duration(stream)
@@ -98,9 +116,10 @@ def frames(path: Path) -> Generator[Frame, None, None]:
 
 
 class Encoder:
-    """An H.264 MP4 with the times of the frames it was made of, without sound.
+    """An H.264 MP4 with the times and the colors of the frames it was made of, without sound.
 
-    H.264 wants even sides: an odd one is made longer by its last row or column.
+    H.264 wants even sides: an odd one is made longer by its last row or column. Y′CbCr is made by the matrix of BT.709,
+    below `HD` lines of BT.601, in the limited range, and the stream says so; primaries and transfer are the film's.
     """
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
@@ -120,10 +139,21 @@ class Encoder:
                 if frame.aspect != 1:
                     self._stream.codec_context.sample_aspect_ratio = frame.aspect
                 self._stream.codec_context.time_base = frame.time_base
+                self._tag(self._stream.codec_context, frame)
                 self._start = frame.pts
-            image = av.VideoFrame.from_ndarray(even, format="rgb24")
+            context = self._stream.codec_context
+            space = {"dst_colorspace": context.colorspace, "dst_color_range": context.color_range}
+            image = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(format=context.pix_fmt, **space)
+            image.colorspace = context.colorspace
             image.pts, image.time_base = frame.pts - self._start, frame.time_base
             self._container.mux(self._stream.encode(image))
+
+    def _tag(self, context: Any, frame: Frame) -> None:
+        """Say how Y′CbCr is made, and what the colors mean; where the film does not tell, what its lines suggest."""
+        usual = _usual_matrix(context.height)
+        context.colorspace, context.color_range = usual, pyav().video.reformatter.ColorRange.MPEG
+        context.color_primaries = usual if frame.primaries in (0, UNTOLD) else frame.primaries
+        context.color_trc = usual if frame.transfer in (0, UNTOLD) else frame.transfer
 
     def __enter__(self) -> Encoder:
         return self
@@ -143,13 +173,13 @@ class Encoder:
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except pyav().FFmpegError as fault:
-            raise OSError(fault.errno or errno.EIO, f"cannot be encoded: {fault.strerror}", str(self._path)) from fault
+        except pyav().FFmpegError as fault:  # those of the disk come as they are
+            raise FormatError(self._path, f"cannot be encoded: {fault.strerror or fault}") from fault
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The first video stream of a file."""
+    """The film in a file."""
     av = pyav()
     with open_file(path) as file:
         if not file.seek(0, 2):
@@ -160,23 +190,64 @@ def _opened(path: Path) -> Iterator[Any]:
         except av.FFmpegError as fault:
             raise FormatError(path, f"not a video: {fault.strerror or fault}") from fault
         with container:
-            if not container.streams.video:
-                raise FormatError(path, "no video in it")
-            stream = container.streams.video[0]
+            stream = _film(path, container)
             check_pixels(path, stream.width, stream.height, None)
             stream.thread_type = "AUTO"
             yield stream
 
 
+def _film(path: Path, container: Any) -> Any:
+    """The stream that is meant to be watched: no cover, no thumbnails, no still before the film."""
+    kinds = pyav().stream.Disposition
+    aside = kinds.attached_pic | kinds.timed_thumbnails | kinds.still_image
+    streams = [stream for stream in container.streams.video if not stream.disposition & aside]
+    if not streams:
+        raise FormatError(path, f"no video in it{', but a picture' if container.streams.video else ''}")
+
+    def suits(stream: Any) -> tuple[bool, bool, bool]:
+        codec = stream.codec_context and stream.codec_context.name
+        return stream.frames != 1, codec not in PICTURES, bool(stream.disposition & kinds.default)
+
+    film = max(streams, key=suits)  # the first of several
+    if film.codec_context is None:
+        raise FormatError(path, "its codec is none that this FFmpeg decodes; convert it to H.264 first")
+    return film
+
+
+def _usual_matrix(lines: int) -> int:
+    return BT709 if lines >= HD else BT601
+
+
+def _rgb(path: Path, frame: Any) -> NDArray[np.uint8]:
+    """The pixels of a frame by its own matrix and range; BT.709 or BT.601, limited, where it does not tell."""
+    matrix = frame.colorspace
+    if matrix in (0, UNTOLD, 3) and not frame.format.is_rgb:  # 0: of RGB, 3: reserved
+        frame.colorspace = matrix = _usual_matrix(frame.height)
+    if matrix not in MATRICES and not frame.format.is_rgb:
+        raise FormatError(path, f"colors by a matrix that is not read, number {matrix} of H.273; convert it to BT.709")
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return pixels
+
+
 def _decoded(path: Path, stream: Any) -> Iterator[Any]:
     packets = -1  # the last one is empty: it has the decoder let go of what it holds
-    for packet in stream.container.demux(stream):
+    for packet in _packets(stream):
         if packet.is_corrupt:
             raise FormatError(path, "damaged video: a packet is cut short")
         packets += 1
         yield from packet.decode()
     if "mp4" in stream.container.format.name and packets < (stated := len(stream.index_entries)):
         raise FormatError(path, f"damaged video: ends after {packets} of {stated} frames")
+
+
+def _packets(stream: Any) -> Iterator[Any]:
+    """All packets; what follows the last of a transport stream, and is none, is searched in vain, bit by bit."""
+    for _ in range(2 + stream.container.size // RESYNC):
+        try:
+            yield from stream.container.demux(stream)
+            return
+        except pyav().BlockingIOError:
+            pass
 
 
 def _duration(stream: Any) -> Fraction | None:

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, fuse
+from deeperlab.data.files import FaultyFilesError
 from deeperlab.data.formats import coco
 from deeperlab.oracle import Oracle
 from deeperlab.oracle.ceiling import assigned_to
@@ -227,6 +228,16 @@ def test_a_bad_file_is_named(tmp_path: Path, spoil: Callable[[Path], object], wo
     spoil(tmp_path)
     with pytest.raises(coco.FormatError, match=words):
         list(Oracle(data))
+
+
+def test_several_bad_files_are_named_before_any_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_set(tmp_path, drawn(PAIR))
+    (annotation,) = data.annotations
+    monkeypatch.setattr(Oracle, "image", None)
+    (tmp_path / "6.png").write_bytes(b"no")
+    more = tuple(replace(annotation, image_id=i, file_name=f"{i}.png") for i in (6, 7))
+    with pytest.raises(FaultyFilesError, match=r"2 faults: .*6\.png: not a PNG; .*7\.png"):
+        list(Oracle(replace(data, annotations=(annotation, *more))))
 
 
 def test_a_segment_of_id_zero_and_bad_arguments_are_refused(tmp_path: Path) -> None:

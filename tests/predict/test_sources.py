@@ -167,6 +167,14 @@ def test_a_pattern_may_begin_with_folders_that_have_brackets(photos: Path, tmp_p
     assert found_names(photos / "br[1]" / "*.png", out=tmp_path / "out") == ["aachen_1_2_leftImg8bit"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_may_begin_with_a_byte_order_mark(photos: Path, tmp_path: Path, encoding: str) -> None:
+    """As PowerShell and Windows' editors write it."""
+    (photos / "list.txt").write_text("a.png\r\n", encoding=encoding)
+    found = find_sources([photos / "list.txt"], tmp_path / "out")
+    assert [source.path for source in found.sources] == [photos / "a.png"]
+
+
 def test_sources_that_are_none_are_named(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (photos / "bad.txt").write_bytes(b"a\xff")

@@ -40,6 +40,12 @@ class FaultyFilesError(ValueError):
         self.faults = tuple(faults)
         super().__init__(f"{len(faults)} faults: {'; '.join(map(str, faults))}")
 
+    @classmethod
+    def require_none(cls, faults: Sequence[Exception]) -> None:
+        """Raise what was found: nothing, the one error itself, or all of them."""
+        if faults:
+            raise faults[0] if len(faults) == 1 else cls(faults)
+
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a regular file for reading. A pipe, a socket or a device, which may never end, is refused without a wait.

@@ -73,8 +73,7 @@ class FolderEvaluation:
         for data in (self._target, self._prediction):
             os.scandir(data.directory).close()  # or every PNG would be missed
         faults = [fault for found in in_order(self._check, self._pairs, self._workers) for fault in found]
-        if faults:
-            raise faults[0] if len(faults) == 1 else FaultyFilesError(faults)
+        FaultyFilesError.require_none(faults)
         for (predicted, true), pairs in zip(
             self._pairs, in_order(self._count, self._pairs, self._workers), strict=True
         ):

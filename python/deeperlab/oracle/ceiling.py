@@ -8,13 +8,15 @@ void pixels are left out of the prediction. Each lost instance is named with the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..data.formats.coco import Annotation, Dataset, FormatError
+from ..data.files import FaultyFilesError, FormatError
+from ..data.formats.coco import Annotation, Dataset
 from ..data.ids import ImageId
 from ..fuse import fuse
 from ..graph import STAR, Graph
@@ -84,8 +86,21 @@ class Oracle:
         self.pq, self.ceiling = PanopticQuality(self._isthing), PanopticQuality(self._isthing)
 
     def __iter__(self) -> Iterator[ImageReport]:
-        """Score every image, one after another; errors as of `image`."""
-        return map(self.image, self.data.annotations)
+        """Score every image, one after another. Before the first, the headers of all PNGs are looked at.
+
+        Raises:
+            FaultyFilesError: several of the errors of `image`, as far as headers tell.
+            FormatError, OSError: as `image`.
+        """
+        os.scandir(self.data.directory).close()  # or every PNG would be missed
+        faults = list[Exception]()
+        for annotation in self.data.annotations:
+            try:
+                self.data.size(annotation)
+            except (FormatError, OSError) as fault:
+                faults.append(fault)
+        FaultyFilesError.require_none(faults)
+        yield from map(self.image, self.data.annotations)
 
     def image(self, annotation: Annotation) -> ImageReport:
         """Score one image.

@@ -200,6 +200,7 @@ class _Search:
     def __init__(self, out: Path, faults: list[Fault]) -> None:
         self._faults = faults
         self.left_out = set[str]()
+        self._given = set[str]()
         self._results = tuple(os.path.realpath(out / name) + os.sep for name in ("overlay", "panoptic", "heads"))
         self._listing = os.path.realpath(out / "panoptic.json")
 
@@ -222,7 +223,9 @@ class _Search:
     def _of_path(self, path: Path) -> Iterator[Source]:
         """A file by itself, or those below a folder."""
         if path.is_dir():
-            yield from self._sources(path, self._below(path, set()), path)
+            if (real := os.path.realpath(path)) not in self._given:  # a list may name it on every line
+                self._given.add(real)
+                yield from self._sources(path, self._below(path, set()), path)
         else:
             if URL.match(str(path)):
                 raise FormatError(path, "an address, which is not fetched; download it first")

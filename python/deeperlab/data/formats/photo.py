@@ -21,6 +21,7 @@ from ..files import FormatError, open_file
 from ..pointers import describe_pointer
 from . import png
 from .chunks import SIGNATURE, without_words
+from .scans import check_scans
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".jfif", ".jpe", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif")
 """In small or capital letters; what a file is, its first bytes say."""
@@ -82,6 +83,8 @@ class Photo:
             self.pixels = self._image.width * self._image.height
             png.check_pixels(path, self._image.width, self._image.height, max_pixels)
             self._require_8_bits()
+            if self._kind == "Jpeg":
+                check_scans(path, file)
             self._files = stack.pop_all()
 
     def __enter__(self) -> Photo:

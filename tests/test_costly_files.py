@@ -19,8 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
-from deeperlab.data import archive
-from deeperlab.data.formats import scans
+from deeperlab.data import archive, fields, labels
+from deeperlab.data.formats import scans, voc
+from deeperlab.models import deeperlab, hub
+from deeperlab.predictor import heads_file, sources, video
 
 pytestmark = pytest.mark.slow
 
@@ -252,4 +254,18 @@ def test_a_list_may_name_a_folder_any_number_of_times(tmp_path: Path, fault: Say
 
 
 def test_the_bounds_that_the_documents_tell() -> None:
-    assert archive.MAX_BYTES == 4 << 30
+    text = (Path(__file__).parents[1] / "SECURITY.md").read_text()
+    for told in (
+        f"{Image.MAX_IMAGE_PIXELS:,} px",
+        f"a JPEG {scans.MAX_SCANS} scans",
+        f"{fields.MAX_BYTES >> 30} GiB of annotations, {labels.MAX_BYTES >> 20} MiB of labels",
+        f"{hub.MAX_CONFIG_BYTES >> 20} MiB of a network's config",
+        f"{fields.MAX_TOML_BYTES >> 20} MiB, {fields.MAX_DOTS} dots in a line",
+        f"{sources.MAX_LIST_BYTES >> 20} MiB of sources, {voc.MAX_BYTES >> 20} MiB of names",
+        f"at most {sources.MOST_FOLDERS} folders below",
+        f"{archive.MAX_BYTES >> 30} GiB unpacked, {heads_file.MAX_IMAGES:,} images, {heads_file.MAX_PIXELS:,} px of all",
+        f"images of up to {deeperlab.MAX_IMAGE_SIZE} px",
+        f"{fields.MAX_LINE_BYTES >> 20} MiB a line",
+    ):
+        assert told in text, told
+    assert video.LONGEST == 3600

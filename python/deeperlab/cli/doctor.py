@@ -26,7 +26,7 @@ def examine() -> tuple[list[tuple[str, str]], bool]:
     """Return the lines (name, text), and whether all compiled parts load."""
     python = f"{platform.python_version()} ({platform.python_implementation()}, {sys.platform} {platform.machine()})"
     lines = [("deeperlab", _version("deeperlab")), ("Python", python)]
-    lines += [(name, _version(name)) for name in ("numpy", "torch", "Pillow", "typer", "rich")]
+    lines += [(name, _version(name)) for name in ("numpy", "torch", "Pillow", "zlib-ng", "typer", "rich")]
     sound = True
     for part, module, what in (
         ("_numpy", "deeperlab._numpy", "NumPy arrays"),

@@ -76,7 +76,7 @@ def test_what_a_trained_network_sees_is_written(
     assert {name for name in contents(out) if not name.startswith(".deeperlab/")} == {
         "panoptic.json",
         "overlay/day/drive.mp4",
-        *(f"overlay/{name}.png" for name in names),
+        *(f"overlay/{name}.jpg" for name in names),
         *(f"panoptic/{name}.png" for name in names + frames),
         *(f"heads/{name}.npz" for name in names + frames),
     }
@@ -95,7 +95,7 @@ def test_what_a_trained_network_sees_is_written(
         assert_same(data.ids(annotation), panoptic.to_coco()[0])
     assert len({segment.category_id for a in data.annotations for segment in a.segments}) > 1
     for name in names:
-        assert photo.read_image(out / "overlay" / f"{name}.png").shape == shown[name].shape
+        assert photo.read_image(out / "overlay" / f"{name}.jpg").shape == shown[name].shape
     film = [frame.pixels.shape for frame in video.frames(out / "overlay" / "day" / "drive.mp4")]
     assert film == [(48, 64, 3)] * 4
     info = json.loads((out / "panoptic.json").read_text())["info"]

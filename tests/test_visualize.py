@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deeperlab import RECTANGLE, Graph, _numpy, fuse, scenes, targets
-from deeperlab.visualize import instances, lettering, overlay, palette, reference, to_supervision
+from deeperlab.visualize import instances, lettering, overlay, palette, reference, stamp, to_supervision
 
 
 def maps() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -373,3 +373,13 @@ def test_a_map_alone_is_no_panoptic() -> None:
 
     with pytest.raises(TypeError, match=r"panoptic: expected a Panoptic or \(category, instance\), got ndarray"):
         visualize.overlay(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.int32))
+
+
+@pytest.mark.parametrize("shape", [(1080, 1920), (60, 90), (9, 9), (1, 1), (5, 400)])
+def test_a_stamp_is_written_over_any_picture(shape: tuple[int, int]) -> None:
+    picture = np.full((*shape, 3), 90, np.uint8)
+    stamp(picture, "RANDOM WEIGHTS")
+    changed = (picture != 90).any(axis=-1)
+    assert changed.any() or min(shape) < 9
+    if min(shape) >= 60:  # readable: across most of the width
+        assert np.ptp(np.flatnonzero(changed.any(axis=0))) > 0.6 * shape[1]

@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from predicting import LABELS, contents, fault, picture, result_files, run, write_video
@@ -22,12 +23,12 @@ pytestmark = pytest.mark.slow
 def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
-    (out / "overlay" / "a.png").write_bytes(b"mine")
+    (out / "overlay" / "a.jpg").write_bytes(b"mine")
     result = run(photos, "--model", model, "--out", out)
     assert result.exit_code == 0, result.output
     assert "3 images written" in result.stdout
     assert "1 finished already" in result.stdout
-    assert (out / "overlay" / "a.png").read_bytes() == b"mine"
+    assert (out / "overlay" / "a.jpg").read_bytes() == b"mine"
     assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 4
     before = contents(out)
     assert "0 images written" in run(photos, "--model", model, "--out", out).stdout
@@ -36,14 +37,14 @@ def test_finished_results_are_kept(photos: Path, model: Path, tmp_path: Path) ->
     assert "1 image written" in run(photos, "--model", model, "--out", out).stdout
     assert (out / "panoptic" / "b.png").read_bytes() == before["panoptic/b.png"]
     assert "4 images written" in run(photos, "--model", model, "--out", out, "--overwrite").stdout
-    assert (out / "overlay" / "a.png").read_bytes() != b"mine"
-    (out / "overlay" / "a.png").write_bytes(b"mine")
-    (out / "overlay" / "b.png").write_bytes(b"mine")
+    assert (out / "overlay" / "a.jpg").read_bytes() != b"mine"
+    (out / "overlay" / "a.jpg").write_bytes(b"mine")
+    (out / "overlay" / "b.jpg").write_bytes(b"mine")
     result = run(photos / "a.png", "--model", model, "--out", out, "--overwrite")
     assert "removed" not in result.stdout
     assert "1 image written" in result.stdout
-    assert (out / "overlay" / "a.png").read_bytes() != b"mine"
-    assert (out / "overlay" / "b.png").read_bytes() == b"mine"
+    assert (out / "overlay" / "a.jpg").read_bytes() != b"mine"
+    assert (out / "overlay" / "b.jpg").read_bytes() == b"mine"
     assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 4
 
 
@@ -61,7 +62,7 @@ def test_results_of_others_are_not_touched(photos: Path, model: Path, tmp_path: 
     assert run(photos, "--model", model, "--out", tmp_path / "empty").exit_code == 0
 
 
-@pytest.mark.parametrize("file", ["overlay/a.png", "panoptic/a.png", "panoptic.json"])
+@pytest.mark.parametrize("file", ["overlay/a.jpg", "panoptic/a.png", "panoptic.json"])
 def test_a_pipe_or_a_device_is_not_replaced(file: str, photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(photos / "a.png", "--model", model, "--out", out).exit_code == 0
@@ -77,7 +78,7 @@ def test_a_pipe_or_a_device_is_not_replaced(file: str, photos: Path, model: Path
 @pytest.mark.parametrize(
     ("name", "mine"),
     [
-        ("a.png", "overlay/a.png"),
+        ("a.png", "overlay/a.jpg"),
         ("a.png", "heads/a.npz"),
         ("ana.mp4", "overlay/ana.mp4"),
         ("ana.mp4", "panoptic/ana/202401.png"),
@@ -178,13 +179,13 @@ def test_overwriting_removes_the_results_of_other_settings_and_nothing_else(
         assert run(photos, film, "--model", model, "--out", out, "--heads").exit_code == 0
         if interrupted:
             (out / "panoptic.json").unlink()
-        mine = {"overlay/mine.png", "panoptic/film/mine.png", "panoptic/film/000099.png", "heads/mine.npz", "mine.txt"}
+        mine = {"overlay/mine.jpg", "panoptic/film/mine.png", "panoptic/film/000099.png", "heads/mine.npz", "mine.txt"}
         for name in mine:
             (out / name).write_bytes(b"mine")
         result = run(photos / "b.png", "--model", model, "--out", out, "--size", 20, "--overwrite")
         assert result.exit_code == 0, result.output
         assert "removed 5 results of another model or other settings\n" in result.stdout
-        assert result_files(out) == mine | {"overlay/b.png", "panoptic/b.png", "panoptic.json"}
+        assert result_files(out) == mine | {"overlay/b.jpg", "panoptic/b.png", "panoptic.json"}
         assert not (out / "panoptic" / "below").exists()
         assert len(coco.read(out / "panoptic.json", out / "panoptic").annotations) == 1
         shutil.rmtree(out)
@@ -310,4 +311,37 @@ def test_the_json_is_made_of_the_records(photos: Path, model: Path, tmp_path: Pa
     assert contents(out) == before
     next((out / ".deeperlab").glob("*.jsonl")).unlink()  # then nobody knows whose its files are
     message = fault(photos, "--model", model, "--out", out)
-    assert message.endswith(".png: is there already and not of deeperlab predict; choose another --out")
+    assert message.endswith(".jpg: is there already and not of deeperlab predict; choose another --out")
+
+
+def test_overlays_are_jpegs_pngs_or_none(photos: Path, model: Path, tmp_path: Path) -> None:
+    film = write_video(tmp_path / "film.mp4", frames=2)
+    for overlay, suffix in (("jpeg", "jpg"), ("png", "png"), ("none", None)):
+        out = tmp_path / overlay
+        arguments = (photos / "a.png", film, "--model", model, "--out", out, "--overlay", overlay)
+        for written in ("1 image, 2 frames of 1 video written", "2 finished already"):
+            result = run(*arguments)
+            assert result.exit_code == 0, result.output
+            assert written in result.stdout
+        files = {"panoptic.json", "panoptic/a.png", "panoptic/film/000000.png", "panoptic/film/000001.png"}
+        assert result_files(out) == files | ({f"overlay/a.{suffix}", "overlay/film.mp4"} if suffix else set())
+        assert json.loads((out / "panoptic.json").read_text())["info"]["overlay"] == overlay
+    lossy, lossless = (Image.open(tmp_path / kind) for kind in ("jpeg/overlay/a.jpg", "png/overlay/a.png"))
+    assert (lossy.format, lossless.format) == ("JPEG", "PNG")
+    difference = np.asarray(lossy).astype(int) - np.asarray(lossless)
+    assert 0 < np.abs(difference).mean() < 20
+
+
+def test_overlays_of_another_type_are_another_setting(photos: Path, model: Path, tmp_path: Path) -> None:
+    """And so are those of a folder from before there was a choice, which are PNGs."""
+    out, arguments = tmp_path / "out", (photos / "a.png", "--model", model, "--out", tmp_path / "out")
+    assert run(*arguments, "--overlay", "png").exit_code == 0
+    settings = out / ".deeperlab" / "settings.json"
+    for told in ("'png'", "none"):
+        assert f"has results of overlay {told}, not 'jpeg'" in fault(*arguments)
+        settings.write_text(settings.read_text().replace('"overlay": "png", ', ""))
+    result = run(*arguments, "--overwrite")
+    assert "removed 1 results of another model or other settings" in result.stdout
+    assert result_files(out) == {"overlay/a.jpg", "panoptic/a.png", "panoptic.json"}
+    settings.write_text(settings.read_text().replace('"overlay": "jpeg"', '"overlay": "gif"'))
+    assert "settings.json: damaged: overlay: expected jpeg, png, none, got 'gif'" in fault(*arguments)

@@ -38,12 +38,12 @@ def test_what_a_killed_run_left_is_swept_away(photos: Path, model: Path, tmp_pat
     out, film = tmp_path / "out", write_video(tmp_path / "film.mp4")
     assert run(photos, film, "--model", model, "--out", out).exit_code == 0
     before = contents(out)
-    left = ("overlay/.a.png.0123abcd.tmp", "panoptic/film/.000001.png.0123abcd.tmp",
+    left = ("overlay/.a.jpg.0123abcd.tmp", "panoptic/film/.000001.png.0123abcd.tmp",
             ".deeperlab/.settings.json.0123abcd.tmp", ".deeperlab/.panoptic.json.0123abcd.tmp")  # fmt: skip
     mine = (
         ".a.png.0123abcd.tmp",
-        "overlay/a.png.0123abcd.tmp",
-        "overlay/.a.png.0123abcg.tmp",
+        "overlay/a.jpg.0123abcd.tmp",
+        "overlay/.a.jpg.0123abcg.tmp",
         "photos/.a.01234567.tmp",
     )
     (out / "photos").mkdir()
@@ -61,7 +61,7 @@ def test_frames_that_a_killed_run_left_are_removed(photos: Path, model: Path, tm
     record.unlink()  # it is the last file that is written of a video
     (out / ".deeperlab" / "announced.json").write_text('["film.mp4"]')
     assert run(photos / "a.png", *arguments).exit_code == 0
-    assert result_files(out) == {"overlay/a.png", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
+    assert result_files(out) == {"overlay/a.jpg", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
     assert not (out / "panoptic" / "film").exists()
 
 
@@ -80,15 +80,15 @@ def test_files_that_a_killed_run_wrote_ahead_of_its_records_are_removed(
         assert run(*sources, "--model", model, "--out", out, "--heads").exit_code == 130
     left = result_files(out)
     assert ("b.png", "a.png", "film/000006.png")[records] in {name.removeprefix("panoptic/") for name in left}
-    (out / "overlay" / "mine.png").write_bytes(b"mine")
+    (out / "overlay" / "mine.jpg").write_bytes(b"mine")
     assert run(photos / "b.png", "--model", model, "--out", out, *settings).exit_code == 0
     there = {a.file_name for a in coco.read(out / "panoptic.json", out / "panoptic").annotations}
     assert there == ({"a.png", "b.png"} if records == 2 and not settings else {"b.png"})
     heads = () if settings else there if records else there - {"b.png"}  # which the second run did without them
-    files = {f"{kind}/{name}" for kind in ("overlay", "panoptic") for name in there}
+    files = {f"panoptic/{name}" for name in there} | {f"overlay/{Path(name).stem}.jpg" for name in there}
     files |= {f"heads/{Path(name).stem}.npz" for name in heads}
-    assert result_files(out) == files | {"overlay/mine.png", "panoptic.json"}
-    (out / "overlay" / "mine.png").unlink()
+    assert result_files(out) == files | {"overlay/mine.jpg", "panoptic.json"}
+    (out / "overlay" / "mine.jpg").unlink()
     assert run(*sources, "--model", model, "--out", out, "--overwrite", *settings[:2]).exit_code == 0
     assert run(*sources, "--model", model, "--out", whole, *settings[:2]).exit_code == 0
     assert contents(out) == contents(whole)
@@ -100,9 +100,9 @@ def test_what_was_announced_once_is_not_for_ever(photos: Path, model: Path, tmp_
     assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
     (out / ".deeperlab" / "announced.json").write_text('["a.png"]')
     assert run(photos / "b.png", "--model", model, "--out", out, "--size", 20).exit_code == 2
-    (out / "overlay" / "a.png").write_bytes(b"mine")
+    (out / "overlay" / "a.jpg").write_bytes(b"mine")
     assert run(photos / "b.png", "--model", model, "--out", out).exit_code == 0
-    assert (out / "overlay" / "a.png").read_bytes() == b"mine"
+    assert (out / "overlay" / "a.jpg").read_bytes() == b"mine"
 
 
 def test_sigterm_ends_it_as_ctrl_c_does(

@@ -19,8 +19,9 @@ from deeperlab import Heads, models
 from deeperlab.cli import app
 from deeperlab.data import archive, sample
 from deeperlab.data.formats import coco, photo, png
-from deeperlab.predictor import settings
+from deeperlab.predictor import settings, video
 from deeperlab.predictor.parser import Parser
+from deeperlab.visualize import overlay
 
 
 def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path: Path, assert_same: Any) -> None:
@@ -39,7 +40,7 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
             LABELS.ids[s.category] for s in parsed.panoptic.segments
         ]
         name = annotation.file_name.removesuffix(".png")
-        overlay = np.asarray(Image.open(out / "overlay" / f"{name}.png"))
+        overlay = np.asarray(Image.open(out / "overlay" / f"{name}.jpg"))
         assert overlay.shape == (*parsed.panoptic.size, 3)
         assert (overlay != np.asarray(Image.open(path))).any()
         heads = archive.load(out / "heads" / f"{name}.npz")
@@ -53,9 +54,9 @@ def test_the_results_are_those_of_the_parser(photos: Path, model: Path, tmp_path
     assert (info["trained"], info["size"], info["dtype"], info["labels"]) == (True, 40, "float32", "cityscapes")
     assert "warning" not in info
     folders = [
-        f"{folder}/{name}"
-        for folder in ("overlay", "panoptic")
-        for name in ("a.png", "below/aachen_1_2_leftImg8bit.png")
+        f"{folder}/{name}{suffix}"
+        for folder, suffix in (("overlay", ".jpg"), ("panoptic", ".png"))
+        for name in ("a", "below/aachen_1_2_leftImg8bit")
     ]
     assert set(folders) < result_files(out)
     assert not [name for name in result_files(out) if Path(name).name.startswith(".")]
@@ -121,7 +122,7 @@ def test_eval_finds_the_images_of_coco_cityscapes_and_ones_own_folders(
     by_id = {a.image_id: a for a in data.annotations}
     assert set(by_id) == {"b", 139, "aachen_1_2", "mine/day/a"}
     assert by_id["mine/day/a"].file_name == by_id["mine/day/a"].image_file_name == "mine/day/a.png"
-    assert (out / "overlay" / "mine" / "day" / "a.png").is_file()
+    assert (out / "overlay" / "mine" / "day" / "a.jpg").is_file()
     truth = [(coco.Annotation(a.image_id, f"{i}.png", a.segments), data.ids(a)) for i, a in enumerate(data.annotations)]
     coco.write(tmp_path / "gt.json", tmp_path / "gt", truth, LABELS.categories)
     report = evaluate(tmp_path / "gt.json", tmp_path / "gt", out / "panoptic.json", out / "panoptic")
@@ -192,7 +193,7 @@ def test_a_photo_is_turned_upright_as_its_exif_says(model: Path, tmp_path: Path,
     for annotation in data.annotations:
         assert (annotation.height, annotation.width) == (33, 49)
         assert_same(data.ids(annotation), ids)
-        assert photo.read_image(out / "overlay" / annotation.file_name).shape == (33, 49, 3)
+        assert photo.read_image((out / "overlay" / annotation.file_name).with_suffix(".jpg")).shape == (33, 49, 3)
         path = tmp_path / "photos" / annotation.file_name
         if annotation.file_name[0].isdigit():  # data sets label the pixels as they are stored
             assert_same(photo.read_image(path), np.ascontiguousarray(turned[int(annotation.file_name[0])]))
@@ -290,6 +291,23 @@ def test_untrained_weights_are_refused(photos: Path, tmp_path: Path, monkeypatch
     assert "are not trained" in fault(photos, "--model", folder, "--out", tmp_path / "three")
 
 
+def test_pictures_of_random_weights_say_so(photos: Path, model: Path, tmp_path: Path) -> None:
+    film = write_video(tmp_path / "film.mp4", (66, 130), frames=1)
+    pictures = []
+    for name, arguments in (("net", ("--model", "net", "--random-weights")), ("trained", ("--model", model))):
+        out = tmp_path / name
+        result = run(photos / "a.png", film, "--out", out, *arguments, "--overlay", "png")
+        assert result.exit_code == 0, result.output
+        (frame,) = video.frames(out / "overlay" / "film.mp4")
+        pictures.append((np.asarray(Image.open(out / "overlay" / "a.png")), frame.pixels))
+    plain = overlay(np.asarray(Image.open(photos / "a.png")), Parser(Net("trained"), LABELS)(
+        Image.open(photos / "a.png")), LABELS)  # fmt: skip
+    assert (pictures[1][0] == plain).all()
+    for stamped, unstamped in zip(*pictures, strict=True):
+        white = [(picture.min(axis=-1) > 200).mean() for picture in (stamped, unstamped)]
+        assert white[0] > white[1] + 0.005
+
+
 def test_faults_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "expected a folder or one of net, other, got 'nets'" in fault(photos, "--model", "nets", "--out", out)
@@ -337,7 +355,7 @@ def test_a_name_that_is_too_long_for_results_is_a_fault_of_its_source(
         assert result.exit_code == 1
         told = "expected a name of at most 237 bytes before its suffix"
         assert result.stderr.splitlines() == [f"deeperlab: {names[i]}: {told}" for i in (1, 3)]
-        assert {f"overlay/{names[0].name}", f"overlay/{names[2].name}"} < result_files(out)
+        assert {f"overlay/{names[0].stem}.jpg", f"overlay/{names[2].name}"} < result_files(out)
         assert not [name for name in result_files(out) if "x" * 238 in name or "y" * 238 in name]
 
 

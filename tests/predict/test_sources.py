@@ -67,7 +67,7 @@ def test_results_are_no_sources_however_the_folder_is_called(
             assert f"{written} images written" in result.stdout
         shutil.rmtree(photos / "results")
     (photos / "results" / "overlay").mkdir(parents=True)
-    (photos / "results" / "overlay" / "a.png").symlink_to(photos / "b.png")
+    (photos / "results" / "overlay" / "a.jpg").symlink_to(photos / "b.png")
     assert "results/overlay/a" not in found_names(photos, out=tmp_path / "link" / "results")
 
 

@@ -84,7 +84,7 @@ def test_an_interrupted_video_begins_anew(
     with monkeypatch.context() as patch:
         patch.setattr(video.Encoder, "add", dies)
         assert run(photos / "a.png", path, "--model", model, "--out", out).exit_code == 130
-    assert result_files(out) == {"overlay/a.png", "panoptic/a.png"}
+    assert result_files(out) == {"overlay/a.jpg", "panoptic/a.png"}
     assert not (out / "panoptic" / "film").exists()
     result = run(photos / "a.png", "--model", model, "--out", out)
     assert result.exit_code == 0, result.output
@@ -135,7 +135,7 @@ def test_a_video_that_breaks_leaves_no_frames(
     assert result.stderr == f"deeperlab: {film}: damaged video: half of it is noise\n"
     assert ("1 finished already" if finished else "1 image written,") in result.stdout
     assert "frame" not in result.stdout
-    assert result_files(out) == {"overlay/a.png", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
+    assert result_files(out) == {"overlay/a.jpg", "panoptic/a.png", "heads/a.npz", "panoptic.json"}
     assert not (out / "panoptic" / "film").exists()
     assert "videos" not in json.loads((out / "panoptic.json").read_text())
 
@@ -154,7 +154,7 @@ def test_a_disk_that_is_full_within_a_video_ends_it(
     with monkeypatch.context() as patch:
         patch.setattr(batch, "write_ids", full)
         assert "no space left on device" in fault(photos / "a.png", film, "--model", model, "--out", out)
-    assert result_files(out) == {"overlay/a.png", "panoptic/a.png"}
+    assert result_files(out) == {"overlay/a.jpg", "panoptic/a.png"}
     assert run(photos / "a.png", film, "--model", model, "--out", out).exit_code == 0
 
 

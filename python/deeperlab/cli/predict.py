@@ -33,12 +33,12 @@ deeperlab predict drive.mp4 'more/*.png' --model trained/ --labels my-labels.jso
 Afterwards: deeperlab eval GT.json results/panoptic.json --gt-dir GT --pred-dir results/panoptic"""
 
 
-class Device(str, Enum):
-    """Where the network runs."""
+class Overlay(str, Enum):
+    """How pictures are written."""
 
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+    jpeg = "jpeg"
+    png = "png"
+    none = "none"
 
 
 def predict(
@@ -69,7 +69,10 @@ def predict(
             "Results keep the image's size.",
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(help="auto: a GPU if torch finds one.")] = Device.auto,
+    device: Annotated[
+        str,
+        typer.Option(help="cpu, cuda, cuda:1, mps, xpu, or another of torch's; auto: a GPU of CUDA if there is one."),
+    ] = "auto",
     half: Annotated[bool, typer.Option("--half", help="float16 on a GPU, bfloat16 on a CPU.")] = False,
     compiled: Annotated[
         bool,
@@ -79,6 +82,10 @@ def predict(
     heads: Annotated[
         bool, typer.Option("--heads", help="Also write the raw heads, which `deeperlab fuse` takes.")
     ] = False,
+    overlay: Annotated[
+        Overlay,
+        typer.Option(help="Pictures to look at: JPEG; PNG, which loses nothing and takes 10 × as long; or none."),
+    ] = Overlay.jpeg,
     max_candidates: MaxCandidates = None,
     max_instances: MaxInstances = None,
     paper: Paper = False,
@@ -104,7 +111,7 @@ def predict(
 ) -> None:
     """Parse images and videos with a network: pictures to look at, and COCO panoptic files to go on with.
 
-    The folder then holds overlay/NAME.png (overlay/NAME.mp4 of a video), panoptic/NAME.png (panoptic/NAME/000000.png …
+    The folder then holds overlay/NAME.jpg (overlay/NAME.mp4 of a video), panoptic/NAME.png (panoptic/NAME/000000.png …
     of a video), with --heads heads/NAME.npz, and panoptic.json. Every file is whole or not there: run an interrupted
     command again and it goes on where it was. What cannot be read is named and skipped, and the exit code is 1.
     """
@@ -120,11 +127,11 @@ def predict(
         network, trained = _network(model, weights, len(label_set), random_weights)
         import torch
 
-        where = device.value if device is not Device.auto else "cuda" if torch.cuda.is_available() else "cpu"
+        where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         params = fusion(max_candidates, max_instances, paper)
         options: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
         parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **options)
-        settings = describe_settings(network, parser, trained=trained, exif=exif)
+        settings = describe_settings(network, parser, trained=trained, exif=exif, overlay=overlay.value)
         if not trained:
             console.print(f"warning: {settings['warning']}")
         job = BatchJob(parser, found.sources, out, settings, heads=heads, overwrite=overwrite)

@@ -19,33 +19,37 @@ from numpy.typing import NDArray
 from ..data import archive
 from ..data.files import FormatError, replace
 from ..data.formats import coco, predictions
+from ..data.formats.photo import JPEG_SIDE, write_jpeg
 from ..data.formats.png import write_ids, write_rgb
 from . import video
 from .flow import Flow
 from .host import Host
 from .parser import Parser
 from .pictures import Frames, Picture, UnreadError, photo_task
-from .results import HEADS, IDS, KINDS, OVERLAY, SUFFIX, Results, encode, files_of, locked
+from .results import HEADS, IDS, KINDS, OVERLAY, OVERLAYS, SUFFIX, Results, encode, locked
 from .sources import Fault, Source, clash, reason
 
+STAMP = "RANDOM WEIGHTS"
+"""Written over the pictures of a network that nobody trained."""
 OVERFLOW = "the network gave NaN or infinity; with --half, try without"
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What is left of a picture: its `entry` of the JSON (None: the network overflowed); of a frame, the overlay."""
+    """What is left of a picture: its `entry` of the JSON, or None and the fault; of a frame, also the overlay."""
 
     source: Source
     identity: Mapping[str, Any]
     entry: dict[str, Any] | None
-    frame: video.Frame | None = None
-    overlay: NDArray[np.uint8] | None = None
+    fault: str = ""
+    frame: Any = None
+    overlay: Any = None
 
 
 class BatchJob:
     """Parses sources into a folder, and with them what an earlier, perhaps interrupted, run has not finished.
 
-    The folder holds `overlay/NAME.png` (`overlay/NAME.mp4` of a video), `panoptic/NAME.png` (`panoptic/NAME/000000.png`
+    The folder holds `overlay/NAME.jpg` (or `.png`; `.mp4` of a video), `panoptic/NAME.png` (`panoptic/NAME/000000.png`
     … of a video), `heads/NAME.npz` (`heads/NAME/000000.npz` …) where wanted, and at the end `panoptic.json`. Every file
     is whole or not there. What is done again is removed first; a file that no run has recorded is never touched. Memory
     holds some batches of images, whatever the number of images or frames.
@@ -78,7 +82,9 @@ class BatchJob:
     ) -> None:
         self._parser, self._sources, self._out, self._settings = parser, sources, out, settings
         self._flow = Flow(self._parse, self._write)
-        self._kinds, self._overwrite = KINDS if heads else (OVERLAY, IDS), overwrite
+        self._suffix = SUFFIX | {OVERLAY: OVERLAYS[settings["overlay"]]}
+        self._kinds = [kind for kind in KINDS if self._suffix[kind] and (heads or kind != HEADS)]
+        self._overwrite = overwrite
         self.faults: list[Fault] = []
         self.kept = self.images = self.videos = self.frames = self.removed = self.total = 0
 
@@ -137,7 +143,7 @@ class BatchJob:
                 elif isinstance(result, Exception):
                     raise result
                 elif result.entry is None:
-                    self.faults.append((result.source.path, OVERFLOW))
+                    self.faults.append((result.source.path, result.fault))
                 else:
                     self._results.add(result.source, result.entry)
                     self.images += 1
@@ -145,33 +151,34 @@ class BatchJob:
 
     def _parse_video(self, source: Source, progress: Callable[[], None]) -> None:
         """Write every frame, then the MP4, then the record; or nothing."""
-        target = self._results.path / next(files_of(source, [OVERLAY]))
         about: dict[str, Any] = {"id": source.name, "file_name": source.file_name, "frames": 0}
 
-        def encode_overlays(file: Any) -> None:
-            with (
-                video.Encoder(file, target) as encoder,
-                Frames(source) as frames,
-                contextlib.closing(self._flow.run(frames.tasks(), decoders=1)) as results,
-            ):
+        def parse(draw: Callable[[_Result], None] = lambda result: None) -> None:
+            with Frames(source) as frames, contextlib.closing(self._flow.run(frames.tasks(), decoders=1)) as results:
                 for result in results:
                     if isinstance(result, Exception):
                         raise result
                     if result.entry is None:
-                        raise FormatError(source.path, OVERFLOW)
-                    assert result.frame is not None
-                    assert result.overlay is not None
-                    encoder.add(result.overlay, result.frame)
+                        raise FormatError(source.path, result.fault)
+                    draw(result)
                     lines.write(encode(result.entry))
                     about["frames"] += 1
-                    about["height"], about["width"] = result.overlay.shape[:2]
+                    about.update((side, result.entry["image"][side]) for side in ("height", "width"))
                     about["source"] = result.identity
                     progress()
 
+        def parse_and_draw(file: Any) -> None:
+            with video.Encoder(file, target) as encoder:
+                parse(lambda result: encoder.add(result.overlay, result.frame))
+
         try:
             with tempfile.TemporaryFile(dir=self._results.state) as lines:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                replace(target, encode_overlays)
+                if OVERLAY in self._kinds:
+                    target = self._results.path / OVERLAY / f"{source.name}.mp4"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    replace(target, parse_and_draw)
+                else:
+                    parse()
                 lines.seek(0)
                 self._results.add(source, {"video": about}, lines)
         except BaseException as fault:
@@ -197,12 +204,14 @@ class BatchJob:
 
     def _write(self, parsed: tuple[Picture, Host]) -> _Result:
         """Write the files of a picture, but the overlay of a frame; what is large goes as soon as it is not needed."""
-        from ..visualize import overlay
+        from ..visualize import overlay, stamp
 
         picture, host = parsed
         source, is_frame, labels = picture.source, picture.frame is not None, self._parser.labels
         if not host.wait():  # the fusion would make a map of anything
-            return _Result(source, picture.identity, None)
+            return _Result(source, picture.identity, None, OVERFLOW)
+        if not is_frame and self._suffix[OVERLAY] == ".jpg" and max(picture.pixels.shape) > JPEG_SIDE:
+            return _Result(source, picture.identity, None, f"more than {JPEG_SIDE} px a side: --overlay png takes it")
         panoptic, image_id = host.panoptic(), picture.name if is_frame else source.image_id
         annotation, ids = predictions.entry(panoptic, image_id, f"{picture.name}.png", labels=labels)
         (height, width), shown = ids.shape, None
@@ -214,18 +223,21 @@ class BatchJob:
         if OVERLAY in self._kinds:
             shown = overlay(picture.pixels, panoptic, labels, num_threads=1)
             del panoptic
+            if not self._settings["trained"]:
+                stamp(shown, STAMP)
             if not is_frame:
-                write_rgb(self._path(OVERLAY, picture), shown)
+                write_overlay = write_jpeg if self._suffix[OVERLAY] == ".jpg" else write_rgb
+                write_overlay(self._path(OVERLAY, picture), shown)
                 shown = None
         image: dict[str, Any] = {"id": image_id, "file_name": annotation.file_name if is_frame else source.file_name}
         image |= {"height": height, "width": width}
         image |= {"video": source.name} if is_frame else {"source": picture.identity}
         segments = [coco.to_json(segment) for segment in annotation.segments]
         told = {"image_id": image_id, "file_name": annotation.file_name, "segments_info": segments}
-        return _Result(source, picture.identity, {"image": image, "annotation": told}, picture.frame, shown)
+        return _Result(source, picture.identity, {"image": image, "annotation": told}, "", picture.frame, shown)
 
     def _path(self, kind: str, picture: Picture) -> Path:
         """Of a file, in a folder that is made if need be."""
-        path = self._results.path / kind / f"{picture.name}{SUFFIX[kind]}"
+        path = self._results.path / kind / f"{picture.name}{self._suffix[kind]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

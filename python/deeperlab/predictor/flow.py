@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 WORKERS = 2
 """Threads that decode, and as many that write, beside the one of the network."""
 ROOM = 1 << 24
-"""Pixels between decoding and disk; of larger pictures there are at most three."""
+"""Pixels between decoding and disk; of larger pictures there are at most two."""
 LEAST = ROOM >> 4
 """Pixels that a small picture counts as: sixteen are plenty."""
 LARGE = ROOM >> 2
@@ -83,6 +83,7 @@ class Flow(Generic[Picture, Result]):
                         task = upcoming.popleft()
                         room.take(task.pixels)
                         ahead.append((task.pixels, readers.submit(_alone, one_decodes, task.pixels, task.decode)))
+                        del task
                         upcoming.extend(_next(more))
                     if ahead:
                         pixels, future = ahead.popleft()
@@ -141,7 +142,7 @@ class _Room:
 
     def fits(self, pixels: int) -> bool:
         """Whether there is room for one more."""
-        return self._held == 0 or self._held + max(pixels, LEAST) <= max(ROOM, 3 * pixels)
+        return self._held == 0 or self._held + max(pixels, LEAST) <= max(ROOM, 2 * pixels)
 
     def take(self, pixels: int) -> None:
         with self._changed:

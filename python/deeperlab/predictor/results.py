@@ -28,8 +28,11 @@ from .sources import FRAME, Key, Source, SourceIndex, reason
 
 OVERLAY, IDS, HEADS = KINDS = "overlay", "panoptic", "heads"
 """Folders of the pictures, of the PNGs that the JSON names, and of the raw heads."""
-SUFFIX = {OVERLAY: ".png", IDS: ".png", HEADS: ".npz"}
-STATE, LISTING = ".deeperlab", "panoptic.json"
+SUFFIX = {IDS: ".png", HEADS: ".npz"}
+"""Of the files of a kind; that of overlays is a setting."""
+OVERLAYS = {"jpeg": ".jpg", "png": ".png", "none": ""}
+"""The setting → the suffix of the overlay of an image."""
+STATE, SETTINGS, LISTING = ".deeperlab", "settings.json", "panoptic.json"
 SPECIAL = "is no regular file; choose another --out"
 
 
@@ -42,16 +45,18 @@ class Record:
         identity: of its file then, see `Source.identity`.
         kinds: those of `KINDS` that were written.
         video: its entry of the JSON.
+        overlay: the suffix of overlays.
     """
 
     source: Source
     identity: Mapping[str, Any]
     kinds: Sequence[str]
     video: Mapping[str, Any] | None
+    overlay: str
 
     def files(self, kinds: Iterable[str] | None = None) -> Iterator[str]:
         """Name its files, by default of the kinds that were written."""
-        return files_of(self.source, kinds or self.kinds, self.video["frames"] if self.video else 0)
+        return files_of(self.source, kinds or self.kinds, self.overlay, self.video["frames"] if self.video else 0)
 
 
 @contextlib.contextmanager
@@ -113,6 +118,8 @@ class Results:
         self._sources = SourceIndex()
         if is_special(path / LISTING):
             self._refuse(SPECIAL, LISTING)
+        self._earlier = earlier_settings(path)
+        self._overlay = OVERLAYS[self._earlier.get("overlay", "png")]  # of what is there
         self._clean_up()
         self._check_settings(overwrite)
 
@@ -176,16 +183,14 @@ class Results:
         self._announced.unlink(missing_ok=True)
 
     def _check_settings(self, overwrite: bool) -> None:
-        path = self.state / "settings.json"
-        with _whole(path):
-            earlier: dict[str, Any] = _first(path, dict)
-        if self._records and (other := difference(earlier, self._settings)):
+        if self._records and (other := difference(self._earlier, self._settings)):
             if not overwrite:
                 self._refuse(f"has results of {other}; choose another --out, or --overwrite")
             self.removed = len(self._records)
             self._make_way([], list(self._records.values()))
-        if earlier != self._settings:
-            replace(path, lambda file: file.write(encode(self._settings)))
+        if self._earlier != self._settings:
+            replace(self.state / SETTINGS, lambda file: file.write(encode(self._settings)))
+        self._overlay = OVERLAYS[self._settings["overlay"]]
 
     def _make_way(self, sources: Sequence[Source], records: Sequence[Record]) -> None:
         """Announce what is written and removed, and remove it."""
@@ -211,7 +216,9 @@ class Results:
                 raise FormatError(path, f"not of {source.name}")
             if not set(kinds) <= set(KINDS) or not 0 <= frames <= path.stat().st_size:  # a line for every frame
                 raise about.fault(f"expected files of {', '.join(KINDS)}, got {kinds!r} of {frames} frames")
-        self._records[source.key] = Record(source, identity, kinds, about.value if source.is_video else None)
+        self._records[source.key] = Record(
+            source, identity, kinds, about.value if source.is_video else None, self._overlay
+        )
         self._sources.add(source)
 
     def _path(self, source: Source) -> Path:
@@ -220,7 +227,7 @@ class Results:
 
     def _present(self, source: Source) -> set[str]:
         """The files under the names that results of a source may have, whoever wrote them."""
-        files = set(files_of(source, KINDS))
+        files = set(files_of(source, KINDS, self._overlay))
         for kind in (IDS, HEADS) if source.is_video else ():
             with contextlib.suppress(OSError):  # there is no such folder
                 paths = (self.path / kind / source.name).iterdir()
@@ -260,15 +267,33 @@ class Results:
         raise FileExistsError(errno.EEXIST, fault, str(self.path / file))
 
 
-def files_of(source: Source, kinds: Iterable[str], frames: int = 0) -> Iterator[str]:
-    """Name the results of an image, or of a video with so many frames."""
+def earlier_settings(out: Path) -> dict[str, Any]:
+    """Read the settings of the results in a folder; none where there are no results.
+
+    Raises:
+        FormatError: they are damaged.
+        OSError: they cannot be read.
+    """
+    path = out / STATE / SETTINGS
+    with _whole(path):
+        found: dict[str, Any] = _first(path, dict)
+        if found.get("overlay", "png") not in tuple(OVERLAYS):
+            raise FormatError(path, f"overlay: expected {', '.join(OVERLAYS)}, got {found['overlay']!r}")
+    return found
+
+
+def files_of(source: Source, kinds: Iterable[str], overlay: str, frames: int = 0) -> Iterator[str]:
+    """Name the results of an image, or of a video with so many frames; `overlay`: the suffix of an image's."""
     for kind in kinds:
+        suffix = SUFFIX.get(kind, overlay)
+        if not suffix:
+            continue
         if not source.is_video:
-            yield f"{kind}/{source.name}{SUFFIX[kind]}"
+            yield f"{kind}/{source.name}{suffix}"
         elif kind == OVERLAY:
             yield f"{kind}/{source.name}.mp4"
         else:
-            yield from (f"{kind}/{source.name}/{i:06d}{SUFFIX[kind]}" for i in range(frames))
+            yield from (f"{kind}/{source.name}/{i:06d}{suffix}" for i in range(frames))
 
 
 def encode(value: Any) -> bytes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .parser import Parser
 
 
-def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True) -> dict[str, Any]:
+def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True, overlay: str = "jpeg") -> dict[str, Any]:
     """Describe everything that decides what a picture becomes, in types of JSON.
 
     Args:
@@ -23,6 +23,7 @@ def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True) ->
         parser: what parses with it.
         trained: whether its weights are.
         exif: whether photographs are turned as EXIF says.
+        overlay: the pictures to look at: "jpeg", "png" or "none".
     """
     from .. import __version__
 
@@ -37,6 +38,7 @@ def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True) ->
         "labels_sha256": hashlib.sha256(labels.encode()).hexdigest(),
         "size": parser.size,
         "exif": exif,
+        "overlay": overlay,
         "dtype": "float32" if parser.dtype is None else str(parser.dtype).removeprefix("torch."),
         "fusion": asdict(parser.params or FuseParams()),
     } | ({} if trained else {"warning": "random weights: the results mean nothing"})

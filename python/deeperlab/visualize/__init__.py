@@ -6,6 +6,7 @@ from __future__ import annotations
 from .colors import palette
 from .detections import to_supervision
 from .instances import instances
+from .lettering import stamp
 from .segments import overlay
 
-__all__ = ["instances", "overlay", "palette", "to_supervision"]
+__all__ = ["instances", "overlay", "palette", "stamp", "to_supervision"]

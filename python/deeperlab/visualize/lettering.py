@@ -138,6 +138,15 @@ def depths(index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return away
 
 
+def stamp(picture: Picture, text: str) -> None:
+    """Write a line across the middle of a picture [H, W, 3], as large as fits, into the picture itself."""
+    height, width = picture.shape[:2]
+    size = max(LEAST, min(round(1.2 * width / max(1, len(text))), height // 4))
+    line = _line(text, size, 1 + size // 16, WHITE)
+    h, w = line[0].shape[:2]
+    _write(picture, (width - w) // 2, (height - h) // 2, line)
+
+
 def write_tag(picture: Picture, text: str, box: NDArray[np.float64], color: RGB, occupied: list[Box]) -> None:
     """Write a line of text on a plate of a light color beside a box: the first and the last pixel, [2, 2] as (x, y).
 

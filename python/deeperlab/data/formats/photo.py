@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import FormatError, open_file
+from ..files import FormatError, open_file, replace
 from ..pointers import describe_pointer
 from . import png
 from .chunks import SIGNATURE, without_words
@@ -39,6 +39,9 @@ _SIGNATURES = {
 }
 _AVIF = (b"avif", b"avis")
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+JPEG_SIDE = 65500
+"""The most px a side that a JPEG has."""
+JPEG_QUALITY = 90
 _HEAD = 64
 """Bytes in which every format says what it is."""
 _STRIP = 1 << 18
@@ -92,6 +95,7 @@ class Photo:
 
     def __exit__(self, *_: object) -> None:
         self._files.close()
+        self._image.close()  # which alone lets go of its pixels
 
     @property
     def orientation(self) -> int:
@@ -153,6 +157,14 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None, e
     """Read a photograph, uint8 RGB [H, W, 3]; see `Photo`."""
     with Photo(path, max_pixels=max_pixels) as photo:
         return photo.read(exif=exif)
+
+
+def write_jpeg(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
+    """Write a picture [H, W, 3] of at most `JPEG_SIDE` px a side, for the eye, whole or not at all."""
+    png.require_pillow()
+    from PIL import Image
+
+    replace(path, lambda file: Image.fromarray(picture).save(file, format="JPEG", quality=JPEG_QUALITY))
 
 
 def turn_of(image: Any) -> Any:

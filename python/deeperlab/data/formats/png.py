@@ -89,12 +89,12 @@ def write_ids(path: str | os.PathLike[str], ids: NDArray[Any]) -> None:
 
 
 def write_rgb(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
-    """Write a picture [H, W, 3] as a PNG, whole or not at all."""
+    """Write a picture [H, W, 3] as a PNG, whole or not at all, quickly rather than small."""
     require_pillow()
     from PIL import Image
 
     _require_pixels(path, picture)
-    replace(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))
+    replace(path, lambda file: Image.fromarray(picture).save(file, format="PNG", compress_level=1))
 
 
 def _require_pixels(path: str | os.PathLike[str], picture: NDArray[Any]) -> None:

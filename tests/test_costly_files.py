@@ -263,7 +263,7 @@ def test_the_bounds_that_the_documents_tell() -> None:
         f"{fields.MAX_TOML_BYTES >> 20} MiB, {fields.MAX_DOTS} dots in a line",
         f"{sources.MAX_LIST_BYTES >> 20} MiB of sources, {voc.MAX_BYTES >> 20} MiB of names",
         f"at most {sources.MOST_FOLDERS} folders below",
-        f"{archive.MAX_BYTES >> 30} GiB unpacked, {heads_file.MAX_IMAGES:,} images, {heads_file.MAX_PIXELS:,} px of all",
+        f"{archive.MAX_BYTES >> 30} GiB unpacked, {heads_file.MAX_IMAGES:,} images, {heads_file.MAX_PIXELS:,} px",
         f"images of up to {deeperlab.MAX_IMAGE_SIZE} px",
         f"{fields.MAX_LINE_BYTES >> 20} MiB a line",
     ):

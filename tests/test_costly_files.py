@@ -103,7 +103,7 @@ FUSE = "fuse_file(root / 'x.npz', (1,), root / 'out', size=None, params=FusePara
 @pytest.mark.parametrize(
     ("more", "images", "words"),
     [
-        ({}, 20_000, "too many images: 20000, the most is 16384; split it"),
+        ({}, 5_000, "too many images: 5000, the most is 4096; split it"),
         ({"original": np.array([9000, 9000])}, 50, "too many pixels: 50 maps of 9000 × 9000, the most is 268435456"),
         (
             {"edges": np.zeros((1 << 22, 2), np.int8), "keypoints": np.array(["a"])},

@@ -28,7 +28,7 @@ from .resize import resized
 
 ARRAYS, LISTING = "panoptic.npz", "panoptic.json"
 MARK = "deeperlab fuse"
-MAX_IMAGES = 1 << 14
+MAX_IMAGES = 1 << 12
 MAX_PIXELS = 1 << 28
 """Of all maps together, which are held until the last is done."""
 

@@ -154,6 +154,17 @@ def test_what_is_unusual_is_left_to_pillow(extra: bytes, reason: str) -> None:
     assert by_us(png_of("RGB", bytes(14), (2, 2), extra)) is None, reason
 
 
+def test_real_maps_have_the_values_of_pillow_and_hardly_need_it(realdata: Path, inflate: str) -> None:
+    paths = sorted((realdata / "coco_panoptic" / "panoptic_val").glob("*.png"))[:20]
+    paths += sorted((realdata / "panopticapi_sample" / "panoptic_examples").glob("*.png"))
+    assert len(paths) == 22
+    for path in paths:
+        data = path.read_bytes()
+        header = chunks.Header.of(data[: chunks.HEADER_BYTES])
+        assert header is not None
+        np.testing.assert_array_equal(chunks.decode(io.BytesIO(data), header), by_pillow(data, "RGB"))
+
+
 def test_interlaced_maps_and_those_of_few_colors_are_read_too(tmp_path: Path) -> None:
     indices = (np.arange(77).reshape(7, 11) % 3).astype(np.uint8)
     few = Image.fromarray(indices)

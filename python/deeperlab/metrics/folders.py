@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
@@ -71,7 +70,7 @@ class FolderEvaluation:
             FaultyFilesError: several of these, as far as headers tell.
         """
         for data in (self._target, self._prediction):
-            os.scandir(data.directory).close()  # or every PNG would be missed
+            data.directory.stat()  # or every PNG would be missed
         faults = [fault for found in in_order(self._check, self._pairs, self._workers) for fault in found]
         FaultyFilesError.require_none(faults)
         for (predicted, true), pairs in zip(

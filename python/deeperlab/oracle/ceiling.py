@@ -8,7 +8,6 @@ void pixels are left out of the prediction. Each lost instance is named with the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -92,7 +91,7 @@ class Oracle:
             FaultyFilesError: several of the errors of `image`, as far as headers tell.
             FormatError, OSError: as `image`.
         """
-        os.scandir(self.data.directory).close()  # or every PNG would be missed
+        self.data.directory.stat()  # or every PNG would be missed
         faults = list[Exception]()
         for annotation in self.data.annotations:
             try:

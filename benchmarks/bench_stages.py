@@ -73,5 +73,16 @@ def bench_stage_baseline_numpy(timed: Any, case: Case, name: str) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def bench_resample(timed: Any, case: Case, threads: int, dtype: Any) -> None:
+    """The semantic head, as if it were on a half-pixel grid."""
+    head = as_arrays(case.heads).semantic.astype(dtype)
+    stride = case.heads.stride
+    tensor = torch.from_numpy(head)
+    result = timed(lambda: ops.resample(tensor, stride=stride, offsets=False), "resample", rounds=10)
+    np.testing.assert_array_equal(result.numpy(), reference.resample(head, stride=stride, offsets=False))
+
+
 def _tuple(result: Any) -> tuple[Any, ...]:
     return tuple(result) if isinstance(result, (tuple, list)) else (result,)

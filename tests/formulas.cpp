@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "deeperlab/fuse.h"
+#include "deeperlab/resample.h"
 #include "simd/dispatch.h"
 #include "simd/number.h"
 
@@ -88,6 +89,11 @@ void visit_formulas(const Check& check) {
   check("interpolate", [](const auto* in) {
     using V = std::decay_t<decltype(*in)>;
     return bits_of_value(interpolate<V>({in[0], in[1], in[2], in[3]}, inside(in[4], 0.75f), inside(in[5], 0.75f)));
+  });
+  check("between_given", [](const auto* in) {
+    using V = std::decay_t<decltype(*in)>;
+    return bits_of_value(
+        between_given<V>({in[0], in[1], in[2], in[3]}, inside(in[4], 0.75f), inside(in[5], 0.75f), -1.5f));
   });
   check("in_image", [](const auto* in) {
     using V = std::decay_t<decltype(*in)>;

@@ -347,7 +347,23 @@ def half_order() -> Digests:
     return {"half order": digest([label]), "half order, by NumPy": digest([want])}
 
 
-ALONE = {"peaks": peaks_alone, "select": select_alone, "assign": assign_alone, "vote": vote_alone}
+def resample_alone(rng: np.random.Generator) -> tuple[Array, ...]:
+    """Rows as wide as no vector, as one, and as several; of every type and layout."""
+    dtype = np.float16 if rng.random() < 0.3 else np.float32
+    head = strewn(rng, smooth(rng, 30, 2, 4, int(rng.integers(1, 9)), int(rng.integers(1, 70))), ODD_OFFSETS)
+    with np.errstate(over="ignore"):
+        head = arranged(head.astype(dtype), str(rng.choice(LAYOUTS)))
+    stride = int(rng.choice(STRIDES))
+    return tuple(_numpy.resample(head, stride=stride, offsets=offsets, num_threads=2) for offsets in (False, True))
+
+
+ALONE = {
+    "resample": resample_alone,
+    "peaks": peaks_alone,
+    "select": select_alone,
+    "assign": assign_alone,
+    "vote": vote_alone,
+}
 
 
 def stages_alone(seed: int) -> Digests:

@@ -119,6 +119,25 @@ def test_thin_images(emulated: Any, size: tuple[int, int]) -> None:
     compare(emulated, Case(heads, (0, 1, 3), size, EAGER))
 
 
+@pytest.mark.parametrize("order", [FORWARDS, REVERSED])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_half_pixel_heads(emulated: Any, dtype: Any, order: int) -> None:
+    rng = np.random.default_rng(3)
+    for stride, shape in ((4, (2, 6, 9, 21)), (3, (1, 2, 1, 40)), (8, (1, 4, 17, 1))):
+        head = rng.normal(0, 30, shape).astype(dtype)
+        head[rng.random(shape) < 0.1] = np.nan
+        for offsets in (False, True):
+            want = _numpy.resample(head, stride=stride, offsets=offsets)
+            got = emulated.resample(head, stride=stride, offsets=offsets, num_threads=order)
+            np.testing.assert_array_equal(got, want, strict=True)
+    emulated.fail(3)
+    try:
+        with pytest.raises(ValueError, match="the words of CUDA"):
+            emulated.resample(head, stride=4, offsets=True)
+    finally:
+        emulated.fail(0)
+
+
 def test_empty_batch(emulated: Any, case: Case) -> None:
     none = {name: getattr(case.heads, name)[:0] for name in HEADS}
     assert compare(emulated, replace(case, heads=replace(case.heads, **none)))["semantic"].shape[0] == 0

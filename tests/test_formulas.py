@@ -30,7 +30,14 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, int,
 
 @pytest.mark.slow
 def test_vectors_give_the_bits_of_numbers(lines: list[tuple[str, str, int, int]]) -> None:
-    assert {formula for _, formula, *_ in lines} >= {"exp", "sigmoid", "splat", "interpolate", "choose_instance"}
+    assert {formula for _, formula, *_ in lines} >= {
+        "exp",
+        "sigmoid",
+        "splat",
+        "interpolate",
+        "between_given",
+        "choose_instance",
+    }
     assert not [line for line in lines if line[2]]
 
 

@@ -56,19 +56,6 @@ __global__ void keep_things(Things things, Things* kept) {
   }
 }
 
-const char* explain(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return nullptr;
-    case cudaErrorNoKernelImageForDevice:
-      return "there is no kernel for its architecture; rebuild with CMAKE_CUDA_ARCHITECTURES=native";
-    case cudaErrorInsufficientDriver:
-      return "its driver is too old for the CUDA that deeperlab was built with; CUDA 13 needs driver 580 or later";
-    default:
-      return cudaGetErrorString(error);
-  }
-}
-
 }  // namespace
 
 int64_t fuse_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }

@@ -52,6 +52,20 @@ void launch_lists(void (*kernel)(Parameters...), int64_t images, Stream stream, 
   launch(kernel, images * (each > 1 ? each : 1), stream, images, arguments...);
 }
 
+// An error in words; nullptr: none.
+inline const char* explain(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return nullptr;
+    case cudaErrorNoKernelImageForDevice:
+      return "there is no kernel for its architecture; rebuild with CMAKE_CUDA_ARCHITECTURES=native";
+    case cudaErrorInsufficientDriver:
+      return "its driver is too old for the CUDA that deeperlab was built with; CUDA 13 needs driver 580 or later";
+    default:
+      return cudaGetErrorString(error);
+  }
+}
+
 template <class T>
 void fill_with_zeros(T* array, int64_t count, Stream stream) {
   cudaMemsetAsync(array, 0, size_t(count) * sizeof(T), static_cast<cudaStream_t>(stream));

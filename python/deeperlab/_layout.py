@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of a tensor or an array before anything is known of it, and channels in another order."""
+"""What is asked of a tensor or an array before anything is known of it, and heads by another convention."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -12,7 +13,13 @@ import numpy as np
 
 Array = TypeVar("Array")
 
-COMPONENTS = ("xy", "yx", "planar_yx")
+COMPONENTS = ("xy", "yx", "planar_xy", "planar_yx")
+UNITS = ("px", "nodes")
+GRIDS = ("aligned", "half_pixel")
+HEATMAPS = ("logits", "probabilities")
+
+LEAST_PROBABILITY = 2.0**-24
+"""Probabilities are clamped to what lies as far from 0 and 1: the logits of these are finite."""
 
 
 def kind_of(name: str, head: Any) -> type:
@@ -89,10 +96,10 @@ def _tuple(item: Any) -> Any:
 
 def offset_channels(order: list[int], components: str) -> list[int]:
     """Return which given channels hold x and y of each offset."""
-    if components == "planar_yx":
-        return [c for i in order for c in (len(order) + i, i)]
-    x = components == "yx"
-    return [c for i in order for c in (2 * i + x, 2 * i + 1 - x)]
+    y_first = components.endswith("yx")
+    if components.startswith("planar"):
+        return [c for i in order for c in (len(order) * y_first + i, len(order) * (not y_first) + i)]
+    return [c for i in order for c in (2 * i + y_first, 2 * i + 1 - y_first)]
 
 
 def reorder(name: str, head: Array, channels: list[int]) -> Array:
@@ -104,3 +111,44 @@ def reorder(name: str, head: Array, channels: list[int]) -> Array:
     if channels == list(range(len(channels))):
         return head
     return head[..., channels, :, :]  # type: ignore[index, no-any-return]
+
+
+def widen(head: Any) -> Any:
+    """Return float32; integers, and what is float32 already, as they are."""
+    if "float" not in dtype_of(head) or dtype_of(head) == "float32":
+        return head
+    return head.astype(np.float32) if isinstance(head, np.ndarray) else head.float()
+
+
+def to_logits(probability: Any) -> Any:
+    """Return the logits of probabilities, computed in float64: float32 [...]."""
+    low, high = LEAST_PROBABILITY, 1 - LEAST_PROBABILITY
+    if isinstance(probability, np.ndarray):
+        p = probability.astype(np.float64).clip(low, high)
+        return np.log(p / (1 - p)).astype(np.float32)
+    return probability.double().clamp(low, high).logit().float()
+
+
+def to_nodes(name: str, head: Any, stride: int, *, offsets: bool) -> Any:
+    """Resample [..., channels, h, w] from half-pixel centers onto our nodes: float32 [..., channels, h + 1, w + 1]."""
+    batch = head if head.ndim == 4 else head[None]
+    if isinstance(head, np.ndarray):
+        from ._numpy import resample
+
+        made = resample(batch, stride=stride, offsets=offsets, num_threads=len(os.sched_getaffinity(0)))
+    else:
+        from ._torch_library import require_kernels
+        from ._torch_library import resample as resample_tensor
+
+        require_kernels(name, head)
+        made = resample_tensor(batch, stride=stride, offsets=offsets)
+    return made if head.ndim == 4 else made[0]
+
+
+def is_finite(array: Any) -> Any:
+    """Tell whether a tensor or an array holds neither NaN nor infinity: a scalar where it lies, not waited for."""
+    if isinstance(array, np.ndarray) or not array.numel():
+        return np.isfinite(array).all() if isinstance(array, np.ndarray) else array.new_ones((), dtype=bool)
+    import torch
+
+    return torch.stack(array.aminmax()).isfinite().all()  # NaN is either

@@ -163,3 +163,10 @@ def merge(
     fit_area: float,
     num_threads: int = 1,
 ) -> tuple[Array, Array, Array, Array]: ...
+def resample(
+    head: Array,
+    *,
+    stride: int,
+    offsets: bool,
+    num_threads: int = 1,
+) -> Array: ...

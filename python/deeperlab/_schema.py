@@ -65,4 +65,4 @@ PARAMETERS = {name: Parameter(name, *entry) for name, entry in _numpy.parameters
 OPERATORS = {
     name: Operator(arrays, dict(options), results) for name, (arrays, options, results) in _numpy.operators().items()
 }
-"""`fuse`, then one for each stage, in order."""
+"""`fuse`, then one for each stage, in order; and `resample`, which comes before them."""

@@ -74,14 +74,10 @@ def fuse(
     else:
         if num_threads is not None:
             raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
-        from .stages.torch_ops import HAS_CUDA
+        from ._torch_library import require_kernels
         from .stages.torch_ops import fuse as fuse_tensors
 
-        device = heads.heatmap.device
-        kernels = ("cpu", "cuda", "meta") if HAS_CUDA else ("cpu", "meta")
-        if device.type not in kernels:
-            hint = "" if HAS_CUDA else ", or build deeperlab with nvcc on PATH"
-            raise ValueError(f"heatmap: expected device {' or '.join(kernels[:-1])}, got {device}; use .cpu(){hint}")
+        require_kernels("heatmap", heads.heatmap)
         result = fuse_tensors(*(head.detach() for head in tensors), **options)
     if not heads.batched:
         result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy

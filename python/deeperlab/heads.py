@@ -11,7 +11,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ._layout import COMPONENTS, dtype_of, kind_of, offset_channels, positions, reorder, shape_of, summarize
+from ._layout import (
+    COMPONENTS,
+    GRIDS,
+    HEATMAPS,
+    UNITS,
+    dtype_of,
+    is_finite,
+    kind_of,
+    offset_channels,
+    positions,
+    reorder,
+    shape_of,
+    summarize,
+    to_logits,
+    to_nodes,
+    widen,
+)
 from .graph import STAR, Graph
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
@@ -27,8 +43,8 @@ class Heads:
     """Raw outputs of the five heads on a grid of h × w nodes; a leading batch dimension N is optional.
 
     Node (i, j) sits at pixel (y, x) = (stride·i, stride·j): align-corners, as all of the paper's sizes 4n + 1.
-    Heads on a half-pixel grid (`align_corners=False`: node (i, j) at stride·i + (stride − 1)/2) are not supported;
-    docs/definition.md has the few lines that resample them with `torch.nn.functional.grid_sample`.
+    `from_layout` makes heads of those by other conventions: nodes at half-pixel centers (`align_corners=False`), other
+    orders of channels, offsets in nodes, heatmaps of probabilities. `deeperlab check` tells which a file follows.
 
     All offsets are in image pixels whatever the stride, x first: channel 2k is horizontal, 2k + 1 vertical.
 
@@ -131,6 +147,10 @@ class Heads:
         """Apply a function to each of the five: `heads.map(torch.Tensor.cuda)`."""
         return replace(self, **{name: function(getattr(self, name)) for name in NAMES})
 
+    def not_finite(self) -> tuple[str, ...]:
+        """Name the heads that hold NaN or infinity: the network has overflowed, and no map of them means anything."""
+        return tuple(name for name in NAMES if not bool(is_finite(getattr(self, name))))
+
     @property
     def batched(self) -> bool:
         """Whether there is a leading batch dimension."""
@@ -162,37 +182,50 @@ class Heads:
         middle_range: Any,
         long_range: Any,
         *,
-        components: Literal["xy", "yx", "planar_yx"] = "xy",
+        components: Literal["xy", "yx", "planar_xy", "planar_yx"] = "xy",
         keypoints: Sequence[str] | None = None,
         edges: Sequence[tuple[int, int]] | None = None,
+        units: Literal["px", "nodes"] = "px",
+        grid: Literal["aligned", "half_pixel"] = "aligned",
+        heatmaps: Literal["logits", "probabilities"] = "logits",
         stride: int = 4,
         graph: Graph = STAR,
         num_classes: int | None = None,
     ) -> Heads:
-        """Make heads from those that were trained with another channel order.
+        """Make heads from those of a network that follows other conventions.
 
         Args:
-            semantic, heatmap, short_range, middle_range, long_range: as in `Heads`, but for the order of channels.
-            components: how an offset head orders its channels: "xy" (x0, y0, x1, y1, …), "yx" (y0, x0, …) or
-                "planar_yx" (y0, y1, …, x0, x1, …), as PersonLab's ports have it.
+            semantic, heatmap, short_range, middle_range, long_range: as in `Heads`, but for what follows.
+            components: how an offset head orders its channels: "xy" (x0, y0, x1, y1, …), "yx" (y0, x0, …), "planar_xy"
+                (x0, x1, …, y0, y1, …) or "planar_yx" (y0, y1, …, x0, x1, …), as PersonLab's ports have it.
             keypoints: the names of `graph.keypoints` in the order of the given channels; None: the same order.
             edges: the pairs of `graph.edges` in the order of the given channels of `middle_range`, as indices into
                 `graph.keypoints`; None: the same order.
+            units: of offsets: "px" of the image, or "nodes", `stride` px each.
+            grid: where node (i, j) lies: "aligned", at pixel (stride·i, stride·j); or "half_pixel", stride/2 − 1/2 px
+                further down and right, as `align_corners=False` and layers that pad both sides alike have it.
+                Half-pixel heads are resampled (bilinear; offsets move along) onto (h + 1) × (w + 1) nodes: the image
+                of stride·h × stride·w px ends between the last two, so give `fuse` its size.
+            heatmaps: "logits", or "probabilities" in [0, 1].
             stride, graph, num_classes: as in `Heads`.
 
-        A head whose channels are in our order already is used as it is; else its channels are copied once (a few
-        megabytes: a view cannot express the order).
+        Integer labels stay, whatever the grid. Heads that follow our conventions already are used as they are; those in
+        another order of channels are copied once (a few megabytes: a view cannot express it); where anything is
+        computed, in float32, all heads become float32. The same bits for tensors and arrays. Gradients flow through.
 
         Raises:
-            ValueError, TypeError: as `Heads`, or an order that does not name each keypoint or edge once.
+            ValueError, TypeError: as `Heads`; an order that does not name each keypoint or edge once; or, to be
+                resampled, tensors on a device for which the package was not built.
         """
-        if components not in COMPONENTS:
-            raise ValueError(f"components: expected one of {COMPONENTS}, got {components!r}")
+        choices = {"components": COMPONENTS, "units": UNITS, "grid": GRIDS, "heatmaps": HEATMAPS}
+        for name, value in (("components", components), ("units", units), ("grid", grid), ("heatmaps", heatmaps)):
+            if value not in choices[name]:
+                raise ValueError(f"{name}: expected one of {choices[name]}, got {value!r}")
         if not isinstance(graph, Graph):
             raise TypeError(f"graph: expected a deeperlab.Graph, got {graph!r}")
         points = positions("keypoints", graph.keypoints, keypoints)
         offsets = offset_channels(points, components)
-        return cls(
+        heads = cls(
             semantic,
             reorder("heatmap", heatmap, points),
             reorder("short_range", short_range, offsets),
@@ -202,3 +235,14 @@ class Heads:
             graph=graph,
             num_classes=num_classes,
         )
+        moves = grid == "half_pixel" and heads.stride > 1  # at stride 1 both grids are one
+        if not moves and units == "px" and heatmaps == "logits":
+            return heads
+        made = {name: widen(getattr(heads, name)) for name in NAMES}
+        if units == "nodes":
+            made |= {name: made[name] * heads.stride for name in _OFFSETS}
+        for name in [name for name in NAMES if moves and not (name == "semantic" and heads.has_labels)]:
+            made[name] = to_nodes(name, made[name], heads.stride, offsets=name in _OFFSETS)
+        if heatmaps == "probabilities":  # between nodes the probability is sampled, as everywhere
+            made["heatmap"] = to_logits(made["heatmap"])
+        return replace(heads, **made)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fuse.h"
+#include "resample.h"
 #include "stages.h"
 
 namespace deeperlab::binding {
@@ -15,10 +16,12 @@ struct Function {
 
 template <class Traits>
 constexpr Function<Traits> functions[] = {
-    {"fuse", &binding::fuse<Traits>},       {"argmax", &binding::argmax<Traits>}, {"refine", &binding::refine<Traits>},
-    {"vote", &binding::vote<Traits>},       {"peaks", &binding::peaks<Traits>},   {"trace", &binding::trace<Traits>},
-    {"rescore", &binding::rescore<Traits>}, {"select", &binding::select<Traits>}, {"assign", &binding::assign<Traits>},
-    {"merge", &binding::merge<Traits>},
+    {"fuse", &binding::fuse<Traits>},         {"argmax", &binding::argmax<Traits>},
+    {"refine", &binding::refine<Traits>},     {"vote", &binding::vote<Traits>},
+    {"peaks", &binding::peaks<Traits>},       {"trace", &binding::trace<Traits>},
+    {"rescore", &binding::rescore<Traits>},   {"select", &binding::select<Traits>},
+    {"assign", &binding::assign<Traits>},     {"merge", &binding::merge<Traits>},
+    {"resample", &binding::resample<Traits>},
 };
 
 }  // namespace deeperlab::binding

@@ -44,6 +44,7 @@ struct Operator {
 inline Kind kind_of_option(const std::string& name) {
   return name == "things" || name == "edges" ? Kind::integers
          : name == "nodes" || name == "size" ? Kind::sizes
+         : name == "offsets"                 ? Kind::flag
                                              : Kind::integer;
 }
 
@@ -84,6 +85,8 @@ inline const std::vector<Operator>& operators() {
          {"label", "instance", "node_label", "node_instance", "node_distance", "keypoints", "count"},
          {"things", "num_classes"},
          4},
+        // Before the stages, of a head [N, channels, h, w] on a half-pixel grid -> [N, channels, h + 1, w + 1] float32
+        {"resample", {"head"}, {"stride", "offsets"}, 1},
     };
     std::vector<Operator> made;
     for (const Signature& signature : signatures) {

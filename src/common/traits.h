@@ -11,6 +11,7 @@
 
 #include "checks.h"
 #include "deeperlab/fuse.h"
+#include "deeperlab/resample.h"
 #include "simd/dispatch.h"
 
 namespace deeperlab::binding {
@@ -47,6 +48,7 @@ struct CpuEngine {
   void fuse(const Heads& heads, const Problem& problem, const Panoptic& out, void* scratch) const {
     cpu::fuse(heads, problem, out, scratch, parallel);
   }
+  void resample(const Resampling& of, float* out) const { cpu::resample(of, out, parallel); }
 };
 
 template <class Traits>

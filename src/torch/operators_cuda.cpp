@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // deeperlab._C: the operators of torch on CUDA tensors. No CUDA header here: the engine takes a stream as a pointer.
 #include "common/fuse.h"
+#include "common/resample.h"
 #include "tensor_traits.h"
 
 #include <torch/csrc/stable/accelerator.h>
@@ -19,11 +20,20 @@ struct CudaEngine {
   int64_t scratch_bytes(const Problem& problem) const { return cuda::fuse_scratch_bytes(problem); }
 
   void fuse(const Heads& heads, const Problem& problem, const Panoptic& out, void* scratch) const {
-    void* stream = nullptr;
-    require(aoti_torch_get_current_cuda_stream != nullptr && aoti_torch_get_current_cuda_stream(device, &stream) == 0,
-            "heatmap: expected a torch with CUDA, got none; install torch for CUDA or pass tensors on the CPU");
-    const char* fault = cuda::fuse(heads, problem, out, scratch, stream);
-    require(fault == nullptr, "heatmap: the CUDA kernels do not run on device ", device, ": ",
+    check("heatmap", cuda::fuse(heads, problem, out, scratch, stream("heatmap")));
+  }
+  void resample(const Resampling& of, float* out) const { check("head", cuda::resample(of, out, stream("head"))); }
+
+ private:
+  void* stream(const char* name) const {
+    void* current = nullptr;
+    require(aoti_torch_get_current_cuda_stream != nullptr && aoti_torch_get_current_cuda_stream(device, &current) == 0,
+            name, ": expected a torch with CUDA, got none; install torch for CUDA or pass tensors on the CPU");
+    return current;
+  }
+
+  void check(const char* name, const char* fault) const {
+    require(fault == nullptr, name, ": the CUDA kernels do not run on device ", device, ": ",
             fault == nullptr ? "" : fault);
   }
 };
@@ -42,19 +52,31 @@ struct CudaTraits : TensorTraits {
   CudaEngine engine() const { return {device}; }
 };
 
-// The second tensor, the heatmap, says where all of them are.
-void boxed_fuse(StableIValue* stack, uint64_t, uint64_t) {
-  static const Operator& op = operator_named("fuse");
+// Its last tensor, always a floating one, says where all of them are.
+template <Results<CudaTraits> (*function)(const Call<CudaTraits>&)>
+void boxed(const Operator& op, StableIValue* stack) {
   Arguments arguments(op, stack);
-  const int32_t device = arguments.arrays[1].get_device_index();
+  const int32_t device = arguments.arrays.back().get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   const CudaTraits traits{{}, device};
-  write_results(binding::fuse<CudaTraits>({op, traits, std::move(arguments.arrays), std::move(arguments.options)}),
-                stack);
+  write_results(function({op, traits, std::move(arguments.arrays), std::move(arguments.options)}), stack);
+}
+
+void boxed_fuse(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("fuse");
+  boxed<&binding::fuse<CudaTraits>>(op, stack);
+}
+
+void boxed_resample(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("resample");
+  boxed<&binding::resample<CudaTraits>>(op, stack);
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) { m.impl("fuse", &boxed_fuse); }
+STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
+  m.impl("fuse", &boxed_fuse);
+  m.impl("resample", &boxed_resample);
+}
 
 }  // namespace deeperlab::binding

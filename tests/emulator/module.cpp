@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuse of NumPy arrays by the kernels of csrc/cuda on emulated threads; otherwise as deeperlab._numpy.fuse.
+// fuse and resample of NumPy arrays by the kernels of csrc/cuda on emulated threads; otherwise as in deeperlab._numpy.
 #include <pybind11/stl.h>
 
 #include "array_traits.h"
 #include "common/fuse.h"
+#include "common/resample.h"
 
 #include <cuda_runtime.h>
 
@@ -22,6 +23,12 @@ struct EmulatedEngine {
     const char* fault = cuda::fuse(heads, problem, out, scratch, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
   }
+
+  void resample(const Resampling& of, float* out) const {
+    emulator::reversed = reversed;
+    const char* fault = cuda::resample(of, out, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
 };
 
 struct EmulatedTraits : ArrayTraits {
@@ -32,6 +39,7 @@ struct EmulatedTraits : ArrayTraits {
 
 PYBIND11_MODULE(_emulated, m) {
   define(m, "fuse", &fuse<EmulatedTraits>);
+  define(m, "resample", &resample<EmulatedTraits>);
   // Launches end with an error from now on: 1 no kernel image, 2 driver too old, 3 another; 0: they work.
   m.def("fail", [](int error) { emulator::launch_error = cudaError_t(error); });
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._layout import is_finite
 from ..heads import NAMES, Heads
 from ..panoptic import Panoptic
 from .parser import Parsed
@@ -28,8 +29,7 @@ class Host:
         def fetched(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to("cpu", non_blocking=True)  # from a GPU: into memory that it writes to by itself
 
-        extremes = [torch.stack(torch.aminmax(getattr(parsed.heads, name))) for name in NAMES]  # NaN is either
-        self._finite = fetched(torch.stack([pair.isfinite().all() for pair in extremes]).all())
+        self._finite = fetched(torch.stack([is_finite(getattr(parsed.heads, name)) for name in NAMES]).all())
         self._seen = parsed.seen.to("cpu", non_blocking=True)
         self._heads = parsed.heads.map(fetched) if heads else None
         self._original = parsed.original

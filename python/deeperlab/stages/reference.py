@@ -73,6 +73,28 @@ def sample(field: Array, x: Array, y: Array) -> Array:
 
 
 @np.errstate(over="ignore", invalid="ignore")
+def resample(head: Array, *, stride: int, offsets: bool) -> Array:
+    """A head [N, channels, h, w] with node i at pixel s·i + (s − 1)/2 -> float32 [N, channels, h + 1, w + 1] at s·i.
+
+    Ours lie (s − 1)/2 px before the given nodes of the same number; the first and the last take the only one beside
+    them. `offsets`: channels are x, y, x, y, …, keypoint − node in px, and grow by as much as that node moves ahead.
+    """
+    out, ahead = head.astype(np.float32), np.float32((stride - 1) / 2)
+    for axis in (3, 2):
+        n = out.shape[axis]
+        framed = np.pad(out, [(int(a == axis),) * 2 for a in range(4)], mode="edge")
+        before, node = framed.take(np.arange(n + 1), axis), framed.take(np.arange(1, n + 2), axis)
+        part = np.full(n + 1, ahead / np.float32(stride))
+        part[[0, -1]] = ZERO
+        out = _blend(node, before, part.reshape(-1, *(1,) * (3 - axis)))
+    if offsets:
+        moved = [np.array([ahead, *[ZERO] * (n - 2), ahead - np.float32(stride)]) for n in out.shape[2:]]
+        out[:, 0::2] += moved[1]
+        out[:, 1::2] += moved[0][:, None]
+    return out
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def _follow(fields: Array, k: int, point: Array, stride: int, steps: int) -> Array:
     """Move points [..., 2] px `steps` times by what offset k of fields [2P or 2E, h, w] is where they stand."""
     for _ in range(steps):

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: E402 - who lacks torch is told before it is imported
-"""Loads the compiled torch operators and tells torch the shapes of their results.
+"""The compiled torch operators, and for torch the shapes of their results.
 
 `torch.ops.deeperlab.fuse` and one operator for each stage; `deeperlab._schema` tells what they take.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
@@ -21,23 +19,26 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from .._torch_library import HAS_CUDA, register_fake, resample
 from ..heads import Heads
 from ..panoptic import Panoptic
 
+__all__ = [
+    "HAS_CUDA",
+    "argmax",
+    "assign",
+    "fuse",
+    "merge",
+    "peaks",
+    "refine",
+    "resample",
+    "rescore",
+    "select",
+    "trace",
+    "vote",
+]
+
 Size = Sequence[int]
-
-
-def _load() -> None:
-    spec = importlib.util.find_spec("deeperlab._C")
-    if spec is None or spec.origin is None:
-        text = "deeperlab._C is missing: the package was built where torch >= 2.11 was not installed. Where it is now, "
-        raise ImportError(text + "run `pip install --force-reinstall --no-deps .` in the checkout")
-    try:
-        torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise ImportError(
-            f"deeperlab._C does not load with torch {torch.__version__} (torch >= 2.11 is needed): {error}"
-        ) from error
 
 
 def _register_dataclass(cls: type, constants: Sequence[str]) -> None:
@@ -56,8 +57,6 @@ def _register_dataclass(cls: type, constants: Sequence[str]) -> None:
     pytree.register_pytree_node(cls, flatten, unflatten, serialized_type_name=f"deeperlab.{cls.__name__}")
 
 
-_load()
-HAS_CUDA = bool(torch._C._dispatch_has_kernel_for_dispatch_key("deeperlab::fuse", "CUDA"))  # was built with nvcc
 _register_dataclass(Heads, ("stride", "graph", "num_classes"))
 _register_dataclass(Panoptic, ("things",))
 
@@ -74,23 +73,7 @@ def _bool(like: Tensor, *shape: int) -> Tensor:
     return like.new_empty(shape, dtype=torch.bool)
 
 
-def _register_fake(name: str) -> Any:
-    """register_fake, but for tensors on two devices: torch asks the fake kernel about them, and nobody else."""
-
-    def register(fake: Any) -> Any:
-        @functools.wraps(fake)
-        def checked(*args: Any, **options: Any) -> Any:
-            devices = {str(a.device) for a in (*args, *options.values()) if isinstance(a, Tensor)}
-            if len(devices) > 1:
-                raise ValueError(f"{name}: expected tensors on one device, got {' and '.join(sorted(devices))}")
-            return fake(*args, **options)
-
-        return torch.library.register_fake(f"deeperlab::{name}", checked)
-
-    return register
-
-
-@_register_fake("fuse")
+@register_fake("fuse")
 def _fuse(
     semantic: Tensor,
     heatmap: Tensor,
@@ -117,32 +100,32 @@ def _fuse(
     )
 
 
-@_register_fake("argmax")
+@register_fake("argmax")
 def _argmax(semantic: Tensor, *, nodes: Size, size: Size, **_: Any) -> tuple[Tensor, Tensor]:
     n = semantic.shape[0]
     return _int(semantic, n, *nodes), _int(semantic, n, *size)
 
 
-@_register_fake("refine")
+@register_fake("refine")
 def _refine(long_range: Tensor, short_range: Tensor, **_: Any) -> Tensor:
     n, channels, h, w = long_range.shape
     return _float(long_range, n, channels // 2, h, w, 2)
 
 
-@_register_fake("vote")
+@register_fake("vote")
 def _vote(heatmap: Tensor, *_: Tensor, stride: int, size: Size, vote_cell: int, **__: Any) -> Tensor:
     cell = max(stride, vote_cell)
     rows, columns = ((side - 1) // cell + 2 for side in size)
     return heatmap.new_empty((*heatmap.shape[:2], rows, columns), dtype=torch.int64)
 
 
-@_register_fake("peaks")
+@register_fake("peaks")
 def _peaks(votes: Tensor, *, max_candidates: int, **_: Any) -> tuple[Tensor, ...]:
     n, k = votes.shape[0], max_candidates
     return _int(votes, n, k, 3), _float(votes, n, k, 2), _int(votes, n), _bool(votes, n)
 
 
-@_register_fake("trace")
+@register_fake("trace")
 def _trace(
     position: Tensor, candidate: Tensor, count: Tensor, middle_range: Tensor, short_range: Tensor, **_: Any
 ) -> Tensor:
@@ -150,13 +133,13 @@ def _trace(
     return _float(short_range, n, k, short_range.shape[1] // 2, 2)
 
 
-@_register_fake("rescore")
+@register_fake("rescore")
 def _rescore(keypoints: Tensor, count: Tensor, votes: Tensor, heatmap: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
     n, k, p, _xy = keypoints.shape
     return _float(heatmap, n, k, p), _float(heatmap, n, k)
 
 
-@_register_fake("select")
+@register_fake("select")
 def _select(
     candidate: Tensor,
     count: Tensor,
@@ -171,12 +154,12 @@ def _select(
     return _float(score, n, m, p, 2), _float(score, n, m), _int(score, n), _bool(score, n)
 
 
-@_register_fake("assign")
+@register_fake("assign")
 def _assign(target: Tensor, node_label: Tensor, label: Tensor, *_: Tensor, **__: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _int(target, *node_label.shape), _float(target, *node_label.shape), _int(target, *label.shape)
 
 
-@_register_fake("merge")
+@register_fake("merge")
 def _merge(
     label: Tensor,
     instance: Tensor,

@@ -81,6 +81,7 @@ LAYERS = (
     ("_layout", "_runs", "_schema", "_threads"),
     ("graph", "params"),
     ("heads",),
+    ("conventions",),
     ("panoptic",),
     ("stages",),
     ("fuse",),
@@ -101,7 +102,7 @@ LOADED_ON_USE = {
     "models": {"norms"},
     "scenes": {"demo"},
     "stages": {"numpy_ops", "pipeline", "reference", "torch_ops"},
-    "predictor": {"heads_file"},
+    "predictor": {"heads_check", "heads_file"},
 }
 """Submodules that others import by themselves, because their folder's `__init__` stays light without them."""
 

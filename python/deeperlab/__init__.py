@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .conventions import HeadsWarning
 from .fuse import fuse
 from .graph import RECTANGLE, STAR, Graph
 from .heads import Heads
@@ -20,7 +21,19 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["RECTANGLE", "STAR", "FuseParams", "Graph", "Heads", "Panoptic", "Parser", "Segment", "__version__", "fuse"]
+__all__ = [
+    "RECTANGLE",
+    "STAR",
+    "FuseParams",
+    "Graph",
+    "Heads",
+    "HeadsWarning",
+    "Panoptic",
+    "Parser",
+    "Segment",
+    "__version__",
+    "fuse",
+]
 
 _SUBMODULES = ("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "visualize")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import operator
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .conventions import HeadsWarning, contradiction
 from .heads import NAMES, Heads
 from .panoptic import Panoptic
 from .params import FuseParams
@@ -43,6 +45,11 @@ def fuse(
         CUDA tensors are fused on their device and its current stream, and nothing waits for it, if the package was
         built with nvcc; tensors on other devices are refused.
 
+    Warns:
+        HeadsWarning: a glance at the first image shows that its heads cannot be meant so: offsets in nodes, y before x
+            and the like, heatmaps of probabilities, labels that are ids. `deeperlab check` looks closer. Tensors on a
+            GPU, and inside torch.compile, are not looked at.
+
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
     """
@@ -52,6 +59,8 @@ def fuse(
         raise TypeError(f"params: expected deeperlab.FuseParams, got {type(params).__name__}")
     thing_ids = class_ids(things, heads.classes)
     height, width = image_size(heads, size)
+    if _can_be_read(heads.heatmap) and (fault := contradiction(heads, thing_ids)):
+        warnings.warn(fault, HeadsWarning, stacklevel=2)
     tensors = tuple(getattr(heads, name) for name in NAMES)
     if not heads.batched:
         tensors = tuple(head[None] for head in tensors)
@@ -82,6 +91,15 @@ def fuse(
     if not heads.batched:
         result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy
     return Panoptic(*result, things=thing_ids)  # type: ignore[misc]
+
+
+def _can_be_read(head: Any) -> bool:
+    """Whether a head has values that can be looked at without waiting for a device, and outside of a traced graph."""
+    if isinstance(head, np.ndarray):
+        return True
+    import torch
+
+    return type(head) in (torch.Tensor, torch.nn.Parameter) and head.is_cpu and not torch.compiler.is_compiling()
 
 
 def as_heads(heads: Heads | Mapping[str, Any] | Sequence[Any]) -> Heads:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import rich.box
 import typer
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..conventions import HeadsWarning
 from .streams import complain
 
 OUT_OF_MEMORY = re.compile(
@@ -75,6 +78,24 @@ def is_out_of_memory(fault: Exception) -> bool:
     return isinstance(fault, MemoryError) or (
         isinstance(fault, (RuntimeError, ImportError)) and OUT_OF_MEMORY.search(str(fault)) is not None
     )
+
+
+@contextmanager
+def warnings_in_lines(path: Path) -> Iterator[None]:
+    """Say what heads contradict in one line each on stderr, with the file's name, once."""
+    show, said = warnings.showwarning, set()
+
+    def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, HeadsWarning):
+            show(message, category, *place, **more)
+        elif (text := str(message)) not in said:
+            said.add(text)
+            complain(f"warning: {path}: {text}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", HeadsWarning)
+        warnings.showwarning = tell
+        yield
 
 
 @contextmanager

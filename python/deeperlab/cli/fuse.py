@@ -8,12 +8,26 @@ from typing import Annotated
 
 import typer
 
-from .console import new_console, new_table, one_line, size_of
+from .console import new_console, new_table, one_line, size_of, warnings_in_lines
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
+from .layout import (
+    Components,
+    ComponentsOption,
+    EdgesOption,
+    Grid,
+    GridOption,
+    Heatmaps,
+    HeatmapsOption,
+    KeypointsOption,
+    Units,
+    UnitsOption,
+    layout,
+)
+from .streams import plain
 
 
-def _class_ids(text: str) -> list[int]:
-    """Ids and ranges, both ends included: "0-36,40"."""
+def class_ids(text: str) -> list[int]:
+    """Parse ids and ranges, both ends included: "0-36,40"."""
     ids: list[int] = []
     for part in text.split(","):
         low, dash, high = part.partition("-")
@@ -43,6 +57,15 @@ def fuse(
             help="Of the image in px, HEIGHTxWIDTH; by default as the file says, or where the last nodes lie."
         ),
     ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="PHOTO", help="Of the one image: draw the map over it, overlay.png.")
+    ] = None,
+    components: ComponentsOption = Components.xy,
+    units: UnitsOption = Units.px,
+    grid: GridOption = Grid.aligned,
+    heatmaps: HeatmapsOption = Heatmaps.logits,
+    keypoints: KeypointsOption = None,
+    edges: EdgesOption = None,
     max_candidates: MaxCandidates = None,
     max_instances: MaxInstances = None,
     paper: Paper = False,
@@ -60,21 +83,24 @@ def fuse(
         from ..data.labels import find
         from ..predictor.heads_file import fuse_file
 
-        images = fuse_file(
-            heads,
-            None if things is None else _class_ids(things),
-            out,
-            size=None if size is None else size_of(size),
-            params=fusion(max_candidates, max_instances, paper),
-            labels=None if labels is None else find(labels),
-        )
+        with warnings_in_lines(heads):
+            images = fuse_file(
+                heads,
+                None if things is None else class_ids(things),
+                out,
+                size=None if size is None else size_of(size),
+                params=fusion(max_candidates, max_instances, paper),
+                labels=None if labels is None else find(labels),
+                layout=layout(components, units, grid, heatmaps, keypoints, edges),
+                photo=image,
+            )
     table = new_table("image", "*instances", "*classes", "*ms", "")
-    for image in images:
-        note = "truncated: raise --max-candidates or --max-instances" if image.truncated else ""
-        table.add_row(image.name, str(image.instances), str(image.classes), f"{image.milliseconds:.1f}", note)
+    for result in images:
+        note = "truncated: raise --max-candidates or --max-instances" if result.truncated else ""
+        counts = str(result.instances), str(result.classes), f"{result.milliseconds:.1f}"
+        table.add_row(plain(result.name), *counts, note)
     console.print(table)
-    if images and not any(image.instances for image in images):
-        console.print(
-            "no instances: are offsets in image pixels, x before y, keypoint minus pixel, and heatmaps logits?"
-        )
-    console.print(f"wrote {len(images)} PNGs, panoptic.json and panoptic.npz in {out}", soft_wrap=True)
+    if images and not any(result.instances for result in images):
+        console.print(f"no instances: deeperlab check {plain(heads)} tells how the heads were made", soft_wrap=True)
+    drawn = ", overlay.png" if image is not None else ""
+    console.print(f"wrote {len(images)} PNGs{drawn}, panoptic.json and panoptic.npz in {plain(out)}", soft_wrap=True)

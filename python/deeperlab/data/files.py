@@ -17,6 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+MOST_BYTES, MOST_BYTES_OF_PATH = 240, 4080
+"""Of the name of a file, so that Linux also takes that of the temporary file; of its path."""
+
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 """Names of the files that `replace` fills; they are left behind only where a process is killed."""
 
@@ -207,6 +210,35 @@ def require_writable(path: Path, option: str, *inputs: Path | None) -> None:
         allowed = os.access(path if is_special(path) else path.absolute().parent, os.W_OK)
     if not allowed:
         raise PermissionError(errno.EACCES, "permission denied", str(path))
+
+
+def check_names(directory: Path, names: Sequence[str]) -> None:
+    """Raise before the work what writing files of these names into a folder would raise after some of them.
+
+    Raises:
+        ValueError: a name that leaves the folder, is longer than a file's may be or not of its characters, or that is
+            given twice, perhaps as the folder of another.
+        OSError: a folder is there already where a file would go, or the other way round.
+    """
+    paths = {Path(name) for name in names}
+    folders = {folder for path in paths for folder in path.parents} - {Path()}
+    for name in names:
+        path, expected = Path(name), "distinct names of files"
+        try:
+            inside(directory, name)
+            longest = max(len(os.fsencode(part)) for part in path.parts)
+        except (FormatError, UnicodeEncodeError):
+            raise ValueError(f"expected names of files inside the folder, got {name!r}") from None
+        if longest > MOST_BYTES or len(os.fsencode(directory.absolute() / path)) > MOST_BYTES_OF_PATH:
+            raise ValueError(f"expected names of files of at most {MOST_BYTES} bytes, got {name!r}")
+        if path in folders or path not in paths:
+            raise ValueError(f"expected {expected}, got {name!r} twice, or as a folder of another")
+        paths.remove(path)
+        if (directory / path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory; choose another --out", str(directory / path))
+        for folder in path.parents[:-1]:
+            if (directory / folder).exists() and not (directory / folder).is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "is no folder; choose another --out", str(directory / folder))
 
 
 def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:

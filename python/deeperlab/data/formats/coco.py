@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..._runs import find_runs, pixel_boxes
 from .._lookup import relabel
 from ..fields import Field
-from ..files import FormatError, inside, is_relative_name, replace
+from ..files import FormatError, inside, is_relative_name, is_special, replace
 from ..ids import ImageId, describe_ambiguous, image_id_of
 from .mistaken import describe_json, describe_unlisted
 from .png import MAX_ID, read_ids, read_size, write_ids
@@ -32,6 +32,7 @@ __all__ = [
     "Dataset",
     "FormatError",
     "SegmentInfo",
+    "begin",
     "describe",
     "read",
     "read_categories",
@@ -40,6 +41,9 @@ __all__ = [
     "write",
     "write_ids",
 ]
+
+UNFINISHED = "unfinished"
+"""Key of a JSON whose files are being written."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,8 @@ def read(
         OSError: the file cannot be read.
     """
     root = Field.load(path)
+    if isinstance(root.value, dict) and root.value.get(UNFINISHED):
+        raise root.fault("unfinished: the run that writes it has been stopped, or goes on; give its command again")
     if other := describe_json(root.value):
         raise root.fault(f"expected COCO's panoptic format, got {other}")
     listed = "categories" if categories is None else "the categories of the ground truth, or those given"
@@ -220,6 +226,19 @@ def describe(ids: NDArray[Any], category: Mapping[int, int]) -> tuple[SegmentInf
     )
 
 
+def begin(path: str | os.PathLike[str], info: Mapping[str, Any] | None = None) -> None:
+    """Put a JSON that `read` refuses in the place of one whose files are about to change, until `write` ends.
+
+    So that whoever stops, at any moment, leaves either all of the old, all of the new, or what nobody takes for either.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if not is_special(path):  # what was written to a pipe stays
+        text = json.dumps({"info": dict(info or {}), UNFINISHED: True}, allow_nan=False).encode()
+        replace(path, lambda file: file.write(text))
+
+
 def write(
     path: str | os.PathLike[str],
     directory: str | os.PathLike[str],
@@ -228,16 +247,17 @@ def write(
     *,
     info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write annotations with their id maps [H, W]: every file whole or not at all, the JSON last.
+    """Write annotations with their id maps [H, W]: every file whole or not at all, the JSON last; see `begin`.
 
     What is written keeps the rules of panopticapi: the ids of a map are those of its segments and never 0, which is
     void; categories are known, images and files distinct.
 
     Raises:
         ValueError: these rules are broken, or an id does not fit 24 bits.
-        OSError: a file cannot be written; what was there before stays.
+        OSError: a file cannot be written.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     known = {category.id for category in categories}
     seen: set[ImageId | Path] = set()
     Path(directory).mkdir(parents=True, exist_ok=True)
@@ -247,6 +267,8 @@ def write(
             raise ValueError(f"entries: expected distinct images and files, got {annotation.image_id!r} twice")
         seen |= names
         file_name = inside(directory, annotation.file_name)
+        if not images:
+            begin(path, info)
         file_name.parent.mkdir(parents=True, exist_ok=True)
         write_ids(file_name, ids)
         name = annotation.image_file_name or annotation.file_name

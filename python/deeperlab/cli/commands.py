@@ -8,7 +8,7 @@ from typing import Annotated
 import PIL  # noqa: F401 - every command reads or writes pictures
 import typer
 
-from . import demo, doctor, eval, fuse, oracle, predict
+from . import check, demo, doctor, eval, fuse, oracle, predict
 
 app = typer.Typer(
     add_completion=False,
@@ -25,6 +25,7 @@ app.command(
     epilog="Example: deeperlab eval panoptic_val2017.json results.json --gt-dir panoptic_val2017 --pred-dir results"
 )(eval.eval)
 app.command(epilog="Example: deeperlab fuse heads.npz --things 0-36 --out results")(fuse.fuse)
+app.command(epilog="Example: deeperlab check heads.npz --things 0-36")(check.check)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command()(doctor.doctor)
 

@@ -49,6 +49,7 @@ def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels
         OSError: the file cannot be read.
         ImportError: there is no Pillow.
     """
+    require_pillow()
     with open_file(path) as file:
         header, mode = _header(path, file, modes, max_pixels)
         try:
@@ -65,6 +66,7 @@ def read_size(
     path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None
 ) -> tuple[int, int]:
     """Read (H, W) from a PNG's header, without its pixels; arguments and errors as of `read_map`."""
+    require_pillow()
     with open_file(path) as file:
         header, _ = _header(path, file, modes, max_pixels)
     return header.height, header.width
@@ -126,7 +128,6 @@ def _header(
     path: str | os.PathLike[str], file: IO[bytes], modes: tuple[str, ...], max_pixels: int | None
 ) -> tuple[Header, str]:
     """The header of a PNG that has been checked, and Pillow's name of its mode."""
-    require_pillow()
     head = file.read(HEADER_BYTES)
     if not head.startswith(SIGNATURE):
         raise FormatError(path, f"not a PNG{describe_pointer(Path(path))}")

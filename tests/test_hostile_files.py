@@ -28,7 +28,7 @@ from deeperlab.data.files import FormatError, inside, list_files, replace
 from deeperlab.data.formats import cityscapes, coco, label_map, photo, png, segments, two_channel, vistas, voc
 from deeperlab.data.labels import LabelSet
 from deeperlab.models import DeeperLab
-from deeperlab.models.weights import is_marked_trained, read_tensors
+from deeperlab.models.weights import is_marked_trained, match_tensors, read_tensors
 from deeperlab.predictor import find_sources, video
 from deeperlab.predictor.results import Results
 
@@ -115,9 +115,25 @@ def photographs(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]
     return paths, lambda: [photo.read_image(path) for path in paths]
 
 
+def npz_of_heads(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    shapes = {"semantic": 2, "heatmap": 5, "short_range": 10, "middle_range": 16, "long_range": 10}
+    np.savez(
+        root / "x.npz", **{name: np.ones((c, 2, 2), np.float16) for name, c in shapes.items()}, size=np.array([5, 5])
+    )
+    return [root / "x.npz"], lambda: [archive.load(root / "x.npz"), archive.sizes(root / "x.npz")]
+
+
+def weights(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
+    tensors = {"a": torch.ones(3, 2), "b": torch.ones(4)}
+    paths = [root / "x.pth", root / "x.safetensors"]
+    torch.save(tensors, paths[0])
+    save_file(tensors, paths[1], {"trained": "true"})
+    return paths, lambda: [match_tensors(path, read_tensors(path), tensors) for path in paths]
+
+
 READERS = (
     instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
-    label_file, photographs,
+    label_file, photographs, npz_of_heads, weights,
 )  # fmt: skip
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 
@@ -162,7 +178,7 @@ def test_a_file_cut_short_anywhere_is_named(make: Callable[..., object], tmp_pat
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("make", READERS[:-2], ids=lambda make: make.__name__)  # of the rest the caller names the file
+@pytest.mark.parametrize("make", READERS[:-4], ids=lambda make: make.__name__)  # of the rest the caller names the file
 def test_a_symbolic_link_out_of_the_folder_is_followed_if_asked(make: Callable[..., object], tmp_path: Path) -> None:
     """As in the cache of the Hugging Face hub, where all files are links to ../../blobs."""
     (tmp_path / "in").mkdir()
@@ -332,6 +348,7 @@ def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:
         png.write_ids(path, np.zeros((0, 3), int))
 
 
+SETTINGS = {"overlay": "none"}
 DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "labels": ("x", lambda root: labels.find(root / "x")),
     "labels in TOML": ("x.toml", lambda root: labels.read(root / "x.toml")),
@@ -354,9 +371,9 @@ DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "checkpoint": ("x.pth", lambda root: read_tensors(root / "x.pth")),
     "mark of weights": ("x.safetensors", lambda root: is_marked_trained(root / "x.safetensors")),
     "network": ("config.json", lambda root: DeeperLab.from_pretrained(_beside(root / "config.json"))),
-    "record": (".deeperlab/x.jsonl", lambda root: Results(root, {}, (), overwrite=False)),
-    "settings": (".deeperlab/settings.json", lambda root: Results(root, {}, (), overwrite=False)),
-    "announced": (".deeperlab/announced.json", lambda root: Results(root, {}, (), overwrite=False)),
+    "record": (".deeperlab/x.jsonl", lambda root: Results(root, SETTINGS, (), overwrite=False)),
+    "settings": (".deeperlab/settings.json", lambda root: Results(root, SETTINGS, (), overwrite=False)),
+    "announced": (".deeperlab/announced.json", lambda root: Results(root, SETTINGS, (), overwrite=False)),
 }
 """Everything that reads files, with the name of the file below a folder."""
 every_door = pytest.mark.parametrize("door", DOORS)
@@ -478,11 +495,12 @@ def test_a_record_that_says_anything_else_is_damaged(record: dict[str, Any], tmp
     key = ("video" in record, "a")
     path = tmp_path / ".deeperlab" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.jsonl"
     path.parent.mkdir()
+    path.with_name("settings.json").write_text(json.dumps(SETTINGS))
     path.write_text(json.dumps(VIDEO if "video" in record else RECORD))
-    Results(tmp_path, {}, ("panoptic",), overwrite=False)
+    Results(tmp_path, SETTINGS, ("panoptic",), overwrite=False)
     path.write_text(json.dumps(record))
     with one_line_naming(tmp_path):
-        Results(tmp_path, {}, (), overwrite=False)
+        Results(tmp_path, SETTINGS, (), overwrite=False)
 
 
 def test_a_regular_file_may_come_through_a_link_of_the_system(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,26 @@ def test_links_that_leave_the_folder_are_followed(photos: Path, model: Path, tmp
     result = run(hub, "--model", model, "--out", tmp_path / "other")
     assert result.exit_code == 1
     assert f"{hub / 'a.png'}: a symbolic link to {cache / '0'}, which is not there" in result.stderr
+
+
+def test_what_is_no_file_is_named_and_the_next_goes_on(photos: Path, model: Path, tmp_path: Path) -> None:
+    """Nothing is waited for: not a pipe that nobody writes to, nor a device without an end."""
+    os.mkfifo(photos / "pipe.png")
+    os.mkfifo(photos / "pipe.mp4")
+    (photos / "device.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(photos / "socket.jpg"))
+    (photos / "list.txt").write_text("list.txt\npipe.png\na.png\nbelow\n")
+    bad = ("device.png", "pipe.mp4", "pipe.png", "socket.jpg")
+    refused = [
+        f"deeperlab: {photos / name}: not a regular file; write what a pipe or device gives to a file first"
+        for name in bad
+    ]
+    result = run(photos, "--model", model, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert sorted(line for line in result.stderr.splitlines() if "regular" in line) == refused
+    assert "4 images written" in result.stdout
+    result = run(photos / "list.txt", "--model", model, "--out", tmp_path / "list")
+    assert result.exit_code == 1
+    assert f"deeperlab: {photos / 'list.txt'}: not an image" in result.stderr
+    assert "2 images written" in result.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,13 +76,25 @@ def test_the_version_is_that_of_the_package() -> None:
     assert (result.exit_code, result.stdout) == (0, f"deeperlab {deeperlab.__version__}\n")
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("oracle",)])
-def test_help_teaches(command: tuple[str, ...]) -> None:
-    result = run(*command, "--help")
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_teaches(command: str | None) -> None:
+    result = run(*([command] if command else []), "--help")
     assert result.exit_code == 0
     assert "Usage: deeperlab" in result.stdout.replace("Usage: root", "Usage: deeperlab")
-    if command:
-        assert "Example: deeperlab" in result.stdout
+    if command not in (None, "doctor"):  # which takes nothing
+        assert re.search(f"Examples?:\\s+deeperlab {command} ", result.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_broken_where_the_terminal_ends_alone(command: str) -> None:
+    result = CliRunner(env={"COLUMNS": "5000"}).invoke(app, [command, "--help"])
+    text = result.stdout.partition("Usage")[2].partition("╭")[0]
+    paragraphs = [line for line in map(str.strip, text.splitlines()[1:]) if line]
+    assert paragraphs
+    assert all(line[-1] in ".:" for line in paragraphs), paragraphs
 
 
 def test_help_does_not_load_torch_and_a_missing_extra_is_named() -> None:

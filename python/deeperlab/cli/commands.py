@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Annotated
 
 import PIL  # noqa: F401 - every command reads or writes pictures
@@ -17,17 +19,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="DeeperLab's fusion: five raw heads of a network in, a panoptic map out.",
 )
-app.command(epilog="Example: deeperlab demo --size 1441 --things 50 --noise 3")(demo.demo)
-app.command(epilog="Example: deeperlab oracle panoptic_val2017.json --gt-dir panoptic_val2017 --json ceiling.json")(
-    oracle.oracle
+
+
+def _add(command: Callable[..., None], examples: str | None = None) -> None:
+    """Add a command; its docstring is broken where the terminal ends, not where the line of the source does."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    app.command(help="\n\n".join(" ".join(text.split()) for text in paragraphs), epilog=examples)(command)
+
+
+_add(demo.demo, "Example: deeperlab demo --size 1441 --things 50 --noise 3")
+_add(oracle.oracle, "Example: deeperlab oracle panoptic_val2017.json --gt-dir panoptic_val2017 --json ceiling.json")
+_add(
+    eval.eval, "Example: deeperlab eval panoptic_val2017.json results.json --gt-dir panoptic_val2017 --pred-dir results"
 )
-app.command(
-    epilog="Example: deeperlab eval panoptic_val2017.json results.json --gt-dir panoptic_val2017 --pred-dir results"
-)(eval.eval)
-app.command(epilog="Example: deeperlab fuse heads.npz --things 0-36 --out results")(fuse.fuse)
-app.command(epilog="Example: deeperlab check heads.npz --things 0-36")(check.check)
-app.command(epilog=predict.EPILOG)(predict.predict)
-app.command()(doctor.doctor)
+_add(fuse.fuse, "Example: deeperlab fuse heads.npz --things 0-36 --out results")
+_add(check.check, "Example: deeperlab check heads.npz --things 0-36")
+_add(predict.predict, predict.EPILOG)
+_add(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

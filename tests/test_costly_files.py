@@ -175,6 +175,19 @@ def test_a_checkpoint_is_not_unpacked(tmp_path: Path, fault: Say) -> None:
     assert "packed, which torch does not do" in fault("read_tensors(root / 'x.pth')", memory=32)
 
 
+@pytest.mark.parametrize("module", ["builtins", "__builtin__"])
+def test_a_pickle_makes_no_memory_of_a_number(module: str, tmp_path: Path, fault: Say) -> None:
+    """Of all that torch's restricted reader calls, a bytearray is filled with as many zeros as a number says."""
+    torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pth")
+    code = b"\x80\2c%b\nbytearray\nJ\xff\xff\xff\x7f\x85R." % module.encode()
+    with zipfile.ZipFile(tmp_path / "plain.pth") as source, zipfile.ZipFile(tmp_path / "x.pth", "w") as target:
+        for name in source.namelist():
+            target.writestr(name, code if name.endswith("data.pkl") else source.read(name))
+    assert "a pickle that asks for a bytearray" in fault("read_tensors(root / 'x.pth')", 32)
+    (tmp_path / "x.pth").write_bytes(code)
+    assert "a pickle that asks for a bytearray" in fault("read_tensors(root / 'x.pth')", 32)
+
+
 def test_a_header_of_safetensors_claims_no_memory(tmp_path: Path, fault: Say) -> None:
     path = tmp_path / "x.safetensors"
     claim = {"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}

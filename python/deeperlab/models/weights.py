@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import zipfile
@@ -254,11 +255,7 @@ def _read_safetensors(path: Path) -> Any:
 
 def _read_checkpoint(path: Path) -> Any:
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                stored = sum(entry.file_size for entry in archive.infolist())
-            if stored > path.stat().st_size:
-                raise FormatError(path, "packed, which torch does not do; refused: it may unpack to any size")
+        _require_plain(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, FormatError):
         raise
@@ -266,6 +263,19 @@ def _read_checkpoint(path: Path) -> Any:
         asked = re.search(r"GLOBAL ([\w.]+)", str(fault))
         what = f"a pickle that asks for {asked[1]}" if asked else f"damaged, or not of tensors ({type(fault).__name__})"
         raise FormatError(path, f"{what}; refused: save model.state_dict(), or a .safetensors file") from fault
+
+
+def _require_plain(path: Path) -> None:
+    """Refuse a checkpoint that torch would let ask for more memory than it has bytes."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise FormatError(path, "packed, which torch does not do; refused: it may unpack to any size")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data.find(b"bytearray") >= 0:  # the one thing of any size that the restricted reader makes of a number
+            raise FormatError(path, "a pickle that asks for a bytearray; refused: save model.state_dict()")
 
 
 def is_marked_trained(path: Path) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a panoptic map is: panoptic quality, parsing covering and mean IoU.
+"""How good a panoptic map is: panoptic quality, parsing covering, mean IoU and the confusion of classes.
 
 Each metric takes images one by one (`update`), adds up with others of its kind (`merge`) and gives a frozen result
 (`compute`); `Evaluation` has several, those of a user's own among them, for the price of one count; `FolderEvaluation`
@@ -14,9 +14,10 @@ counts whole folders. One segmentation is a pair, in either of two forms:
 What is undefined because nothing was counted is NaN, and None in `to_dict()`; it is never 0.
 """
 
+from .confusion import ConfusionMatrix, ConfusionResult
 from .covering import Covering, CoveringResult, MeanCovering, ParsingCovering, parsing_covering
 from .evaluation import METRICS, Evaluation, EvaluationResult, import_metric
-from .folders import FolderEvaluation
+from .folders import FolderEvaluation, ImageEvaluation
 from .iou import IoUResult, MeanIoU
 from .metric import Metric, Result
 from .pairs import AreaWarning, Pairs, RoleWarning, Segments, intersect
@@ -36,11 +37,14 @@ __all__ = [
     "METRICS",
     "AreaWarning",
     "ClassQuality",
+    "ConfusionMatrix",
+    "ConfusionResult",
     "Covering",
     "CoveringResult",
     "Evaluation",
     "EvaluationResult",
     "FolderEvaluation",
+    "ImageEvaluation",
     "IoUResult",
     "Match",
     "Matching",

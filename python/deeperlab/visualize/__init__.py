@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from .colors import palette
+from .comparison import comparison
+from .confusion import confusion
 from .detections import to_supervision
 from .instances import instances
 from .lettering import stamp
 from .segments import overlay
 
-__all__ = ["instances", "overlay", "palette", "stamp", "to_supervision"]
+__all__ = ["comparison", "confusion", "instances", "overlay", "palette", "stamp", "to_supervision"]

@@ -26,7 +26,12 @@ def palette(count: int) -> Picture:
 
 def palette_of(index: NDArray[np.integer[Any]]) -> Picture:
     """Return the colors of `palette` at the given places."""
-    return _oklch(0.66 + 0.1 * (index % 2), np.full(index.shape, 0.18), (0.02 + index * _GOLDEN) % 1)
+    return _oklch(0.66 + 0.1 * (index % 2), np.full(index.shape, 0.18), hue_of(index))
+
+
+def hue_of(index: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Return the hues of `palette` at the given places, in turns."""
+    return np.asarray((0.02 + index * _GOLDEN) % 1)
 
 
 def colors_of(kinds: NDArray[np.int32], colors: Colors | None) -> tuple[Picture, NDArray[np.bool_]]:

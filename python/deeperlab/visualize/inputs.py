@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layout import as_array
+from .._runs import find_runs, pixel_boxes
 from .colors import Colors, Picture
 
 Map = NDArray[np.int32]
@@ -67,6 +68,14 @@ def picture(image: Any, shape: tuple[int, ...]) -> Picture:
     if base.shape != (*shape, 3):
         raise ValueError(f"image: expected shape {(*shape, 3)}, got {base.shape}")
     return np.ascontiguousarray(base)
+
+
+def boxes(number: Map, count: int) -> NDArray[np.float64]:
+    """Return the first and the last pixel of the segments 1 … count of a map, [count, 2, 2] as (x, y)."""
+    runs = find_runs(number)
+    numbers = number.reshape(-1)[runs.start]
+    found = pixel_boxes(runs, np.where((numbers < 0) | (numbers > count), 0, numbers), count + 1)[1:]
+    return (found - (0, 0, 1, 1)).reshape(count, 2, 2).astype(np.float64)
 
 
 def weight(opacity: float) -> int:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layout import as_array
-from .._runs import find_runs, pixel_boxes
 from ..graph import STAR, Graph
 from ..targets import locate
 from . import inputs
@@ -111,7 +110,7 @@ def _of_result(panoptic: Any, instance: inputs.Map, graph: Graph) -> list[Instan
         raise ValueError(f"graph: expected {keypoints.shape[-2]} keypoints, as the result has, got {graph.keypoints}")
     height, width = panoptic.semantic.shape
     points = np.nan_to_num(keypoints.astype(np.float64)).clip((-width, -height), (2 * width, 2 * height))
-    boxes = _boxes(instance, count)
+    boxes = inputs.boxes(instance, count)
     return [
         Instance(j + 1, int(category[j]), float(score[j]), points[j], boxes[j])
         for j in range(count)
@@ -126,14 +125,6 @@ def _of_maps(category: inputs.Map, instance: inputs.Map, graph: Graph) -> tuple[
     thing = (category >= 0) & (instance != 0)
     keys = np.where(thing, (category.astype(np.int64) << 32) + (instance.astype(np.int64) & 0xFFFFFFFF), 0)
     ids, points, numbers = locate(keys, graph)
-    boxes = _boxes(numbers, ids.size)
+    boxes = inputs.boxes(numbers, ids.size)
     found = [Instance(j + 1, int(key >> 32), None, points[j].astype(np.float64), boxes[j]) for j, key in enumerate(ids)]
     return sorted(found, key=lambda one: np.prod(np.ptp(one.box, axis=0))), numbers
-
-
-def _boxes(instance: inputs.Map, count: int) -> NDArray[np.float64]:
-    """The first and the last pixel of instances 1 … count, [count, 2, 2] as (x, y)."""
-    runs = find_runs(instance)
-    number = instance.reshape(-1)[runs.start]
-    boxes = pixel_boxes(runs, np.where((number < 0) | (number > count), 0, number), count + 1)[1:]
-    return (boxes - (0, 0, 1, 1)).reshape(count, 2, 2).astype(np.float64)

@@ -46,16 +46,19 @@ def _font(size: int) -> Any:
 
 
 @lru_cache(maxsize=256)  # most names stand in a picture more than once, and in the next picture again
-def _line(text: str, size: int, stroke: int, ink: RGB) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def text_line(text: str, size: int, stroke: int, ink: RGB) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A line of text with a dark rim `stroke` px wide: RGB [h, w, 3], already weighed, and transparency [h, w, 1]."""
     font = _font(size)
     above, below = font.getmetrics()
     left, _, right, _ = font.getbbox(text, stroke_width=stroke, anchor="ls")
     sheet = pillow("Image").new("RGBA", (max(1, math.ceil(right - left)), above + below + 2 * stroke), (0, 0, 0, 0))
     pen = pillow("ImageDraw").Draw(sheet)
-    pen.text((-left, above + stroke), text, ink, font, anchor="ls", stroke_width=stroke, stroke_fill=BLACK)
+    pen.text(
+        (-left, above + stroke), text, ink, font, anchor="ls", stroke_width=stroke, stroke_fill=BLACK if stroke else ink
+    )
     drawn = np.asarray(sheet)
-    return drawn[..., :3], 255 - drawn[..., 3:]
+    weighed = (drawn[..., :3].astype(np.uint16) * drawn[..., 3:] + 127) // 255
+    return weighed.astype(np.uint8), 255 - drawn[..., 3:]
 
 
 def letter_size(shape: tuple[int, ...]) -> int:
@@ -63,7 +66,7 @@ def letter_size(shape: tuple[int, ...]) -> int:
     return max(10, round(math.sqrt(shape[0] * shape[1]) / 40))
 
 
-def _write(picture: Picture, x: int, y: int, line: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+def lay(picture: Picture, x: int, y: int, line: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     """Lay a line with its upper left corner on pixel (x, y), which may be outside, as parts of the line."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = max(top, picture.shape[0] - y), max(left, picture.shape[1] - x)
@@ -85,12 +88,12 @@ def write_names(picture: Picture, category: Map, instance: Map, names: list[str]
         largest = min(size, int(2 * depth / 1.2))
         if largest < LEAST or not names[kind]:
             continue
-        line = _line(names[kind], largest if thing else size, stroke, WHITE)
+        line = text_line(names[kind], largest if thing else size, stroke, WHITE)
         h, w = line[0].shape[:2]
         box = Box(x - w // 2, y - h // 2, x - w // 2 + w, y - h // 2 + h).within(width, height)
         if w <= 5 * depth and not any(box.meets(other) for other in occupied):
             occupied.append(box)
-            _write(picture, box.x0, box.y0, line)
+            lay(picture, box.x0, box.y0, line)
 
 
 def _segments(category: Map, instance: Map) -> list[tuple[int, bool, float, int, int]]:
@@ -153,7 +156,7 @@ def write_tag(picture: Picture, text: str, box: NDArray[np.float64], color: RGB,
     It is left out where all places are `occupied`; the place that it takes is added to them.
     """
     height, width = picture.shape[:2]
-    line = _line(text, max(LEAST, round(0.75 * letter_size(picture.shape))), 0, BLACK)
+    line = text_line(text, max(LEAST, round(0.75 * letter_size(picture.shape))), 0, BLACK)
     h, w = line[0].shape[:2]
     pad = max(2, h // 4)
     h, w = h + 2, w + 2 * pad
@@ -167,5 +170,5 @@ def write_tag(picture: Picture, text: str, box: NDArray[np.float64], color: RGB,
             layer = Layer(picture, *plate)
             layer.plate(*plate, (*color, 235), pad)
             layer.paste()
-            _write(picture, plate.x0 + pad, plate.y0 + 1, line)
+            lay(picture, plate.x0 + pad, plate.y0 + 1, line)
             return

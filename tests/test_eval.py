@@ -111,7 +111,7 @@ def test_it_prints_tables_and_writes_all_figures(case: Case) -> None:
     assert "\ncar" not in result.stdout
     assert result.stderr == ""
     report = json.loads(case.out.read_text())
-    assert list(report) == ["pq", "pc", "miou"]
+    assert list(report) == ["pq", "pc", "miou", "iou", "annotations", "predictions", "categories", "images"]
     assert set(report["pq"]) == {"All", "Things", "Stuff", "per_class"}
     assert set(report["pq"]["All"]) == {"pq", "sq", "rq", "n"}
     assert set(report["pq"]["per_class"]) == {"1", "5", "92"}
@@ -125,8 +125,12 @@ def test_it_prints_tables_and_writes_all_figures(case: Case) -> None:
     for number in (3, 4, 5):
         (a, truth), (b, predicted) = case.image(number, 0), case.image(number, 2)
         metric.update((predicted, b.segments), (truth, a.segments))
-    assert report == metric.compute().to_dict()
+    assert {name: report[name] for name in ("pq", "pc", "miou")} == metric.compute().to_dict()
+    assert report["iou"] == metric.compute().iou.to_dict()
     assert report["pq"]["per_class"]["1"]["tp"] == 6
+    assert (report["annotations"], report["predictions"]) == (str(case.gt), str(case.pred))
+    assert f"annotations: {case.gt}\npredictions: {case.pred}\n" in result.stdout
+    assert report["categories"][0] == {"id": 1, "name": "person", "isthing": 1}
     assert 0 < report["miou"] < 1
 
 
@@ -453,7 +457,7 @@ def test_a_metric_of_ones_own_is_printed_and_written(own_metric: str, case: Case
     result = run(*case.arguments(), "--metric", f"{own_metric}:PixelRecall", "--workers", 2)
     assert result.exit_code == 0, result.output
     report = json.loads(case.out.read_text())
-    assert list(report) == ["pq", "pc", "miou", "pixel_recall"]
+    assert list(report)[:4] == ["pq", "pc", "miou", "pixel_recall"]
     mine = report["pixel_recall"]
     assert 0.9 < mine["recall"] < 1
     assert mine["per_class"]["5"] is None
@@ -485,3 +489,206 @@ def test_a_metric_of_ones_own_is_printed_and_written(own_metric: str, case: Case
 )
 def test_what_is_no_metric_is_named(name: str, fault: str, own_metric: str, case: Case) -> None:
     assert case.fault("--metric", name).startswith(fault)
+
+
+# --- what suggests that the files are others --------------------------------------------------------------------------
+
+
+def warnings_of(case: Case) -> list[str]:
+    result = run(*case.arguments())
+    assert result.exit_code == 0, result.output
+    assert all(line.startswith("deeperlab: warning: ") for line in result.stderr.splitlines())
+    return [line[len("deeperlab: warning: ") :] for line in result.stderr.splitlines()]
+
+
+def test_categories_that_contradict_are_told_or_refused(case: Case) -> None:
+    edit(case.pred, lambda root: root["categories"][0].update(name="pedestrian", isthing=0))
+    assert warnings_of(case) == [
+        f"{case.pred}: category 1 is 'pedestrian', but 'person' in gt.json; the id counts",
+        f"{case.pred}: category 1 is stuff, but a thing in gt.json, which counts",
+    ]
+    case.out.unlink()
+    edit(case.pred, lambda root: root["categories"][0].update(name="car", isthing=1))
+    said = "category 1 is 'car', but 'person' in gt.json, where 'car' is 5; map the ids, or the names"
+    assert case.fault() == f"{case.pred}: {said}"
+
+
+def test_files_in_the_wrong_order_are_told(case: Case) -> None:
+    edit(case.gt, lambda root: [s.update(score=0.5) for a in root["annotations"] for s in a["segments_info"][:1]])
+    assert warnings_of(case) == [
+        f"{case.gt}: segments have scores, those of pred.json none; the annotations come first, then the predictions"
+    ]
+    case.out.unlink()
+    edit(case.gt, lambda root: root.pop("categories"))
+    assert "no key 'categories', but scores of segments: are these predictions, not annotations?" in case.fault()
+    other = Case(case.folder / "crowd")
+    edit(other.pred, lambda root: root["annotations"][0]["segments_info"][0].update(iscrowd=1))
+    assert warnings_of(other) == [
+        f"{other.pred}: segments are crowd, those of gt.json never; the annotations come first, then the predictions"
+    ]
+    edit(other.gt, lambda root: root["annotations"][0]["segments_info"][0].update(iscrowd=1))
+    assert warnings_of(other) == []
+
+
+def test_where_nothing_matches_it_is_said_what_to_check(case: Case) -> None:
+    edit(case.pred, lambda root: [s.update(category_id=5) for a in root["annotations"] for s in a["segments_info"]])
+    (line,) = warnings_of(case)
+    assert line.startswith("no category is both annotated and predicted: annotated are 1, 92, predicted 5; do ids mean")
+    change = {1: 92, 92: 1}
+    other = Case(case.folder / "exchanged")
+    edit(
+        other.pred,
+        lambda root: [
+            s.update(category_id=change[s["category_id"]]) for a in root["annotations"] for s in a["segments_info"]
+        ],
+    )
+    (line,) = warnings_of(other)
+    assert line.startswith("no segment matches: PQ is 0; same images? same category ids? PNGs at their place and size?")
+    for number in (3, 4, 5):
+        coco.write_ids(other.pred_dir / f"{number}.png", np.zeros((40 + number, 60), int))
+    edit(other.pred, lambda root: [a.update(segments_info=[]) for a in root["annotations"]])
+    (line,) = warnings_of(other)
+    assert line == f"{other.pred}: no segment is predicted where something is annotated: PQ is 0"
+    edit(other.pred, lambda root: [a.update(image_id=a["image_id"] + 10) for a in root["annotations"]])
+    edit(other.pred, lambda root: [a.update(id=a["id"] + 10) for a in root["images"]])
+    other.out.unlink()
+    said = "no prediction for image 3 and 2 more images: no image is in both files; those here are such as 13"
+    assert other.fault() == f"{other.pred}: {said}"
+
+
+# --- images, pictures and confusions ----------------------------------------------------------------------------------
+
+
+def confused(case: Case) -> None:
+    """In image 4 a car is predicted for a person, another person is not predicted, and one nearby is."""
+    _, ids = case.image(4, 2)
+    ids[ids == 14] = 7
+    ids[39:43, 2:8] = 30
+    coco.write_ids(case.pred_dir / "4.png", ids)
+    segments = [{"id": i, "category_id": c} for i, c in ((1, 5), (7, 92), (30, 1))]
+    edit(case.pred, lambda root: root["annotations"][1].update(segments_info=segments))
+
+
+def test_every_image_has_figures_and_the_ids_of_what_errs(case: Case) -> None:
+    confused(case)
+    images = {image["image_id"]: image for image in case.report()["images"]}
+    assert list(images) == [3, 4, 5]
+    assert images[3]["missed"] == images[3]["spurious"] == images[3]["wrong_class"] == []
+    assert images[3]["pq"] > 0.8
+    image = images[4]
+    assert (image["tp"], image["fp"], image["fn"]) == (1, 2, 2)
+    assert (image["missed"], image["spurious"]) == ([1, 14], [1, 30])
+    ((wrong),) = image["wrong_class"]
+    assert (wrong["target"], wrong["prediction"]) == (1, 1)
+    assert wrong["iou"] > 0.7
+    alone = Evaluation({c.id: c.isthing for c in CATEGORIES})
+    (a, truth), data = case.image(4, 0), coco.read(case.pred, case.pred_dir)
+    alone.update((data.ids(data.annotations[1]), data.annotations[1].segments), (truth, a.segments))
+    result = alone.compute()
+    assert image["pq"] == result.pq.all.pq
+    assert image["pc"] == result.pc.pc
+    assert image["miou"] == result.iou.miou
+
+
+def test_pictures_show_what_errs_in_its_color(case: Case) -> None:
+    confused(case)
+    out, photos = case.folder / "out", case.folder / "photos"
+    photos.mkdir()
+    for number in (3, 4, 5):
+        noise = np.random.default_rng(number).integers(0, 256, (40 + number, 60, 3), np.uint8)
+        Image.fromarray(noise).save(photos / f"{number}.png")
+    result = run(*case.arguments(), "--pictures", out, "--images", photos, "--workers", 2)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["3.png", "4.png", "5.png", "pictures.json"]
+    listing = json.loads((out / "pictures.json").read_text())
+    assert listing["images"][0]["picture"] == "4.png"  # the worst
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run(*case.arguments(), "--pictures", out, "--images", photos, "--workers", 1).exit_code == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    without = case.folder / "without"
+    assert run(*case.arguments(), "--pictures", without).exit_code == 0
+    assert (without / "4.png").read_bytes() != first["4.png"]
+
+
+PICTURE_FAULTS: dict[str, tuple[Callable[[Case], object], str]] = {
+    "no photograph": (
+        lambda c: (c.folder / "photos" / "4.png").unlink(),
+        "no photograph of image 4 of gt.json",
+    ),
+    "another size": (
+        lambda c: Image.new("RGB", (9, 9)).save(c.folder / "photos" / "4.png"),
+        "is 9 × 9 px, but 4.png 60 × 44 px",
+    ),
+    "files of others": (
+        lambda c: ((c.folder / "out").mkdir(), (c.folder / "out" / "4.png").write_text("")),
+        "is there already and not of deeperlab eval --pictures; choose another --out",
+    ),
+    "two of one name": (
+        lambda c: edit(c.gt, lambda root: root["annotations"][0].update(file_name="4.png")),
+        "two images would have the picture 4.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURE_FAULTS)
+def test_faults_of_pictures_are_one_line(case: Case, kind: str) -> None:
+    spoil, words = PICTURE_FAULTS[kind]
+    (case.folder / "photos").mkdir()
+    for number in (3, 4, 5):
+        Image.new("RGB", (60, 40 + number)).save(case.folder / "photos" / f"{number}.png")
+    spoil(case)
+    result = run(*case.arguments(), "--pictures", case.folder / "out", "--images", case.folder / "photos")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not case.out.exists()
+    assert "--pictures" in run(*case.arguments(), "--images", case.folder / "photos").stderr
+
+
+def test_confusions_are_printed_and_written_in_three_forms(case: Case) -> None:
+    confused(case)
+    files = [case.folder / f"confusion.{kind}" for kind in ("csv", "json", "png")]
+    result = run(*case.arguments(), *(word for file in files for word in ("--confusion", file)))
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["person", "grass"] in [row[:2] for row in rows]
+    assert ["person", "car"] in [row[:2] for row in rows]
+    table = [line.split(",") for line in files[0].read_text().splitlines()]
+    assert table[0][-4:] == ["person", "car", "grass", "void"]
+    counted = json.loads(files[1].read_text())
+    assert (counted["unit"], counted["rows"], counted["columns"]) == ("pixels", [1, 5, 92], [1, 5, 92, None])
+    assert counted["categories"][1]["name"] == "car"
+    assert [[int(cell) for cell in row[-4:]] for row in table[1:]] == counted["pixels"]
+    pixels = np.array(counted["pixels"])
+    labeled = sum(int((case.image(n, 0)[1] > 0).sum()) for n in (3, 4, 5))
+    assert pixels.sum() == labeled
+    report = json.loads(case.out.read_text())
+    assert report["confusion"]["pixels"] == counted["pixels"]
+    for i, c in enumerate(("1", "5", "92")):  # mean IoU is computed from it
+        union = pixels[i].sum() + pixels[:, i].sum() - pixels[i, i]
+        assert report["iou"]["per_class"][c] == pytest.approx(pixels[i, i] / union if union else None)
+    with Image.open(files[2]) as picture:
+        assert min(picture.size) > 100
+    wrong = run(*case.arguments(), "--confusion", "table.xlsx")
+    assert wrong.exit_code == 2
+    assert ".csv, .json or .png" in wrong.stderr
+
+
+def test_confusions_add_up_in_any_order_of_the_categories() -> None:
+    from deeperlab.metrics import ConfusionMatrix
+
+    rng = np.random.default_rng(0)
+    whole = ConfusionMatrix({1: True, 5: True, 92: False})
+    parts = [ConfusionMatrix({1: True, 5: True, 92: False}), ConfusionMatrix({92: False, 1: True, 5: True})]
+    for i in range(6):
+        target, prediction = (rng.choice([-1, 1, 5, 92], (9, 9)) for _ in range(2))
+        ones = np.ones((9, 9), int)
+        for metric in (whole, parts[i % 2]):
+            metric.update((prediction, ones), (target, ones))
+    parts[0].merge(parts[1])
+    np.testing.assert_array_equal(parts[0].compute().pixels, whole.compute().pixels)
+    true, predicted, pixels, share = whole.compute().largest()[0]
+    row = whole.compute().pixels[[1, 5, 92].index(true)]
+    assert pixels == max(whole.compute().pixels[i, j] for i in range(3) for j in range(4) if i != j)
+    assert share == pytest.approx(pixels / row.sum())
+    assert predicted is None or predicted != true

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from .confusion import check_suffix, print_confusion, write_confusion
 from .console import ROWS, FollowLinks, new_console, new_table, one_line, percent, progress_bar
 from .streams import complain, plain
 
@@ -37,39 +38,77 @@ def eval(
             metavar="MODULE:CLASS", help="A metric of your own beside these, see docs/metrics.md; may be repeated."
         ),
     ] = None,
+    confusion: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="OUT",
+            callback=check_suffix,
+            help="Write which class's pixels were taken for which: OUT.csv, .json or .png, may be repeated; and print "
+            "the largest confusions.",
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Draw ground truth, prediction and errors of every image into this folder; pictures.json lists the "
+            "worst first.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The photographs, for --pictures; without, the maps are drawn.")
+    ] = None,
     follow_links: FollowLinks = False,
 ) -> None:
     """Measure how good predictions are: panoptic quality (PQ), parsing covering (PC) and mean IoU.
 
     PQ is counted as panopticapi counts it, PC as the paper's authors do: normalized by the size of each image, and
     by pixel. Every image of the annotations needs a prediction; categories are those of the annotations, and the
-    predictions may lack 'categories' and 'images'. Areas are counted from the PNGs.
+    predictions may lack 'categories' and 'images'. Areas are counted from the PNGs. --json also has the names of the
+    classes, and of every image figures and the ids of segments that are missed, spurious or of wrong class.
     """
     with one_line(ValueError, TypeError, OSError, smaller="data set, or fewer --workers"):
         from ..data import coco
         from ..data.files import replace, require_writable
-        from ..metrics import METRICS, FolderEvaluation, import_metric
+        from ..data.formats.coco import to_json
+        from ..metrics import METRICS, ConfusionMatrix, FolderEvaluation, import_metric
+        from .pictures import Pictures
 
-        if json_out is not None:
-            require_writable(json_out, "--json", annotations, predictions, categories)
+        for option, path in (("--json", json_out), *(("--confusion", path) for path in confusion or ())):
+            if path is not None:
+                require_writable(path, option, annotations, predictions, categories)
+        if images is not None and pictures is None:
+            raise ValueError("--images: expected --pictures OUT beside it")
         given = None if categories is None else coco.read_categories(categories)
         target = coco.read(annotations, gt_dir, categories=given, follow_links=follow_links)
         prediction = coco.read(predictions, pred_dir, categories=target.categories, follow_links=follow_links)
         threads = len(os.sched_getaffinity(0)) if workers is None else workers
         extra = [import_metric(name) for name in metric or ()]
-        evaluation = FolderEvaluation(target, prediction, workers=threads, metrics=(*METRICS, *extra))
+        metrics = (*METRICS, *extra, *([ConfusionMatrix] if confusion else ()))
+        drawn = None if pictures is None else Pictures(target, pictures, images)
+        visit = None if drawn is None else drawn.draw
+        evaluation = FolderEvaluation(target, prediction, workers=threads, metrics=metrics, visit=visit)
         with progress_bar() as progress:
-            for _ in progress.track(evaluation, total=len(evaluation)):
-                pass
+            each = [image.to_dict() for image in progress.track(evaluation, total=len(evaluation))]
         result = evaluation.total.compute()
         report = result.to_dict()
+    iou = result.iou.to_dict()
     try:
-        if json_out is not None:
-            text = json.dumps(report, indent=1, allow_nan=False).encode()
-            with one_line(OSError):
+        with one_line(OSError):
+            if json_out is not None:
+                about: dict[str, Any] = {"annotations": str(annotations), "predictions": str(predictions)}
+                about["categories"] = [to_json(category) for category in target.categories]
+                text = json.dumps({**report, "iou": iou, **about, "images": each}, indent=1, allow_nan=False).encode()
                 replace(json_out, lambda file: file.write(text))
+            for path in confusion or ():
+                write_confusion(path, result["confusion"], target.categories)
+            if drawn is not None:
+                drawn.finish(each)
     finally:  # a full disk does not take the figures along
-        _print(evaluation, report, result.iou.to_dict()["per_class"], [kind.name for kind in extra])
+        _print(evaluation, report, iou["per_class"], [kind.name for kind in extra])
+        if confusion:
+            names = {str(category.id): category.name for category in target.categories}
+            print_confusion(new_console(), result["confusion"], names)
 
 
 def _print(
@@ -78,11 +117,13 @@ def _print(
     for line in evaluation.warnings[:ROWS]:
         complain(f"warning: {line}")
     if len(evaluation.warnings) > ROWS:
-        complain(f"warning: areas of {len(evaluation.warnings)} PNGs in all")
+        complain(f"warning: {len(evaluation.warnings)} warnings in all")
     console = new_console()
+    for role, data in (("annotations", evaluation.target), ("predictions", evaluation.prediction)):
+        console.print(f"{role}: {plain(data.path)}", soft_wrap=True)
     left_out = f"; {evaluation.left_out} predictions for other images left out" if evaluation.left_out else ""
     console.print(f"{len(evaluation)} images{left_out}")
-    _print_report(console, report, iou, {str(c.id): c.name for c in evaluation.categories}, extra)
+    _print_report(console, report, iou, {str(c.id): c.name for c in evaluation.target.categories}, extra)
 
 
 def _print_report(

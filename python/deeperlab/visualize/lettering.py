@@ -145,9 +145,9 @@ def stamp(picture: Picture, text: str) -> None:
     """Write a line across the middle of a picture [H, W, 3], as large as fits, into the picture itself."""
     height, width = picture.shape[:2]
     size = max(LEAST, min(round(1.2 * width / max(1, len(text))), height // 4))
-    line = _line(text, size, 1 + size // 16, WHITE)
+    line = text_line(text, size, 1 + size // 16, WHITE)
     h, w = line[0].shape[:2]
-    _write(picture, (width - w) // 2, (height - h) // 2, line)
+    lay(picture, (width - w) // 2, (height - h) // 2, line)
 
 
 def write_tag(picture: Picture, text: str, box: NDArray[np.float64], color: RGB, occupied: list[Box]) -> None:

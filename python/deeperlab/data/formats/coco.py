@@ -96,6 +96,10 @@ class Dataset:
     """Of a PNG; None is Pillow's limit."""
     follow_links: bool = False
     """Symbolic links of PNGs may lead out of the folder."""
+    stated_categories: Mapping[int, tuple[str | None, Any]] = field(default_factory=dict, compare=False)
+    """Name and isthing that the file itself gives to ids: to be compared with `categories`, which may stand in."""
+    has_scores: bool = field(default=False, compare=False)
+    """Segments of the file have scores, as those of predictions."""
 
     def ids(self, annotation: Annotation) -> NDArray[np.int32]:
         """Read the segment ids [H, W] of one image, which agree with its annotation.
@@ -164,7 +168,10 @@ def read(
         raise root.fault(f"expected COCO's panoptic format, got {other}")
     listed = "categories" if categories is None else "the categories of the ground truth, or those given"
     lacks_images = categories is not None and isinstance(root.value, dict) and "images" not in root.value
+    has_scores = _has_scores(root.value)
     if categories is None:
+        if has_scores and "categories" not in root.value:
+            raise root.fault("no key 'categories', but scores of segments: are these predictions, not annotations?")
         categories = _categories(root.each("categories"), root)
     known = {category.id for category in categories}
 
@@ -197,8 +204,11 @@ def read(
             tuple(areas),
         )
         _put(annotations, image_id, annotation, item)
+    stated = {}
+    for entry in root.each("categories") if isinstance(root.value.get("categories"), list) else []:
+        stated[entry.get("id", int)] = entry.get("name", str, default=None), entry.value.get("isthing")
     found = tuple(annotation for _, annotation in annotations.values())
-    return Dataset(Path(path), Path(directory), tuple(categories), found, max_pixels, follow_links)
+    return Dataset(Path(path), Path(directory), tuple(categories), found, max_pixels, follow_links, stated, has_scores)
 
 
 def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
@@ -333,6 +343,17 @@ def _put(table: dict[ImageId, tuple[ImageId, Any]], image_id: ImageId, value: An
     if key in table:
         raise item.fault(f"id {image_id!r} is there twice")
     table[key] = image_id, value
+
+
+def _has_scores(root: Any) -> bool:
+    """Tell whether a segment of a file, which nothing has checked, has a score."""
+    annotations = root.get("annotations") if isinstance(root, dict) else None
+    for entry in annotations if isinstance(annotations, list) else []:
+        segments = entry.get("segments_info") if isinstance(entry, dict) else None
+        for segment in segments if isinstance(segments, list) else []:
+            if isinstance(segment, dict) and segment.get("score") is not None:
+                return True
+    return False
 
 
 def _require_relative(name: str, item: Field) -> str:

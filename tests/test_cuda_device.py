@@ -65,6 +65,17 @@ def test_half_types_and_odd_strides(case: Case, dtype: torch.dtype) -> None:
     assert_equal(fuse(case, replace(half, **turned)), want)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_half_pixel_heads(case: Case, dtype: torch.dtype) -> None:
+    heads = on("cpu", case.heads)
+    given = {name: getattr(heads, name).to(dtype) for name in HEADS}
+    options = {"grid": "half_pixel", "units": "nodes", "stride": heads.stride, "graph": heads.graph}
+    want = Heads.from_layout(**given, **options)
+    got = Heads.from_layout(**{name: head.cuda() for name, head in given.items()}, **options)
+    for name in HEADS:
+        assert torch.equal(getattr(got, name).cpu(), getattr(want, name)), name
+
+
 def test_a_thousand_times() -> None:
     """Threads of a GPU come in any order; the result does not."""
     case = scene_case(1)

@@ -32,7 +32,7 @@ _add(oracle.oracle, "Example: deeperlab oracle panoptic_val2017.json --gt-dir pa
 _add(
     eval.eval, "Example: deeperlab eval panoptic_val2017.json results.json --gt-dir panoptic_val2017 --pred-dir results"
 )
-_add(fuse.fuse, "Example: deeperlab fuse heads.npz --things 0-36 --out results")
+_add(fuse.fuse, fuse.EPILOG)
 _add(check.check, "Example: deeperlab check heads.npz --things 0-36")
 _add(predict.predict, predict.EPILOG)
 _add(doctor.doctor)

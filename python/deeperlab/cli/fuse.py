@@ -25,6 +25,12 @@ from .layout import (
 )
 from .streams import plain
 
+EPILOG = """Examples:
+
+deeperlab fuse heads.npz --things 0-36 --out results
+
+deeperlab fuse heads.npz --labels cityscapes --image street.jpg --grid half_pixel --components yx --out results"""
+
 
 def class_ids(text: str) -> list[int]:
     """Parse ids and ranges, both ends included: "0-36,40"."""
@@ -54,7 +60,8 @@ def fuse(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Of the image in px, HEIGHTxWIDTH; by default as the file says, or where the last nodes lie."
+            help="Of the image in px, HEIGHTxWIDTH; by default as the file says, else the PHOTO's, else where the last "
+            "nodes lie."
         ),
     ] = None,
     image: Annotated[

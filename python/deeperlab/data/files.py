@@ -20,7 +20,7 @@ from typing import IO, Any
 MOST_BYTES, MOST_BYTES_OF_PATH = 240, 4080
 """Of the name of a file, so that Linux also takes that of the temporary file; of its path."""
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 """Names of the files that `replace` fills; they are left behind only where a process is killed."""
 
 LONGEST = 2000
@@ -172,6 +172,15 @@ def replace(path: str | os.PathLike[str], save: Callable[[IO[bytes]], Any]) -> N
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written
             temporary.unlink(missing_ok=True)
+
+
+def clean_up(directory: Path, names: Sequence[str]) -> None:
+    """Remove what `replace` has left beside files of these names where it was killed."""
+    paths = {directory / name for name in names}
+    for folder in {path.parent for path in paths}:
+        for left in folder.glob(".*.tmp"):
+            if (match := TEMPORARY.fullmatch(left.name)) and folder / match[1] in paths:
+                left.unlink(missing_ok=True)
 
 
 def is_special(path: str | os.PathLike[str]) -> bool:

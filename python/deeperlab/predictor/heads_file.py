@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .._layout import require_torch
 from ..conventions import HeadsWarning, contradiction
 from ..data import archive
-from ..data.files import FormatError, check_names, check_ours, replace
+from ..data.files import FormatError, check_names, check_ours, clean_up, replace
 from ..data.formats import coco, predictions
 from ..data.formats.photo import read_image
 from ..data.formats.png import check_pixels, write_rgb
@@ -202,6 +202,7 @@ def fuse_file(
     out.mkdir(parents=True, exist_ok=True)
     info = {"description": MARK}
     coco.begin(out / LISTING, info)
+    clean_up(out, names)
     replace(out / ARRAYS, partial(_write_arrays, panoptics, file.heads.batched))
     if drawn is not None:
         write_rgb(out / OVERLAY, drawn)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:model. 75 of 75 batch norms")  # nobody trained it
 @pytest.mark.parametrize(("options", "size"), [((), 97), (("--size", 0), 0), (("--batch", 3), 97)])
 def test_what_a_trained_network_sees_is_written(
     options: tuple[Any, ...], size: int, photos: Path, tmp_path: Path, assert_same: Any
@@ -137,3 +140,52 @@ def test_a_name_alone_is_refused_unless_random_weights_are_wanted(photos: Path, 
     refused = run(*arguments[:-4], "--out", tmp_path / "untrained-out", *untrained)
     assert refused.exit_code == 2
     assert "are not trained" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_finished_folder_is_told_without_torch(photos: Path, tmp_path: Path) -> None:
+    """Which alone takes seconds to import."""
+    folder, out = tmp_path / "network", tmp_path / "out"
+    trained(decoder_channels=16, semantic_channels=16, instance_channels=16, image_size=97).save_pretrained(folder)
+    arguments = ("predict", photos, "--model", folder, "--out", out, "--labels", "cityscapes")
+    code = f"""
+import sys
+from deeperlab.cli import app
+app({[str(argument) for argument in arguments]!r}, standalone_mode=False)
+assert "torch" not in sys.modules, "torch"
+"""
+    first = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert first.stderr.endswith("AssertionError: torch\n")
+    before = contents(out)
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "3 finished already" in again.stdout
+    assert contents(out) == before
+    for change in (("--size", "65"), ("--overlay", "png")):
+        other = run(photos, "--model", folder, "--out", out, *change)
+        assert other.exit_code == 2
+        assert "has results of" in other.stderr
+    (out / "overlay" / "day" / "street.jpg").unlink()
+    assert "1 image written" in run(photos, "--model", folder, "--out", out).stdout
+    assert contents(out) == before
+    torch.save({}, folder / "model.safetensors")
+    assert run(photos, "--model", folder, "--out", out).exit_code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["torch", "torch.nn", "torch.nn.functional", "deeperlab.models.hub"])
+def test_an_interruption_is_told_whatever_is_being_imported(module: str, photos: Path, tmp_path: Path) -> None:
+    arguments = ("predict", photos, "--model", NAME, "--random-weights", "--out", tmp_path / "out", "--labels", "voc")
+    code = f"""
+import os, signal, sys
+from deeperlab.cli import app
+class Finder:
+    def find_spec(name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+app({[str(argument) for argument in arguments]!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "deeperlab: stopped before the first image; the same command goes on\n"

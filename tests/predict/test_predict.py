@@ -310,7 +310,9 @@ def test_pictures_of_random_weights_say_so(photos: Path, model: Path, tmp_path: 
 
 def test_faults_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert "expected a folder or one of net, other, got 'nets'" in fault(photos, "--model", "nets", "--out", out)
+    assert "expected a folder, OWNER/NAME of the Hugging Face hub or one of net, other, got 'nets'" in fault(
+        photos, "--model", "nets", "--out", out
+    )
     assert "none.png: no such file" in fault(photos / "none.png", "--model", model, "--out", out)
     assert "labels: expected 19 classes" in fault(photos, "--model", model, "--out", out, labels="voc")
     assert "expected none with a folder" in fault(photos, "--model", model, "--out", out, "--weights", photos / "a.png")
@@ -324,6 +326,35 @@ def test_faults_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
         assert message == f"{out}: cannot be the folder of --out: {reason}"
     message = fault(photos, "--model", model, "--out", tmp_path / "out", labels="citiscapes")
     assert message == "citiscapes: no such file of labels, and none of the presets coco, cityscapes, vistas, voc"
+
+
+def test_all_that_is_missing_is_told_at_once(photos: Path) -> None:
+    def told(*arguments: object) -> str:
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["predict", *map(str, arguments)])
+        assert result.exit_code == 2
+        return str(result.stderr)
+
+    assert "Missing SOURCE..., --model, --labels and --out." in told("--half")
+    assert "Missing --labels and --out." in told(photos, "--model", "net")
+    assert "Missing --out." in told(photos, "--model", "net", "--labels", "voc")
+
+
+def test_a_network_may_come_from_the_hub(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos / "a.png", "--model", "owner/name", "--out", out).exit_code == 0
+    assert json.loads((out / "panoptic.json").read_text())["info"]["model"]["name"] == "name"
+    message = fault(photos, "--model", "owner/name", "--out", out, "--weights", photos / "a.png")
+    assert message.startswith("--weights: expected none with a network of the hub, got ")
+
+
+def test_devices_that_are_not_there_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
+    """All of torch's have names."""
+    for device in ("mps", "xpu", "cuda:7", "hpu", "meta", "gpu"):
+        arguments = (photos / "a.png", "--model", model, "--labels", "cityscapes", "--out", tmp_path / "out")
+        result = CliRunner().invoke(app, ["predict", *map(str, arguments), "--device", device])
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith("deeperlab: device: expected one")
+        assert result.stderr.count("\n") == 1
 
 
 def test_help_teaches() -> None:

@@ -11,6 +11,7 @@ import PIL  # noqa: F401 - every command reads or writes pictures
 import typer
 
 from . import check, demo, doctor, eval, fuse, oracle, predict
+from .arguments import Command
 
 app = typer.Typer(
     add_completion=False,
@@ -24,7 +25,8 @@ app = typer.Typer(
 def _add(command: Callable[..., None], examples: str | None = None) -> None:
     """Add a command; its docstring is broken where the terminal ends, not where the line of the source does."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    app.command(help="\n\n".join(" ".join(text.split()) for text in paragraphs), epilog=examples)(command)
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(cls=Command, help=text, epilog=examples)(command)
 
 
 _add(demo.demo, "Example: deeperlab demo --size 1441 --things 50 --noise 3")

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._layout import require_torch
 from .console import ROWS, new_console, one_line, progress_bar
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
+from .network import load_network, network_files
 from .streams import complain, plain
 
 if TYPE_CHECKING:
@@ -117,33 +121,56 @@ def predict(
     """
     console = new_console()
     start = time.perf_counter()
-    with one_line(ValueError, TypeError, OSError, ImportError, smaller="--batch or --size"):
-        from ..data.labels import find
-        from ..predictor import BatchJob, Parser, describe_settings, find_sources, list_suffixes
-
-        label_set = find(labels)
-        found = find_sources(sources, out)
-        faults = found.faults
-        network, trained = _network(model, weights, len(label_set), random_weights)
-        import torch
-
-        where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        params = fusion(max_candidates, max_instances, paper)
-        options: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
-        parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **options)
-        settings = describe_settings(network, parser, trained=trained, exif=exif, overlay=overlay.value)
-        if not trained:
-            console.print(f"warning: {settings['warning']}")
-        job = BatchJob(parser, found.sources, out, settings, heads=heads, overwrite=overwrite)
-        begin = time.perf_counter()
+    job: BatchJob | None = None
+    smaller = "--batch or --size"
+    with one_line(ValueError, TypeError, OSError, ImportError, smaller=smaller), _quiet(), _limit(max_pixels):
         try:
-            with _terminable(), _limit(max_pixels), progress_bar() as progress:
-                task = progress.add_task("")
-                job.run(lambda: progress.update(task, advance=1, total=job.total))
+            with _terminable():
+                from ..data.labels import find
+                from ..predictor import BatchJob, describe_request, find_sources, list_suffixes, recall_settings
+
+                label_set = find(labels)
+                found = find_sources(sources, out)
+                faults = found.faults
+                params = fusion(max_candidates, max_instances, paper)
+                look: dict[str, Any] = {"exif": exif, "overlay": overlay.value}
+                asked = {"model": model, "size": size, "labels": asdict(label_set), "fusion": asdict(params), **look}
+                asked |= {"half": half and device, "random_weights": random_weights}
+                files = None if half and device == "auto" else network_files(model, weights, random_weights)
+                request = describe_request(files, asked)
+                options: dict[str, Any] = {"labels": label_set, "request": request, "heads": heads}
+                options["overwrite"] = overwrite
+                where = device
+                if settings := recall_settings(out, request):
+                    job = BatchJob(None, found.sources, out, settings, **options)
+                begin = time.perf_counter()
+                if settings and job and job.is_finished():
+                    if "warning" in settings:
+                        console.print(f"warning: {settings['warning']}")
+                else:
+                    from ..predictor import Parser, describe_settings
+
+                    network, trained = load_network(model, weights, len(label_set), random_weights)
+                    where = _device(device)
+                    how: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
+                    parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **how)
+                    settings = describe_settings(network, parser, trained=trained, **look)
+                    job = BatchJob(parser, found.sources, out, settings, **options)
+                    if not trained:
+                        console.print(f"warning: {settings['warning']}")
+                    begin = time.perf_counter()
+                    with progress_bar() as progress:
+                        task = progress.add_task("")
+                        job.run(lambda: progress.update(task, advance=1, total=job.total if job else 0))
         except KeyboardInterrupt as stop:
-            again = "without --overwrite " if overwrite else ""
-            complain(f"stopped after {_done(job)}; the same command {again}goes on")
-            raise typer.Exit(stop.args[0] if stop.args else 130) from None
+            again = "without --overwrite " if overwrite and job is not None else ""
+            done = "before the first image" if job is None else f"after {_done(job)}"
+            complain(f"stopped {done}; the same command {again}goes on")
+            code = stop.args[0] if stop.args else 130
+            if job is not None and job.is_busy:  # the network cannot be interrupted, and writes nothing
+                sys.stdout.flush()
+                os._exit(code)
+            raise typer.Exit(code) from None
     seconds = time.perf_counter() - begin
     faults += job.faults
     for path, text in faults[:ROWS]:
@@ -162,8 +189,8 @@ def predict(
     console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
     if found.left_out:
         number = sum(found.left_out.values())
-        files = "1 file" if number == 1 else f"{number} files"
-        console.print(plain(f"left out {files} of other types: {list_suffixes(found.left_out)}"), soft_wrap=True)
+        others = "1 file" if number == 1 else f"{number} files"
+        console.print(plain(f"left out {others} of other types: {list_suffixes(found.left_out)}"), soft_wrap=True)
     console.print(f"results, and panoptic.json of all, in {out}", soft_wrap=True)
     if faults:
         raise typer.Exit(1)
@@ -194,6 +221,27 @@ def _terminable() -> Iterator[None]:
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Tell warnings of ours in one line, and no others: they are for programmers."""
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        complain(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module=r"deeperlab\.")
+        warnings.showwarning = tell
+        yield
+
+
+def _device(name: str) -> str:
+    """Where the network runs."""
+    import torch
+
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
 def _limit(max_pixels: int | None) -> Iterator[None]:
     """Set the limit of pixels, which is Pillow's own, that all who decode ask for."""
     from PIL import Image
@@ -204,36 +252,3 @@ def _limit(max_pixels: int | None) -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-def _network(name: str, weights: Path | None, classes: int, random_weights: bool) -> tuple[Any, bool]:
-    """The model, and whether its weights are trained.
-
-    Raises:
-        ValueError: an unknown model, or untrained weights that nobody asked for.
-    """
-    require_torch("deeperlab predict")
-    import torch
-
-    from .. import models
-
-    if random_weights and weights is not None:
-        raise ValueError("--random-weights: expected no --weights beside it")
-    torch.manual_seed(0)  # random weights are the same in every run, so that it can be resumed
-    if Path(name).is_dir():
-        if weights is not None:
-            raise ValueError(f"--weights: expected none with a folder, which has its own, got {weights}")
-        model: Any = models.DeeperLab.from_pretrained(name)
-    elif name in models.list_models():
-        model = models.create(name, num_classes=classes)
-        if weights is not None:
-            models.load_weights(model, weights)
-    else:
-        raise ValueError(f"--model: expected a folder or one of {', '.join(models.list_models())}, got {name!r}")
-    trained = bool(getattr(model, "has_trained_weights", False))
-    if not trained and not random_weights:
-        raise ValueError(
-            f"--model: the weights of {name} are not trained; give --weights FILE, or --random-weights to try the "
-            "machinery"
-        )
-    return model, trained

@@ -228,5 +228,8 @@ def _from_hub(source: str | Path, **options: Any) -> Path:
     try:  # one call for both files, that they be of one commit
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
     except (OSError, ValueError) as fault:
-        text = f"no such folder, and not to be had from the Hugging Face hub ({' '.join(str(fault).split())})"
+        text = (
+            "no such folder, and not to be had from the Hugging Face hub: check the name and the connection, or fetch "
+            f"it elsewhere and give its folder ({' '.join(str(fault).split())})"
+        )
         raise FileNotFoundError(errno.ENOENT, text, name) from fault

@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from .batch import BatchJob
 from .parser import Parsed, Parser
+from .request import MODEL_FILES, describe_request, recall_settings
 from .settings import describe as describe_settings
 from .sources import find_sources, list_suffixes
 
-__all__ = ["BatchJob", "Parsed", "Parser", "describe_settings", "find_sources", "list_suffixes"]
+__all__ = [
+    "MODEL_FILES",
+    "BatchJob",
+    "Parsed",
+    "Parser",
+    "describe_request",
+    "describe_settings",
+    "find_sources",
+    "list_suffixes",
+    "recall_settings",
+]

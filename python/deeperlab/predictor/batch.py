@@ -21,6 +21,7 @@ from ..data.files import FormatError, replace
 from ..data.formats import coco, predictions
 from ..data.formats.photo import JPEG_SIDE, write_jpeg
 from ..data.formats.png import write_ids, write_rgb
+from ..data.labels import LabelSet
 from . import video
 from .flow import Flow
 from .host import Host
@@ -55,10 +56,12 @@ class BatchJob:
     holds some batches of images, whatever the number of images or frames.
 
     Args:
-        parser: the network.
+        parser: the network; None where only `is_finished` is asked.
         sources: see `find_sources`.
         out: the folder, made if absent.
         settings: of the parser, see `settings.describe`.
+        labels: of the parser.
+        request: see `describe_request`; kept, if given.
         heads: also write raw heads.
         overwrite: do the sources again. Results of other settings are removed, all of them.
 
@@ -72,21 +75,29 @@ class BatchJob:
 
     def __init__(
         self,
-        parser: Parser,
+        parser: Parser | None,
         sources: Sequence[Source],
         out: Path,
         settings: Mapping[str, Any],
         *,
+        labels: LabelSet,
+        request: Mapping[str, Any] | None = None,
         heads: bool = False,
         overwrite: bool = False,
     ) -> None:
         self._parser, self._sources, self._out, self._settings = parser, sources, out, settings
+        self._labels, self._request = labels, request
         self._flow = Flow(self._parse, self._write)
         self._suffix = SUFFIX | {OVERLAY: OVERLAYS[settings["overlay"]]}
         self._kinds = [kind for kind in KINDS if self._suffix[kind] and (heads or kind != HEADS)]
         self._overwrite = overwrite
         self.faults: list[Fault] = []
         self.kept = self.images = self.videos = self.frames = self.removed = self.total = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the network still computes, after an interruption: it writes nothing any more."""
+        return self._flow.is_busy
 
     def run(self, progress: Callable[[], None] = lambda: None) -> None:
         """Do it; `progress` is called after every image and frame, broken ones too.
@@ -112,7 +123,21 @@ class BatchJob:
             for source in due:
                 if source.is_video:
                     self._parse_video(source, progress)
-            self._results.finish(self._parser.labels.categories)
+            self._results.finish(self._labels.categories)
+            if self._request is not None:
+                self._results.remember(self._request)
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing is left to do, without the network; then also write the JSON."""
+        with locked(self._out):
+            self._results = Results(self._out, self._settings, self._kinds, overwrite=False)
+            due = [source for source in self._sources if self._overwrite or self._is_due(source)]
+            if not due:
+                self._results.announce([])
+                self._results.finish(self._labels.categories)
+                return True
+        self.faults, self.kept = [], 0
+        return False
 
     def _is_due(self, source: Source) -> bool:
         """Whether it is to be done, and may take the place of what is there."""
@@ -199,6 +224,7 @@ class BatchJob:
                 waiting.append(picture)
                 yield picture.pixels
 
+        assert self._parser is not None
         for parsed in self._parser.stream(pixels()):
             yield waiting.popleft(), Host(parsed, heads=HEADS in self._kinds)
 
@@ -207,7 +233,7 @@ class BatchJob:
         from ..visualize import overlay, stamp
 
         picture, host = parsed
-        source, is_frame, labels = picture.source, picture.frame is not None, self._parser.labels
+        source, is_frame, labels = picture.source, picture.frame is not None, self._labels
         if not host.wait():  # the fusion would make a map of anything
             return _Result(source, picture.identity, None, OVERFLOW)
         if not is_frame and self._suffix[OVERLAY] == ".jpg" and max(picture.pixels.shape) > JPEG_SIDE:

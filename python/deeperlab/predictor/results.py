@@ -32,7 +32,8 @@ SUFFIX = {IDS: ".png", HEADS: ".npz"}
 """Of the files of a kind; that of overlays is a setting."""
 OVERLAYS = {"jpeg": ".jpg", "png": ".png", "none": ""}
 """The setting → the suffix of the overlay of an image."""
-STATE, SETTINGS, LISTING = ".deeperlab", "settings.json", "panoptic.json"
+STATE, LISTING = ".deeperlab", "panoptic.json"
+SETTINGS, REQUEST = "settings.json", "request.json"
 SPECIAL = "is no regular file; choose another --out"
 
 
@@ -159,6 +160,10 @@ class Results:
     def give_up(self, source: Source) -> None:
         """Remove the files of a source that was announced and cannot be finished."""
         self._remove(self._present(source))
+
+    def remember(self, request: Mapping[str, Any]) -> None:
+        """Keep what was asked for beside the settings that came of it."""
+        replace(self.state / REQUEST, lambda file: file.write(encode({"request": request, "settings": self._settings})))
 
     def finish(self, categories: Sequence[coco.Category]) -> None:
         """Write the JSON of all that is recorded, in the order of the ids, whole or not at all."""

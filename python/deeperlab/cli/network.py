@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network that `deeperlab predict` is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .._layout import require_torch
+
+
+def network_files(name: str, weights: Path | None, random_weights: bool) -> list[Path] | None:
+    """The files that a network is made of, without making it; None where they are not here, as on a hub."""
+    from ..predictor import MODEL_FILES
+
+    if Path(name).is_dir():
+        return [Path(name) / file for file in MODEL_FILES]
+    if weights is not None:
+        return [weights]
+    return [] if random_weights and "/" not in name else None
+
+
+def load_network(name: str, weights: Path | None, classes: int, random_weights: bool) -> tuple[Any, bool]:
+    """The model, and whether its weights are trained.
+
+    Raises:
+        ValueError: an unknown model, or untrained weights that nobody asked for.
+    """
+    require_torch("deeperlab predict")
+    import torch
+
+    from .. import models
+
+    if random_weights and weights is not None:
+        raise ValueError("--random-weights: expected no --weights beside it")
+    torch.manual_seed(0)  # random weights are the same in every run, so that it can be resumed
+    if Path(name).is_dir():
+        if weights is not None:
+            raise ValueError(f"--weights: expected none with a folder, which has its own, got {weights}")
+        model: Any = models.DeeperLab.from_pretrained(name)
+    elif name in models.list_models():
+        model = models.create(name, num_classes=classes)
+        if weights is not None:
+            models.load_weights(model, weights)
+    elif "/" in name:
+        if weights is not None:
+            raise ValueError(f"--weights: expected none with a network of the hub, got {weights}")
+        model = models.DeeperLab.from_pretrained(name)
+    else:
+        names = ", ".join(models.list_models())
+        raise ValueError(
+            f"--model: expected a folder, OWNER/NAME of the Hugging Face hub or one of {names}, got {name!r}"
+        )
+    trained = bool(getattr(model, "has_trained_weights", False))
+    if not trained and not random_weights:
+        raise ValueError(
+            f"--model: the weights of {name} are not trained; give --weights FILE, or --random-weights to try the "
+            "machinery"
+        )
+    return model, trained

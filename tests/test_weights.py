@@ -228,14 +228,61 @@ def test_zeros_around_the_kernels_keep_the_function_exactly(kernel: int, output_
         lambda tensors: {"model": {"state_dict": tensors}},
         lambda tensors: {f"module.{name}": tensor for name, tensor in tensors.items()},
         lambda tensors: {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in tensors.items()}},
+        lambda tensors: {"model_state_dict": tensors, "loss": 0.5},
+        lambda tensors: {name.replace("blocks.", "blocks._orig_mod."): tensor for name, tensor in tensors.items()},
+        lambda tensors: below("module.", tensors, n_averaged=torch.tensor(7)),
+        lambda tensors: below("_fsdp_wrapped_module.", tensors),
+        lambda tensors: {"state_dict": below("net.", tensors, **{"criterion.weight": torch.ones(3)})},
+        lambda tensors: {"state_dict": below("net._orig_mod.", tensors), "global_step": 9},
     ],
-    ids=["state_dict", "model", "both", "module", "compiled"],
+    ids=[
+        *("state_dict", "model", "both", "module", "compiled"),
+        *("tutorial", "compiled part", "average", "sharded", "lightning", "lightning compiled"),
+    ],
 )
 def test_wrappers_of_training_scripts_are_taken_off(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
     tensors, backbone = timm_mobilenet(), MobileNetV2()
     torch.save(wrap(tensors), tmp_path / "a.pth")
     load_backbone(backbone, tmp_path / "a.pth")
     assert_equal(copy_of(backbone), {name: tensors[name] for name in backbone.state_dict()})
+
+
+def below(prefix: str, tensors: dict[str, torch.Tensor], **beside: torch.Tensor) -> dict[str, torch.Tensor]:
+    return beside | {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def test_the_average_that_torch_keeps_of_a_network_is_read_as_a_network(tmp_path: Path) -> None:
+    model, other = small(), small()
+    torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), tmp_path / "a.ckpt")
+    load_weights(other, tmp_path / "a.ckpt")
+    assert_equal(copy_of(other), copy_of(model))
+
+
+def test_of_two_networks_in_a_file_none_is_taken(tmp_path: Path) -> None:
+    model, file = small(), tmp_path / "a.pth"
+    torch.save(below("student.", model.state_dict()) | below("teacher.", model.state_dict()), file)
+    with pytest.raises(FormatError, match=r"expected one network, got several, below student\., teacher\.; save that"):
+        load_weights(model, file)
+    torch.save(model.state_dict() | below("backbone.module.", model.backbone.state_dict()), file)
+    with pytest.raises(FormatError, match="two tensors of one name but for"):
+        load_weights(model, file)
+
+
+def test_what_lies_below_a_prefix_must_fit(tmp_path: Path) -> None:
+    model = small()
+    tensors = below("net.", model.state_dict(), **{"net.more": torch.ones(2), "beside": torch.ones(3)})
+    del tensors["net.backbone.bn1.weight"]
+    torch.save(tensors, tmp_path / "a.pth")
+    fault = refused(load_weights, model, tmp_path / "a.pth")
+    assert (fault.missing, fault.unexpected) == (("backbone.bn1.weight [32]",), ("more [2]",))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_pointer_in_the_place_of_weights_is_told(suffix: str, tmp_path: Path) -> None:
+    file = (tmp_path / "a").with_suffix(suffix)
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(FormatError, match=r"a pointer of Git LFS: fetch the file with git lfs pull$"):
+        load_weights(small(), file)
 
 
 def test_what_does_not_fit_a_backbone_is_listed_and_nothing_changes(tmp_path: Path) -> None:
@@ -732,11 +779,11 @@ def test_no_pickle_is_executed(name: str, form: str, tmp_path: Path) -> None:
     assert_equal(copy_of(model), before)
 
 
-@pytest.mark.parametrize("name", ["a.bin", "a.ckpt", "a"])
+@pytest.mark.parametrize("name", ["a.bin", "a.pkl", "a"])
 def test_a_file_of_another_kind_is_refused_whatever_it_holds(name: str, tmp_path: Path) -> None:
     model = small()
     torch.save(model.state_dict(), tmp_path / name)
-    with pytest.raises(FormatError, match=r"expected a file \.safetensors, \.pth, \.pt, got .* never loaded"):
+    with pytest.raises(FormatError, match=r"expected a file \.safetensors, \.pth, \.pt, \.ckpt, got .* never loaded"):
         load_weights(model, tmp_path / name)
     assert not model.has_trained_weights
 

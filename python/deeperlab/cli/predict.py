@@ -62,7 +62,7 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")],
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of the whole network: .safetensors, .pth or .pt.")
+        Path | None, typer.Option(metavar="FILE", help="Of the whole network: .safetensors, .pth, .pt or .ckpt.")
     ] = None,
     size: Annotated[
         int | None,

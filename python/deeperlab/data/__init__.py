@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, fields, files, ids, labels, photos, sample, text
+    from . import archive, fields, files, ids, labels, photos, pointers, sample, text
     from .formats import cityscapes, coco, label_map, predictions, segments, two_channel, vistas, voc
 
 _FORMATS = ("cityscapes", "coco", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
@@ -25,6 +25,7 @@ __all__ = [
     "label_map",
     "labels",
     "photos",
+    "pointers",
     "predictions",
     "sample",
     "segments",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of a backbone and of a whole model, from files. No pickle is ever executed.
 
-`.safetensors` files hold nothing but tensors. `.pth` and `.pt` files are pickles, of which torch's restricted reader
-(`weights_only=True`) builds tensors and plain containers; one that asks for more is refused.
+`.safetensors` files hold nothing but tensors. `.pth`, `.pt` and `.ckpt` files are pickles, of which torch's restricted
+reader (`weights_only=True`) builds tensors and plain containers; one that asks for more is refused.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
 from deeperlab.data.files import FormatError, open_file
+from deeperlab.data.pointers import describe_pointer
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
-NESTED = ("state_dict", "model")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+NESTED = ("state_dict", "model_state_dict", "model")
 """Keys below which training scripts put the weights."""
-PREFIXES = ("module.", "_orig_mod.")
-"""What torch's wrappers for many GPUs and for compilation put before every name."""
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""What torch's wrappers put into names: those for many GPUs and for averages, for compilation, for less memory."""
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 CLASSIFIER = {
     "xception": {"head.fc.weight", "head.fc.bias"},
@@ -35,6 +36,8 @@ CLASSIFIER = {
     },
 }  # fmt: skip
 """What comes after the last features and gives ImageNet's classes: timm's names, and torchvision's for MobileNetV2."""
+TORCHVISION_FIRST = "features.0.0.weight"
+"""The first tensor of torchvision's MobileNetV2."""
 MOST_NAMED = 10
 
 
@@ -92,7 +95,7 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
 
     Args:
         model: a network, or its backbone; as it was if anything is raised.
-        file: `.safetensors`, `.pth` or `.pt`; the weights may be under "state_dict" or "model".
+        file: as of `load_weights`.
 
     Raises:
         WeightsError: a tensor but the classifier's is left over, is missing, or has another shape.
@@ -101,9 +104,10 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
         ImportError: safetensors is needed and not installed.
     """
     backbone = getattr(model, "backbone", model)
-    wanted, found = backbone.state_dict(), read_tensors(file)
+    wanted = backbone.state_dict()
+    found = _below_prefix(file, read_tensors(file), next(iter(wanted)), TORCHVISION_FIRST)
     kind = "mobilenet_v2" if "conv_stem.weight" in wanted else "xception"
-    if kind == "mobilenet_v2" and "features.0.0.weight" in found:
+    if kind == "mobilenet_v2" and TORCHVISION_FIRST in found:
         found = _from_torchvision(found, list(wanted))
     found = {name: tensor for name, tensor in found.items() if name not in CLASSIFIER[kind]}
     backbone.load_state_dict(match_tensors(file, found, wanted, widen=True))
@@ -116,8 +120,9 @@ def load_weights(model: TrainedHeads, file: str | os.PathLike[str]) -> None:
 
     Args:
         model: as it was if anything is raised.
-        file: `.safetensors`, `.pth` or `.pt`; the weights may be under "state_dict" or "model". Numbers are rounded
-            to the dtype of the model.
+        file: `.safetensors`, `.pth`, `.pt` or `.ckpt`. The weights may be under "state_dict", "model_state_dict" or
+            "model"; the names may have one prefix, as of the attribute of a Lightning module, beside which other
+            tensors are of no account. Numbers are rounded to the dtype of the model.
 
     Raises:
         WeightsError: a tensor is missing, left over, or has another shape.
@@ -125,12 +130,28 @@ def load_weights(model: TrainedHeads, file: str | os.PathLike[str]) -> None:
         OSError: the file cannot be read.
         ImportError: safetensors is needed and not installed.
     """
-    found, wanted = read_tensors(file), model.state_dict()
+    wanted = model.state_dict()
+    found = _below_prefix(file, read_tensors(file), next(iter(wanted)))
     hint = (
         "; it looks like a backbone's: see load_backbone" if any(f"backbone.{name}" in wanted for name in found) else ""
     )
     model.load_state_dict(match_tensors(file, found, wanted, hint=hint))
     model.mark_untrained(not is_marked_trained(Path(file)))
+
+
+def _below_prefix(path: str | os.PathLike[str], found: Mapping[str, Tensor], *firsts: str) -> dict[str, Tensor]:
+    """Take the network that lies below a prefix, known by the name of its first tensor, if none lies at the top.
+
+    A backbone below `backbone.` is part of a whole model, and stays there.
+    """
+    places = {name.removesuffix(first) for first in firsts for name in found if name.endswith(f".{first}")}
+    prefixes = sorted(place for place in places if not place.endswith("backbone."))
+    if not prefixes or not found.keys().isdisjoint(firsts):
+        return dict(found)
+    if len(prefixes) > 1:
+        raise FormatError(path, f"expected one network, got several, below {list_first(prefixes)}; save that of one")
+    below = prefixes[0]
+    return {name.removeprefix(below): tensor for name, tensor in found.items() if name.startswith(below)}
 
 
 def _from_torchvision(found: Mapping[str, Tensor], wanted: list[str]) -> dict[str, Tensor]:
@@ -237,9 +258,11 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             raise FormatError(path, f"{name}: expected a tensor, got {type(tensor).__name__}")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise FormatError(path, f"{name}: expected a dense tensor, got {tensor.layout} on {tensor.device}")
-    tensors = dict(values)
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    # Beside a network that is wrapped as a whole stands what the wrapper counts.
+    wrapped = {name: tensor for name, tensor in values.items() if name.partition(".")[0] in WRAPPERS} or values
+    tensors = {".".join(p for p in name.split(".") if p not in WRAPPERS): tensor for name, tensor in wrapped.items()}
+    if len(tensors) < len(wrapped):
+        raise FormatError(path, f"two tensors of one name but for {', '.join(sorted(WRAPPERS))}")
     return tensors
 
 
@@ -250,7 +273,7 @@ def _read_safetensors(path: Path) -> Any:
     except (OSError, MemoryError):
         raise
     except Exception as fault:  # SafetensorError, and whatever torch says to a header that lies
-        raise FormatError(path, f"damaged, or not safetensors: {fault}") from fault
+        raise FormatError(path, f"damaged, or not safetensors: {fault}{describe_pointer(path)}") from fault
 
 
 def _read_checkpoint(path: Path) -> Any:
@@ -262,7 +285,8 @@ def _read_checkpoint(path: Path) -> Any:
     except Exception as fault:  # of any kind where a file is damaged; torch's advice to trust it is not passed on
         asked = re.search(r"GLOBAL ([\w.]+)", str(fault))
         what = f"a pickle that asks for {asked[1]}" if asked else f"damaged, or not of tensors ({type(fault).__name__})"
-        raise FormatError(path, f"{what}; refused: save model.state_dict(), or a .safetensors file") from fault
+        remedy = describe_pointer(path) or "; refused: save model.state_dict(), or a .safetensors file"
+        raise FormatError(path, f"{what}{remedy}") from fault
 
 
 def _require_plain(path: Path) -> None:

@@ -76,7 +76,7 @@ def _cuda() -> str:
         import torch
 
         from ..stages.torch_ops import HAS_CUDA
-    except ImportError:
+    except Exception:  # told above
         return "needs torch and its operators"
     without = "built without kernels (torch had no CUDA then, or nvcc was not found; docs/install.md)"
     kernels = "with kernels" if HAS_CUDA else without

@@ -128,6 +128,16 @@ def bench_overlap(timed: Callable[..., Any], maps: tuple[Maps, Maps]) -> None:
     np.testing.assert_array_equal(pixels[order], expected)
 
 
+@pytest.mark.parametrize("ids", ["small", "hostile"])
+def bench_overlap_of_many_ids(timed: Callable[..., Any], ids: str) -> None:
+    """A combination a pixel of four maps: small ids, and such as any sum of products sends to few slots of a table."""
+    i = np.arange(1 << 20, dtype=np.int64).reshape(1024, 1024)
+    parts = [i >> 5 * m & 31 for m in range(4)]
+    maps = [part << 59 for part in parts] if ids == "hostile" else parts
+    *_, pixels = timed(lambda: overlap(*maps), "overlap of many ids", rounds=10)
+    assert (pixels == 1).all()
+
+
 def bench_overlap_baseline_numpy(timed: Callable[..., Any], maps: tuple[Maps, Maps]) -> None:
     prediction, target = (ids_of(m) for m in maps)
     _, pixels = timed(lambda: numpy_counts(prediction, target), "overlap", rounds=5)

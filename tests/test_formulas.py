@@ -3,28 +3,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-Wno-psabi")
+from cpp import rows_of
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, int, int]]:
     """(form, formula, differences from one number at a time, changes between successive answers), as formulas.cpp has
     found them on this machine."""
-    compiler = shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    program = tmp_path_factory.mktemp("formulas") / "formulas"
-    includes = (f"-I{ROOT / 'csrc/include'}", f"-I{ROOT / 'csrc'}")
-    subprocess.run([compiler, *FLAGS, *includes, str(ROOT / "tests/formulas.cpp"), "-o", str(program)], check=True)
-    output = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
-    rows = [line.split() for line in output.splitlines()]
+    rows = rows_of("formulas", tmp_path_factory.mktemp("formulas"))
     return [(form, formula, int(differences), int(changes)) for form, formula, differences, changes in rows]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cpp import rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -137,9 +138,48 @@ def test_ids_far_apart_do_not_collide(step: int) -> None:
     assert pixels.sum() == ids.size
 
 
+def test_no_ids_collide_more_often_than_random_ones(tmp_path: Path) -> None:
+    """slots.cpp knows the hash and chooses ids that collide, whatever its random numbers are: if it could, one look-up
+    would go through thousands of slots. In a table that is half full, random ones go through 1.5."""
+    rows = rows_of("slots", tmp_path)
+    assert {kind for kind, *_ in rows} >= {"small", "random", "high2", "high4", "squares", "grid"}
+    assert {kind: mean for kind, mean, _ in rows if not 1.4 < float(mean) < 1.6} == {}
+    assert {kind: worst for kind, _, worst in rows if float(worst) > 2} == {}
+
+
+def test_ids_that_differ_in_few_bits_are_told_apart() -> None:
+    """As slots.cpp chooses them, counted."""
+    i = np.arange(1 << 16, dtype=np.uint64).reshape(256, 256)
+    maps = [i >> np.uint64(4 * m) << np.uint64(60) for m in range(4)]
+    *_, pixels = overlap(*maps)
+    np.testing.assert_array_equal(pixels, np.ones(1 << 16))
+
+
 def test_empty_maps_have_nothing_to_count() -> None:
-    for shape in ((0, 0), (0, 5), (5, 0)):
-        assert fast(np.zeros(shape, np.int32), np.zeros(shape, np.uint8)) == {}
+    for shape in ((0, 0), (0, 5), (5, 0), *((0, 2**n - 1) for n in (58, 60, 61, 62, 63)), (2**61, 0), (2**63 - 1, 0)):
+        assert fast(np.zeros(shape, np.int8), np.zeros(shape, np.uint8)) == {}
+
+
+def test_maps_without_end_are_refused() -> None:
+    """Broadcasting makes them of one byte."""
+    for shape in ((1, 2**62), (2**62, 1), (2**31, 2**31), (2**24 + 1, 2**24)):
+        with pytest.raises(ValueError, match=r"maps: expected at most 2\^48 pixels, got \d+ x \d+"):
+            overlap(np.broadcast_to(np.zeros((1, 1), np.int8), shape))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_code_that_runs_while_arguments_are_read_changes_nothing_that_was_checked(first: bool) -> None:
+    """An argument that reshapes another one, which came before it or comes after it."""
+    a, b = np.zeros((300, 300), np.int64), np.zeros((300, 300), np.int64)
+
+    class Meddler:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[np.int64]:
+            b.shape = (1, 300 * 300)
+            return a.copy()
+
+    given = (a, Meddler(), b) if first else (a, b, Meddler())
+    with pytest.raises(ValueError, match=r"maps\[\d\]: expected shape \[300, 300\], got \[1, 90000\]"):
+        overlap(*given)
 
 
 def test_a_repeated_call_gives_the_same() -> None:

@@ -15,14 +15,14 @@ struct Layout {
   int64_t* starts;   // [width + 1] columns where runs begin: in some map the pixel differs from its left neighbor
   uint32_t* places;  // [slots] 1 + place of a combination in the list, 0 if free; a power of two, at most half full
   int64_t slots;
-  int shift;  // 64 − log2(slots)
+  int shift;  // 32 − log2(slots)
   int64_t bytes;
 };
 
 Layout lay_out(int64_t width, int64_t capacity, void* block) {
   Scratch scratch(block);
   int64_t slots = 16;
-  int shift = 60;
+  int shift = 28;
   for (; slots < 2 * capacity; slots *= 2) {
     --shift;
   }
@@ -48,14 +48,14 @@ template <int maps>
 struct Table {
   const Layout layout;
   int64_t capacity;
-  uint64_t odd;
+  const Hashing& random;
   int64_t* ids;
   int64_t* pixels;
   int64_t size = 0;
 
   // The place of a combination, a new one if need be; -1 where there is no room.
   int64_t place_of(const int64_t* key) {
-    for (uint64_t slot = slot_of<maps>(key, odd, layout.shift);; slot = (slot + 1) & uint64_t(layout.slots - 1)) {
+    for (int64_t slot = slot_of<maps>(key, random, layout.shift);; slot = (slot + 1) & (layout.slots - 1)) {
       const int64_t place = int64_t(layout.places[slot]) - 1;
       if (place >= 0) {
         if (memcmp(key, ids + place * maps, maps * sizeof(int64_t)) == 0) {
@@ -136,20 +136,20 @@ int64_t count(const IdMap* map, int64_t height, int64_t width, Table<maps> table
 
 int64_t overlap_scratch_bytes(int64_t width, int64_t capacity) { return lay_out(width, capacity, nullptr).bytes; }
 
-int64_t overlap(const IdMaps& maps, uint64_t odd, const Combinations& found, void* scratch, Simd simd) {
+int64_t overlap(const IdMaps& maps, const Hashing& random, const Combinations& found, void* scratch, Simd simd) {
   const auto [map, number, height, width] = maps;
   const auto [ids, pixels, capacity] = found;
   const Layout layout = lay_out(width, capacity, scratch);
   std::fill(layout.places, layout.places + layout.slots, 0u);
   switch (number) {
     case 1:
-      return count<1>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<1>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
     case 2:
-      return count<2>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<2>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
     case 3:
-      return count<3>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<3>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
     default:
-      return count<4>(map, height, width, {layout, capacity, odd, ids, pixels}, simd);
+      return count<4>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
   }
 }
 

@@ -15,9 +15,8 @@ using Values = py::array_t<int32_t, py::array::c_style>;
 py::tuple find_runs(const py::args& arguments) {
   const cpu::Simd level = simd();
   const Maps maps = checked_maps(arguments);
-  const int64_t height = maps[0].shape(0), width = maps[0].shape(1);
-  IdMap views[max_maps];
-  std::transform(maps.begin(), maps.end(), views, view_of);
+  const Views views(maps);
+  const int64_t height = views.height, width = views.width;
   const py::array scratch = ArrayTraits::make<uint8_t>({cpu::runs_scratch_bytes(width)});
   auto* const block = out<uint8_t, ArrayTraits>(scratch);
   // Sixteen pixels a run are few for a panoptic map. Where there are fewer, the second try has room for all.
@@ -27,7 +26,7 @@ py::tuple find_runs(const py::args& arguments) {
     int64_t found;
     {
       const py::gil_scoped_release released;
-      found = cpu::find_runs({views, int(maps.size()), height, width},
+      found = cpu::find_runs({views.view, int(maps.size()), height, width},
                              {to, to + capacity, to + 2 * capacity, to + 3 * capacity, capacity}, block, level);
     }
     if (found <= capacity) {
@@ -46,15 +45,20 @@ Numbers pixel_boxes(const Numbers& length, const Numbers& y, const Numbers& x, c
     require(one->ndim() == 1 && one->size() == length.size(), "runs: expected four lists of one length");
   }
   in_range("count", count, 0, double(int64_t(1) << 40));
+  for (const Numbers* one : {&length, &y, &x}) {
+    const bool inside = std::all_of(one->data(), one->data() + one->size(),
+                                    [](int64_t place) { return place >= 0 && place <= most_pixels; });
+    require(inside, "runs: expected lengths and places of 0 to 2^48");
+  }
   Numbers boxes({count, int64_t(4)});
   auto* const box = reinterpret_cast<PixelBox*>(boxes.mutable_data());
   const auto at = [](const Numbers& numbers) { return const_cast<int64_t*>(numbers.data()); };
   const Runs runs{nullptr, at(length), at(y), at(x), int64_t(length.size())};
-  const int64_t* const labels = label.data();
+  const std::vector<int64_t> labels(label.data(), label.data() + label.size());  // which no other thread can change
   bool known;
   {
     const py::gil_scoped_release released;
-    known = cpu::pixel_boxes(runs, labels, count, box);
+    known = cpu::pixel_boxes(runs, labels.data(), count, box);
   }
   require(known, "label: expected 0 to ", count - 1);
   return boxes;
@@ -65,9 +69,9 @@ Values spread(const Numbers& length, const Values& value, int64_t height, int64_
   in_range("width", width, 0, max_side);
   require(length.ndim() == 1 && value.ndim() == 1 && length.size() == value.size(),
           "value: expected one for each of the runs, got ", value.size(), " for ", length.size());
+  const std::vector<int64_t> lengths(length.data(), length.data() + length.size());  // which no other thread can change
   int64_t pixels = 0;
-  for (py::ssize_t i = 0; i < length.size(); ++i) {
-    const int64_t each = length.data()[i];
+  for (const int64_t each : lengths) {
     require(each >= 0 && each <= height * width - pixels, "length: expected runs that cover [", height, ", ", width,
             "]");
     pixels += each;
@@ -75,12 +79,11 @@ Values spread(const Numbers& length, const Values& value, int64_t height, int64_
   require(pixels == height * width, "length: expected runs that cover [", height, ", ", width, "]");
   Values map({height, width});
   auto* const to = map.mutable_data();
-  const int64_t* const lengths = length.data();
   const int32_t* const values = value.data();
   const int64_t runs = length.size();
   {
     const py::gil_scoped_release released;
-    cpu::spread(lengths, values, runs, to);
+    cpu::spread(lengths.data(), values, runs, to);
   }
   return map;
 }

@@ -13,16 +13,23 @@ struct Combinations {
   int64_t capacity;  // 2^30 at most; the number of pixels always suffices
 };
 
-// The slot of a combination of ids in a table of 2^(64 − shift). `odd` is chosen per process, so that no file can be
-// made whose ids all collide; its powers, one per map, are multiplied side by side, and all bits reach the highest.
+// Random numbers, new for every count: whatever the ids are, they collide no more often than random ones.
+struct Hashing {
+  uint64_t start, low[max_maps], high[max_maps];
+};
+
+// The slot of a combination of ids in a table of 2^(32 − shift). The upper half of the sum is strongly universal
+// (Lemire and Kaser 2014, "multilinear"): over the random numbers, the values of any two combinations are uniform and
+// independent. The last step is a permutation, which changes nothing of that, but what still is regular, such as ids in
+// equal steps, would stand side by side without it.
 template <int maps>
-uint64_t slot_of(const int64_t* ids, uint64_t odd, int shift) {
-  uint64_t hash = 0, power = odd;
+uint32_t slot_of(const int64_t* ids, const Hashing& random, int shift) {
+  uint64_t sum = random.start;
   for (int m = 0; m < maps; ++m) {
-    hash += uint64_t(ids[m]) * power;
-    power *= odd;
+    sum += (uint64_t(ids[m]) & 0xffffffffu) * random.low[m] + (uint64_t(ids[m]) >> 32) * random.high[m];
   }
-  return hash >> shift;
+  const uint32_t hash = uint32_t(sum >> 32);
+  return ((hash ^ hash >> 15) * 0x9e3779b1u) >> shift;
 }
 
 namespace cpu {
@@ -32,8 +39,8 @@ enum class Simd : uint8_t;
 int64_t overlap_scratch_bytes(int64_t width, int64_t capacity);
 
 // Counts the pixels of every combination; returns how many there are, or -1 if more than there is room for. Ids are
-// widened to 64 bits, uint64 keeps its bits. `odd` is any odd number; no result depends on it.
-int64_t overlap(const IdMaps& maps, uint64_t odd, const Combinations& found, void* scratch, Simd simd);
+// widened to 64 bits, uint64 keeps its bits. No result depends on `random`.
+int64_t overlap(const IdMaps& maps, const Hashing& random, const Combinations& found, void* scratch, Simd simd);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -243,7 +243,7 @@ void argmax_fast(const View& logits, const Shape& shape, int32_t* node_label, in
   parallel_for(parallel, shape.images * layout.bands, 1, [&](int64_t i) {
     run(i / layout.bands, [&](const auto& labeler) {
       const int begin = begin_of(i % layout.bands), rows = begin_of(i % layout.bands + 1) - begin;
-      for (int y = 0; y < rows; ++y) {
+      for (int y = 0; y < rows && !parallel.stopped(parallel); ++y) {
         const bool last = y + 1 == rows, end = begin + rows == shape.grid_h;
         const Rivals below = !last ? layout.rivals(shape, i, y + 1) : end ? Rivals{} : layout.rivals(shape, i + 1, 0);
         if (!last) {

@@ -183,10 +183,10 @@ struct CellMerger {
 // their instance from, only cells with such a corner are looked at.
 template <class Task>
 void visit_undecided(const Shape& shape, const int32_t* instance, const int32_t* node_instance, const int32_t* category,
-                     const Task& task) {
+                     const Parallel& parallel, const Task& task) {
   const auto undecided = [&](int32_t j) { return j > 0 && category[j - 1] < 0; };
   const auto visit_rows = [&](int begin, int end, int left, int right) {
-    for (int y = begin; y < end; ++y) {
+    for (int y = begin; y < end && !parallel.stopped(parallel); ++y) {
       for (int64_t i = int64_t(y) * shape.width + left; i < int64_t(y) * shape.width + right; ++i) {
         if (undecided(instance[i])) {
           task(i);
@@ -283,7 +283,8 @@ void merge(const PixelMaps& pixels, const NodeMaps& maps, const Nodes& nodes, co
       const int32_t* const area = out.area + n * places;
       const PixelMaps image = pixels.image(shape, n);
       const auto visit = [&](const auto& task) {
-        visit_undecided(shape, image.instance, fast ? maps.image(shape, n).instance : nullptr, category, task);
+        visit_undecided(shape, image.instance, fast ? maps.image(shape, n).instance : nullptr, category, parallel,
+                        task);
       };
       visit([&](int64_t i) {
         const int32_t j = image.instance[i], label = image.label[i];

@@ -119,12 +119,12 @@ void peaks(const int64_t* votes, const Problem& problem, const Seeds& seeds, boo
     Finder finder{votes + plane * grid.size(), grid,  int(plane % keypoints), limit, room, wanted,
                   layout.peaks + plane * room, {0, 0}};
     if (parallel.simd == Simd::plain) {
-      for (int y = 0; y < grid.rows; ++y) {
+      for (int y = 0; y < grid.rows && !parallel.stopped(parallel); ++y) {
         finder.find_row(y, 0);
       }
     } else {
       with_simd(parallel.simd, [&](auto lanes) {
-        for (int y = 0; y < grid.rows; ++y) {
+        for (int y = 0; y < grid.rows && !parallel.stopped(parallel); ++y) {
           finder.template find_row_fast<decltype(lanes)>(y);
         }
       });

@@ -57,6 +57,9 @@ float expected_oks_fast(const int64_t* votes, const VoteGrid& grid, Point at, co
 }  // namespace
 
 float Rescorer::keypoint_score(int64_t n, int32_t i, int k) const {
+  if (parallel.stopped(parallel)) {  // a disk may have millions of cells
+    return 0.0f;
+  }
   const Shape& shape = problem.shape;
   const Params& params = problem.params;
   const VoteGrid grid = vote_grid(shape, params);
@@ -68,10 +71,11 @@ float Rescorer::keypoint_score(int64_t n, int32_t i, int k) const {
   with_float_type(heatmap.type, [&](auto element) {
     probable = probability(heatmap.plane<decltype(element)>(n, k), shape, points[k]);
   });
-  if (simd == Simd::plain || grid.columns < widest_lanes) {
+  if (parallel.simd == Simd::plain || grid.columns < widest_lanes) {
     expected = expected_oks(map, grid, points[k], kernel);
   } else {
-    with_simd(simd, [&](auto lanes) { expected = expected_oks_fast<decltype(lanes)>(map, grid, points[k], kernel); });
+    with_simd(parallel.simd,
+              [&](auto lanes) { expected = expected_oks_fast<decltype(lanes)>(map, grid, points[k], kernel); });
   }
   return probable * expected;
 }
@@ -99,7 +103,7 @@ void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypothese
 
 void rescore(const View& heatmap, const Problem& problem, const int64_t* votes, const int32_t* count,
              const Hypotheses& hypotheses, const Parallel& parallel) {
-  const Rescorer rescorer{heatmap, problem, votes, hypotheses.keypoints, parallel.simd};
+  const Rescorer rescorer{heatmap, problem, votes, hypotheses.keypoints, parallel};
   const int64_t room = problem.params.max_candidates;
   parallel_for(parallel, problem.shape.images * room, 16, [&](int64_t i) {
     const int64_t n = i / room;

@@ -140,8 +140,8 @@ bool suppressed_by_any_fast(const Columns& kept, int32_t count, const Box& box, 
 }
 
 // The greedy loop of the paper. Returns how many are accepted.
-int32_t group(const Candidates& all, int32_t count, const SelectParams& params, Simd simd, int32_t* queue,
-              const Columns& columns, Accepted* accepted) {
+int32_t group(const Candidates& all, int32_t count, const SelectParams& params, const Parallel& parallel,
+              int32_t* queue, const Columns& columns, Accepted* accepted) {
   for (int32_t i = 0; i < count; ++i) {
     queue[i] = i;
   }
@@ -150,16 +150,16 @@ int32_t group(const Candidates& all, int32_t count, const SelectParams& params, 
     return sa != sb ? sa > sb : before(all.candidate[a], all.candidate[b]);
   });
   int32_t length = 0;
-  for (int32_t i = 0; i < count; ++i) {
+  for (int32_t i = 0; i < count && !parallel.stopped(parallel); ++i) {
     const int32_t next = queue[i];
     const int kind = all.candidate[next].kind;
     const Point seed = all.keypoints_of(next)[kind];
     const Box box = box_of(all.keypoints_of(next), all.keypoint_count);
     bool rejected = false;
-    if (simd == Simd::plain) {
+    if (parallel.simd == Simd::plain) {
       rejected = conflicts_with_any(columns, length, kind, seed, box.area(), params);
     } else {
-      with_simd(simd, [&](auto lanes) {
+      with_simd(parallel.simd, [&](auto lanes) {
         rejected = conflicts_with_any_fast<decltype(lanes)>(columns, length, kind, seed, box.area(), params);
       });
     }
@@ -213,7 +213,7 @@ void select(const Seeds& seeds, const Hypotheses& hypotheses, const InstanceScor
     const Candidates all(seeds, hypotheses, score, problem, n);
     const Columns columns{layout.columns + n * (2 * keypoint_count + 5) * layout.room, layout.room, keypoint_count};
     Accepted* const accepted = layout.accepted + n * room;
-    int32_t kept = group(all, seeds.count[n], params, parallel.simd, layout.queue + n * room, columns, accepted);
+    int32_t kept = group(all, seeds.count[n], params, parallel, layout.queue + n * room, columns, accepted);
     kept = suppress(all, kept, params, parallel.simd, columns, accepted);
 
     found.count[n] = std::min<int32_t>(kept, int32_t(places));

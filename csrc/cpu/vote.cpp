@@ -225,7 +225,7 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
       int64_t* const map = votes + plane * cells;
       std::fill(map, map + cells, 0);
       if (!fast) {
-        for (int64_t y = 0; y < rows; ++y) {
+        for (int64_t y = 0; y < rows && !parallel.stopped(parallel); ++y) {
           vote_short(heat, dx, dy, int(y), 0, shape, grid, AddToCells{map, grid, params.short_weight});
           vote_long(row_targets(y), voter + y * w, voters[y], shape, grid, AddToCells{map, grid, params.long_weight});
         }
@@ -240,7 +240,7 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
         }
         Voter<L> short_voter(shape, grid, short_words), long_voter(shape, grid, long_words);
         with_density(heat.column == 1 && dx.column == 1, [&](auto dense) {
-          for (int64_t y = 0; y < rows; ++y) {
+          for (int64_t y = 0; y < rows && !parallel.stopped(parallel); ++y) {
             vote_short_fast<L, dense.value>(heat, dx, dy, int(y), shape, grid, short_voter);
             vote_long_fast(row_targets(y), voter + y * w, voters[y], shape, grid, long_voter);
           }

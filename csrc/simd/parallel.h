@@ -3,7 +3,10 @@
 // write to places of their own, so results do not depend on the number of threads; tasks do not throw.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+
+#include "simd/float_environment.h"
 
 namespace deeperlab::cpu {
 
@@ -15,21 +18,33 @@ struct Parallel {
   using Range = void (*)(void* closure, int64_t begin, int64_t end);
   // Covers [0, n) with calls of range(closure, begin, end), at least `grain` long where possible.
   void (*run)(const Parallel& self, int64_t n, int64_t grain, Range range, void* closure);
+  // Whether the call is to end early, its results of no account; once true, always true. Tasks that take long ask too.
+  bool (*stopped)(const Parallel& self);
+  void* call;   // of the binding
   int threads;  // for `run`; 0 where the binding's thread pool has a setting of its own
   Simd simd;
 };
 
-// Calls task(i) for every i in [0, n); about `grain` tasks are worth a thread.
+// Calls task(i) for every i in [0, n), or for fewer where the call is stopped: then no later loop of the call has any
+// tasks. About `grain` tasks are worth a thread.
 template <class Task>
 void parallel_for(const Parallel& parallel, int64_t n, int64_t grain, const Task& task) {
+  struct Loop {
+    const Parallel& parallel;
+    int64_t grain;
+    const Task& task;
+  } loop{parallel, grain, task};
   const auto range = [](void* closure, int64_t begin, int64_t end) {
-    const Task& body = *static_cast<const Task*>(closure);
-    for (int64_t i = begin; i < end; ++i) {
-      body(i);
+    const Loop& self = *static_cast<const Loop*>(closure);
+    const FloatEnvironment environment;
+    for (int64_t i = begin; i < end && !self.parallel.stopped(self.parallel);) {
+      for (const int64_t next = std::min(end, i + self.grain); i < next; ++i) {
+        self.task(i);
+      }
     }
   };
   if (n > 0) {
-    parallel.run(parallel, n, grain, range, const_cast<Task*>(&task));
+    parallel.run(parallel, n, grain, range, &loop);
   }
 }
 

@@ -87,7 +87,15 @@ def fuse(
         from .stages.torch_ops import fuse as fuse_tensors
 
         require_kernels("heatmap", heads.heatmap)
-        result = fuse_tensors(*(head.detach() for head in tensors), **options)
+        raised = None
+        try:
+            result = fuse_tensors(*(head.detach() for head in tensors), **options)
+        except RuntimeError as error:  # an operator cannot raise what the handler of a signal has: that is its cause
+            raised = error.__cause__ if str(error).startswith("interrupted: ") else None
+            if raised is None:
+                raise
+        if raised is not None:
+            raise raised
     if not heads.batched:
         result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy
     return Panoptic(*result, things=thing_ids)  # type: ignore[misc]

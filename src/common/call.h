@@ -44,6 +44,7 @@ struct Call {
   const Traits& traits;
   std::vector<Array> arrays;
   std::vector<Value> options;
+  cpu::FloatEnvironment environment{};  // for parameters, which are rounded too
 
   // A Problem whose things lie here, as those of the host always do.
   struct Problem : deeperlab::Problem {
@@ -94,6 +95,16 @@ struct Call {
   template <class T>
   Array make(Sizes sizes) const {
     return traits.template make<T>(sizes);
+  }
+
+  // Calls the engine, which needs no GIL. What the handler of a signal has raised meanwhile is raised here.
+  template <class Engine>
+  void run(const Engine& engine) const {
+    {
+      [[maybe_unused]] const typename Traits::Release release;
+      engine();
+    }
+    traits.raise_interrupt();
   }
 
   // The parameters that the operator takes; the others are 0.

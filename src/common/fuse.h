@@ -46,8 +46,7 @@ Results<Traits> fuse(const Call<Traits>& call) {
     const auto engine = call.traits.engine();
     const auto scratch = call.template make<uint8_t>({engine.scratch_bytes(problem)});
     void* const block = out<void, Traits>(scratch);
-    [[maybe_unused]] const typename Traits::Release release;
-    engine.fuse(heads, problem, panoptic, block);
+    call.run([&] { engine.fuse(heads, problem, panoptic, block); });
   }
   return {semantic, instance, keypoints, score, category, area, class_area, count, truncated};
 }

@@ -17,7 +17,7 @@ struct EveryNode {
   EveryNode(const Call<Traits>& call, const Shape& shape)
       : scratch(call.template make<uint8_t>({cpu::nodes_scratch_bytes(shape)})),
         nodes(cpu::lay_out_nodes(shape, out<void, Traits>(scratch))) {
-    cpu::list_all_nodes(shape, nodes, call.traits.parallel());
+    call.run([&] { cpu::list_all_nodes(shape, nodes, call.traits.parallel()); });
   }
 };
 
@@ -93,8 +93,7 @@ Results<Traits> argmax(const Call<Traits>& call) {
   const NodeMaps nodes{out<int32_t, Traits>(node_label), nullptr, nullptr, true};
   int32_t* const pixels = out<int32_t, Traits>(label);
   void* const block = out<void, Traits>(scratch);
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::argmax(view, problem, nodes, pixels, block, call.traits.parallel());
+  call.run([&] { cpu::argmax(view, problem, nodes, pixels, block, call.traits.parallel()); });
   return {node_label, label};
 }
 
@@ -112,8 +111,7 @@ Results<Traits> refine(const Call<Traits>& call) {
   const auto target = call.template make<float>({n, p, h, w, 2});
   const EveryNode<Traits> every(call, shape);
   const Targets targets{every.nodes, out<Point, Traits>(target)};
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::refine(heads, problem, targets, call.traits.parallel());
+  call.run([&] { cpu::refine(heads, problem, targets, call.traits.parallel()); });
   return {target};
 }
 
@@ -138,8 +136,7 @@ Results<Traits> vote(const Call<Traits>& call) {
   const EveryNode<Traits> every(call, shape);
   int64_t* const map = out<int64_t, Traits>(votes);
   void* const block = out<void, Traits>(scratch);
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::vote(heads, problem, {every.nodes, points}, labels, map, block, call.traits.parallel());
+  call.run([&] { cpu::vote(heads, problem, {every.nodes, points}, labels, map, block, call.traits.parallel()); });
   return {votes};
 }
 
@@ -159,8 +156,7 @@ Results<Traits> peaks(const Call<Traits>& call) {
   const Seeds seeds{out<Candidate, Traits>(candidate), out<Point, Traits>(position), out<int32_t, Traits>(count)};
   bool* const more = out<bool, Traits>(truncated);
   void* const block = out<void, Traits>(scratch);
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::peaks(votes, problem, seeds, more, block, call.traits.parallel());
+  call.run([&] { cpu::peaks(votes, problem, seeds, more, block, call.traits.parallel()); });
   return {candidate, position, count, truncated};
 }
 
@@ -181,8 +177,7 @@ Results<Traits> trace(const Call<Traits>& call) {
   heads.short_range = call.head("short_range", "short_range", {n, 2 * p, h, w});
   const auto keypoints = call.template make<float>({n, room, p, 2});
   Point* const traced = out<Point, Traits>(keypoints);
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::trace(heads, problem, seeds, traced, call.traits.parallel());
+  call.run([&] { cpu::trace(heads, problem, seeds, traced, call.traits.parallel()); });
   return {keypoints};
 }
 
@@ -213,8 +208,7 @@ Results<Traits> rescore(const Call<Traits>& call) {
   const auto keypoint_score = call.template make<float>({n, room, p});
   const auto score = call.template make<float>({n, room});
   const Hypotheses hypotheses{points, out<float, Traits>(keypoint_score), out<float, Traits>(score)};
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::rescore(heatmap, problem, votes, counts, hypotheses, call.traits.parallel());
+  call.run([&] { cpu::rescore(heatmap, problem, votes, counts, hypotheses, call.traits.parallel()); });
   return {keypoint_score, score};
 }
 
@@ -280,8 +274,7 @@ Results<Traits> assign(const Call<Traits>& call) {
   const NodeMaps nodes{node_labels, out<int32_t, Traits>(node_instance), out<float, Traits>(node_distance), false};
   const PixelMaps pixels{labels, out<int32_t, Traits>(instance)};
   void* const block = out<void, Traits>(scratch);
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::assign({every.nodes, points}, found, problem, nodes, pixels, block, call.traits.parallel());
+  call.run([&] { cpu::assign({every.nodes, points}, found, problem, nodes, pixels, block, call.traits.parallel()); });
   return {node_instance, node_distance, instance};
 }
 
@@ -321,8 +314,8 @@ Results<Traits> merge(const Call<Traits>& call) {
       out<int32_t, Traits>(semantic),  instances, found, out<int32_t, Traits>(category), out<int32_t, Traits>(area),
       out<int32_t, Traits>(class_area)};
   void* const block = out<void, Traits>(scratch);
-  [[maybe_unused]] const typename Traits::Release release;
-  cpu::merge({labels, instances}, nodes, every.nodes, problem, panoptic, block, call.traits.parallel());
+  call.run(
+      [&] { cpu::merge({labels, instances}, nodes, every.nodes, problem, panoptic, block, call.traits.parallel()); });
   return {semantic, category, area, class_area};
 }
 

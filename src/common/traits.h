@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrays of a call -> the engine's views, checked, for both bindings. ArrayTraits say how one of them sees memory:
-// Array; rank(a), extent(a, axis), require_strides(a, name), require_place(a, name, like): in the memory that `like` is
-// in; stride(a, axis) in elements, data(a), type(a, Type&), dtype(a) as text, refuse_type(message);
-// make<T>(sizes), an uninitialized contiguous array; Release, held while the engine runs; parallel() for the stages,
-// engine() for the whole.
+// Array; rank(a), extent(a, axis), require_memory(a, name): aligned, and all there; require_place(a, name, like): in
+// the memory that `like` is in; stride(a, axis) in elements, 0 where there are no two elements; data(a), type(a,
+// Type&), dtype(a) as text, refuse_type(message); make<T>(sizes), an uninitialized contiguous array; Release, held
+// while the engine runs; raise_interrupt(), after it; parallel() for the stages, engine() for the whole.
 #pragma once
 
 #include <algorithm>
@@ -90,7 +90,7 @@ View head_view(const ArrayOf<Traits>& array, const char* name, const ArrayOf<Tra
   Traits::require_place(array, name, like);
   require(Traits::dtype(array) == Traits::dtype(like), name, ": expected the dtype of the other heads, ",
           Traits::dtype(like), ", got ", Traits::dtype(array));
-  Traits::require_strides(array, name);
+  Traits::require_memory(array, name);
   return {Traits::data(array),     type, Traits::stride(array, 0), Traits::stride(array, 1), Traits::stride(array, 2),
           Traits::stride(array, 3)};
 }
@@ -107,7 +107,7 @@ View semantic_view(const ArrayOf<Traits>& array, const ArrayOf<Traits>& like, co
     Traits::refuse_type("semantic: expected labels of type uint8, int16, int32 or int64, got " + Traits::dtype(array));
   }
   Traits::require_place(array, "semantic", like);
-  Traits::require_strides(array, "semantic");
+  Traits::require_memory(array, "semantic");
   return {Traits::data(array), type, Traits::stride(array, 0), 0, Traits::stride(array, 1), Traits::stride(array, 2)};
 }
 
@@ -122,7 +122,7 @@ T* contiguous(const ArrayOf<Traits>& array, const char* name, Type expected, Siz
     constexpr const char* names[] = {"float32", "float16", "bfloat16", "uint8", "int16", "int32", "int64"};
     Traits::refuse_type(std::string(name) + ": expected " + names[int(expected)] + ", got " + Traits::dtype(array));
   }
-  Traits::require_strides(array, name);
+  Traits::require_memory(array, name);
   Ints strides(sizes.size());
   int64_t step = 1, count = 1;
   bool dense = true;

@@ -9,37 +9,20 @@
 
 #include <memory>
 #include <new>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "common/call.h"
+#include "common/threads.h"
 
 namespace deeperlab::binding {
 
 namespace py = pybind11;
 
-// Fork and join: no pool is kept, so a process may fork between calls. Where no thread can be started the caller's
-// own does the work.
-inline void run_on_threads(const cpu::Parallel& self, int64_t n, int64_t grain, cpu::Parallel::Range range,
-                           void* closure) {
-  const int64_t shares = std::max<int64_t>(1, std::min<int64_t>(self.threads, n / std::max<int64_t>(grain, 1)));
-  std::vector<std::thread> threads;
-  threads.reserve(size_t(shares - 1));  // or running out of memory would find threads that nobody joins
-  int64_t done = 0;
-  for (int64_t i = 1; i < shares; ++i) {
-    const int64_t end = n * i / shares;
-    try {
-      threads.emplace_back(range, closure, done, end);
-    } catch (const std::system_error&) {
-      break;
-    }
-    done = end;
-  }
-  range(closure, done, n);
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
+inline bool poll_signals() {
+  const PyGILState_STATE state = PyGILState_Ensure();
+  const bool raised = PyErr_CheckSignals() != 0;
+  PyGILState_Release(state);
+  return raised;
 }
 
 struct ArrayTraits {
@@ -48,13 +31,14 @@ struct ArrayTraits {
   static constexpr const char* floats = "float32 or float16; use .astype(numpy.float32)";
 
   int threads;
+  mutable Interrupt interrupt{&poll_signals};
 
   static int64_t rank(const Array& array) { return array.ndim(); }
   static int64_t extent(const Array& array, int64_t axis) { return array.shape(axis); }
   static const void* data(const Array& array) { return array.data(); }
 
   // NumPy allows memory that is not aligned, and strides that are no multiple of the element.
-  static void require_strides(const Array& array, const char* name) {
+  static void require_memory(const Array& array, const char* name) {
     const int64_t width = array.itemsize(), past = int64_t(reinterpret_cast<uintptr_t>(array.data()) % size_t(width));
     bool aligned = past == 0;
     for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
@@ -66,7 +50,9 @@ struct ArrayTraits {
   }
   static void require_place(const Array&, const char*, const Array&) {}
 
-  static int64_t stride(const Array& array, int64_t axis) { return array.strides(axis) / array.itemsize(); }
+  static int64_t stride(const Array& array, int64_t axis) {
+    return array.strides(axis) / array.itemsize();
+  }
 
   static bool type(const Array& array, Type& type) {
     const char kind = array.dtype().kind();
@@ -93,6 +79,12 @@ struct ArrayTraits {
 
   [[noreturn]] static void refuse_type(const std::string& message) { throw py::type_error(message); }
 
+  void raise_interrupt() const {
+    if (interrupt.raised()) {
+      throw py::error_already_set();
+    }
+  }
+
   template <class T>
   static Array make(Sizes sizes) {
     int64_t bytes = sizeof(T);
@@ -106,7 +98,7 @@ struct ArrayTraits {
     return py::array_t<T>(std::vector<py::ssize_t>(sizes.begin(), sizes.end()), data, owner);
   }
 
-  cpu::Parallel parallel() const { return {&run_on_threads, threads, simd()}; }
+  cpu::Parallel parallel() const { return {&run_on_threads, &is_stopped, &interrupt, threads, simd()}; }
   CpuEngine engine() const { return {parallel()}; }
 
  private:

@@ -25,39 +25,43 @@ py::array draw(const py::array& image, const py::array& category, const py::arra
       throw py::type_error(given + ": expected no such argument of draw, got " + std::string(py::repr(value)));
     }
   }
+  // Python code may run while a number is read, so no array is looked at before all are.
   const int num_threads = how.contains("num_threads") ? number(how, "num_threads", 1, 1024) : 1;
   const Ints line =
       how.contains("line") ? std::get<Ints>(read_option({"line", Kind::integers, nullptr}, how["line"])) : Ints();
+  require(line.size() == 3, "line: expected a color (r, g, b), got ", line.size(), " values");
+  Paint paint{};
+  paint.stuff = number(how, "stuff", 0, 256);
+  paint.thing = number(how, "thing", 0, 256);
+  paint.border = number(how, "border", 0, 256);
+  paint.width = number(how, "width", 0, 64);
+  for (size_t c = 0; c < 3; ++c) {
+    paint.line.rgb[c] = uint8_t(in_range("line", line[c], 0, 255));
+  }
   require(category.ndim() == 2, "category: expected shape [H, W], got ", category.ndim(), " dimensions");
   require(shades.ndim() == 3, "shades: expected shape [C, S >= 2, 3], got ", shades.ndim(), " dimensions");
-  require(line.size() == 3, "line: expected a color (r, g, b), got ", line.size(), " values");
   const int64_t rows = in_range("height", int64_t(category.shape(0)), 0, max_side);
   const int64_t columns = in_range("width", int64_t(category.shape(1)), 0, max_side);
   const int64_t categories = in_range("categories", int64_t(shades.shape(0)), 0, 65536);
   const int64_t each = in_range("shades of each category", int64_t(shades.shape(1)), 2, 65536);
-  Paint paint{};
   paint.shades = contiguous<ArrayTraits, Color>(shades, "shades", Type::uint8, {categories, each, 3});
   paint.categories = int(categories);
   paint.shades_each = int(each);
-  paint.stuff = number(how, "stuff", 0, 256);
-  paint.thing = number(how, "thing", 0, 256);
-  paint.border = number(how, "border", 0, 256);
-  for (size_t c = 0; c < 3; ++c) {
-    paint.line.rgb[c] = uint8_t(in_range("line", line[c], 0, 255));
-  }
-  paint.width = number(how, "width", 0, 64);
   const uint8_t* pixels = contiguous<ArrayTraits, uint8_t>(image, "image", Type::uint8, {rows, columns, 3});
   const SegmentMaps maps{contiguous<ArrayTraits, int32_t>(category, "category", Type::int32, {rows, columns}),
                          contiguous<ArrayTraits, int32_t>(instance, "instance", Type::int32, {rows, columns}),
                          int(rows), int(columns)};
   py::array picture = ArrayTraits::make<uint8_t>({rows, columns, 3});
   if (picture.size() > 0) {
-    const cpu::Parallel parallel = ArrayTraits{num_threads}.parallel();
     const py::array scratch = ArrayTraits::make<uint8_t>({cpu::draw_scratch_bytes(maps.height, maps.width)});
     auto* const drawn = out<uint8_t, ArrayTraits>(picture);
     auto* const block = out<uint8_t, ArrayTraits>(scratch);
-    const ArrayTraits::Release release;
-    cpu::draw(pixels, maps, paint, drawn, block, parallel);
+    const ArrayTraits traits{num_threads};
+    {
+      const ArrayTraits::Release release;
+      cpu::draw(pixels, maps, paint, drawn, block, traits.parallel());
+    }
+    traits.raise_interrupt();
   }
   return picture;
 }

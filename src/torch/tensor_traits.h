@@ -10,6 +10,9 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include "common/call.h"
+#include "common/threads.h"
+#include "forked.h"
+#include "signals.h"
 
 namespace deeperlab::binding {
 
@@ -19,10 +22,13 @@ struct TensorTraits {
   struct Release {};  // torch has released the GIL before it calls an operator
   static constexpr const char* floats = "float32, float16 or bfloat16";
 
+  mutable Interrupt interrupt{signal_poll()};
+
   static int64_t rank(const Array& tensor) { return tensor.dim(); }
   static int64_t extent(const Array& tensor, int64_t axis) { return tensor.size(axis); }
-  // torch counts strides in elements, but torch.frombuffer gives memory that is not aligned.
-  static void require_strides(const Array& tensor, const char* name) {
+  // torch counts strides in elements, but torch.frombuffer gives memory that is not aligned, and a storage may have
+  // been freed or shortened since the tensor was made.
+  static void require_memory(const Array& tensor, const char* name) {
     const int64_t width = int64_t(tensor.element_size());
     const int64_t past = int64_t(reinterpret_cast<uintptr_t>(data(tensor)) % size_t(width));
     require(past == 0, name, ": expected aligned memory, got ", past, " bytes past an element of ", width,
@@ -35,7 +41,7 @@ struct TensorTraits {
             tensor.get_device_index());
   }
 
-  static int64_t stride(const Array& tensor, int64_t axis) { return tensor.stride(axis); }
+  static int64_t stride(const Array& tensor, int64_t axis) { return tensor.size(axis) > 1 ? tensor.stride(axis) : 0; }
   static const void* data(const Array& tensor) { return tensor.const_data_ptr(); }
 
   static bool type(const Array& tensor, Type& type) {
@@ -59,6 +65,12 @@ struct TensorTraits {
   // The stable ABI cannot raise a TypeError; deeperlab.fuse does so before an operator is called.
   [[noreturn]] static void refuse_type(const std::string& message) { throw std::invalid_argument(message); }
 
+  void raise_interrupt() const {
+    if (interrupt.raised()) {
+      throw std::runtime_error(interrupted);
+    }
+  }
+
   template <class T>
   static constexpr ScalarType scalar_type() {
     return std::is_same_v<T, float>     ? ScalarType::Float
@@ -74,14 +86,24 @@ struct TensorTraits {
   }
 
   cpu::Parallel parallel() const {
-    return {[](const cpu::Parallel&, int64_t n, int64_t grain, cpu::Parallel::Range range, void* closure) {
-              torch::stable::parallel_for(0, n, grain, [=](int64_t begin, int64_t end) { range(closure, begin, end); });
-            },
-            0, simd()};
+    if (is_forked_child()) {
+      return {&run_on_threads, &is_stopped, &interrupt, int(torch::stable::get_num_threads()), simd()};
+    }
+    return {&run_on_pool, &is_stopped, &interrupt, 0, simd()};
   }
   CpuEngine engine() const { return {parallel()}; }
 
  private:
+  static void run_on_pool(const cpu::Parallel& self, int64_t n, int64_t grain, cpu::Parallel::Range range,
+                          void* closure) {
+    Interrupt& interrupt = *static_cast<Interrupt*>(self.call);
+    std::atomic<int64_t> left{n};
+    torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) {
+      range(closure, begin, end);
+      interrupt.finish(left, end - begin);
+    });
+  }
+
   // A large tensor sits on a 2 MiB boundary and asks for huge pages: the page faults of a fresh 8.3 MB map cost more
   // than all the work on it otherwise.
   static Array allocate(Sizes sizes, ScalarType type, int64_t width) {

@@ -92,7 +92,7 @@ struct Rescorer {
   const Problem& problem;
   const int64_t* votes;
   const Point* keypoints;  // [N, K, P]
-  Simd simd;
+  const Parallel& parallel;
 
   float keypoint_score(int64_t n, int32_t i, int k) const;  // candidate i of image n
   float score(int64_t n, int32_t i) const;                  // the mean of all

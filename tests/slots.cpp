@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long combinations of ids that were chosen to collide are looked for in the table of csrc/cpu/overlap.cpp: for each
-// kind, and for many random numbers, the mean probes of a look-up. Prints "kind mean worst".
+// How long combinations of ids that were chosen to collide are looked for in the table of csrc/cpu/overlap.cpp: for
+// each kind, and for many random numbers, the mean probes of a look-up. Prints "kind mean worst".
 #include <algorithm>
 #include <cstdio>
 #include <random>

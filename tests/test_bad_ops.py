@@ -5,6 +5,8 @@ by name and none crashes, least of all where a tensor holds indices. This file a
 from __future__ import annotations
 
 import re
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -157,6 +159,22 @@ def test_something_that_is_no_tensor(op: str, name: str, calls: Calls) -> None:
 
 @tensors_only
 @pytest.mark.parametrize(("op", "name"), TENSORS)
+def test_a_tensor_whose_storage_was_freed_or_shortened(op: str, name: str, calls: Calls, assert_same: Any) -> None:
+    for left in (0, 1, -1):  # bytes; -1: all but the last
+        tensor = calls[op][name].clone()
+        storage = tensor.untyped_storage()
+        storage.resize_(left if left >= 0 else storage.nbytes() - 1)
+        with refused(name, "a storage that holds the tensor", storage.nbytes()):
+            call(calls, op, **{name: tensor})
+    first, second = torch.stack([calls[op][name]] * 2).unbind()
+    first.untyped_storage().resize_(first.nbytes)
+    with refused(name, "a storage that holds the tensor", first.nbytes):
+        call(calls, op, **{name: second})
+    assert_same(call(calls, op, **{name: first}), call(calls, op))  # what is left is enough
+
+
+@tensors_only
+@pytest.mark.parametrize(("op", "name"), TENSORS)
 def test_a_tensor_that_is_not_strided(op: str, name: str, calls: Calls) -> None:
     with pytest.raises((NotImplementedError, RuntimeError)):  # torch knows that there is no such kernel
         call(calls, op, **{name: calls[op][name].to_sparse()})
@@ -205,9 +223,109 @@ def test_arrays_that_are_no_plain_memory(op: str, name: str, spoil: Any, calls: 
         call(calls, op, **{name: spoil(calls[op][name].numpy())})
 
 
+@pytest.mark.parametrize("calls", ["arrays"], indirect=True)
+@pytest.mark.parametrize(("op", "name"), [(op, name) for op, name in TENSORS if name in HEADS])
+@pytest.mark.parametrize("step", [2**62, -(2**62), 2**61 + 4])
+def test_strides_that_are_never_taken_may_be_anything(
+    op: str, name: str, step: int, calls: Calls, assert_same: Any
+) -> None:
+    """Those of axes with one element: no product with them is computed."""
+    options = {"nodes": (1, W), "size": (1, 21), "votes": calls[op].get("votes")}
+    one = {n: a[:1, ..., :1, :] if n in HEADS else a[:1] for n, a in calls[op].items() if isinstance(a, torch.Tensor)}
+    if op == "vote":
+        one |= {"target": one["target"][:, :, :1], "node_label": one["node_label"][:, :1]}
+    if op == "rescore":
+        one |= {"votes": one["votes"][:, :, :2].contiguous(), "keypoints": torch.zeros_like(one["keypoints"])}
+    one = {n: a if n in HEADS else a.contiguous() for n, a in one.items()}
+    changes = one | {n: options[n] for n in ("nodes", "size") if n in calls[op]}
+    array = one[name].numpy()
+    far = np.lib.stride_tricks.as_strided(array, array.shape, (step, array.strides[1], -step, array.strides[3]))
+    assert_same(
+        getattr(_numpy, op)(**_arrays({**calls[op], **changes}) | {name: far}),
+        call(calls, op, **changes),
+        f"{op} {name}",
+    )
+
+
+def _arrays(arguments: Arguments) -> Arguments:
+    return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
+
+
+@pytest.mark.parametrize("calls", ["arrays"], indirect=True)
+@pytest.mark.parametrize(("op", "name"), TENSORS)
+def test_code_that_runs_while_numbers_are_read_changes_nothing_that_was_checked(
+    op: str, name: str, calls: Calls
+) -> None:
+    """A number that frees an array's memory when it is asked for its value."""
+    given = _arrays(calls[op])
+    given[name] = given[name].copy()
+    number = next(n for n in ("stride", "num_classes", "max_instances") if n in given)
+
+    class Meddler:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def __index__(self) -> int:
+            given[name].resize(0, refcheck=False)
+            return self.value
+
+    with refused(name):
+        getattr(_numpy, op)(**{**given, number: Meddler(given[number])})
+
+
+# What another thread writes while a stage runs
+
+WRITTEN: list[tuple[str, str, float, float]] = [  # op, tensor, a value that is right, one that leads far away
+    ("vote", "node_label", 0, 2**30),
+    ("vote", "target", 0, 1e9),
+    ("peaks", "votes", 0, 2**40),
+    ("trace", "candidate", 0, 2**30),
+    ("trace", "count", 1, 2**30),
+    ("rescore", "keypoints", 0, 1e9),
+    ("rescore", "count", 1, 2**30),
+    ("select", "candidate", 0, 2**30),
+    ("select", "keypoint_score", 0, 1),
+    ("select", "count", 1, 2**30),
+    ("assign", "label", 0, 2**30),
+    ("assign", "node_label", 0, 2**30),
+    ("assign", "count", 1, 2**30),
+    ("merge", "label", 0, 2**30),
+    ("merge", "instance", 0, 2**30),
+    ("merge", "node_label", 0, 2**30),
+    ("merge", "node_instance", 0, 2**30),
+    ("merge", "count", 1, 2**30),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("op", "name", "right", "wrong"), WRITTEN, ids=[f"{op} {name}" for op, name, *_ in WRITTEN])
+def test_a_thread_that_writes_while_a_stage_runs_leads_nowhere(
+    op: str, name: str, right: float, wrong: float, calls: Calls
+) -> None:
+    """Refused or not, the process goes on: what becomes an index was copied before it was checked."""
+    tensor = calls[op][name].clone()
+    done = threading.Event()
+
+    def write() -> None:
+        array = tensor.numpy().reshape(-1)
+        while not done.is_set():
+            array[::3] = wrong
+            array[::3] = right
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    end = time.monotonic() + 0.3
+    try:
+        while time.monotonic() < end:
+            refusal(calls, op, **{name: tensor})
+    finally:
+        done.set()
+        writer.join()
+
+
 # Numbers out of bounds
 
-GRID: dict[str, list[Any]] = {"stride": [0, -1, 2**16 + 1, 2**40, -(2**63)]}
+GRID: dict[str, list[Any]] = {"stride": [0, -1, 2**16 + 1, 2**40, 2**62, 2**63 - 1, -(2**63)]}
 STEPS = [-1, 65, 2**40]
 CELL = [0, -4, 1025, 2**40]
 RADIUS = [0.5, 4097.0, -25.0, NAN, INF]

@@ -11,6 +11,13 @@
 namespace deeperlab::cpu {
 namespace {
 
+// The key of a pixel, read once: the maps are the caller's, and another thread may write to them between the check of a
+// category and its use as an index.
+Key key_of(const SegmentMaps& maps, int y, int x) {
+  const int64_t at = int64_t(y) * maps.width + x;
+  return {__atomic_load_n(maps.category + at, __ATOMIC_RELAXED), __atomic_load_n(maps.instance + at, __ATOMIC_RELAXED)};
+}
+
 // The plain form: what is on a border is asked of every pixel.
 bool on_border(const SegmentMaps& maps, int y, int x, int line) {
   const Key key = maps.at(y, x);
@@ -33,8 +40,9 @@ void draw_line(const Paint& paint, uint8_t* pixel) {
 void draw_row(const uint8_t* image, const SegmentMaps& maps, int y, const Paint& paint, uint8_t* out) {
   for (int x = 0; x < maps.width; ++x) {
     const int64_t at = 3 * (int64_t(y) * maps.width + x);
-    const int weight = weight_of(maps.at(y, x), paint);
-    const Color color = weight > 0 ? shade_of(maps.at(y, x), paint) : Color{};
+    const Key key = key_of(maps, y, x);
+    const int weight = weight_of(key, paint);
+    const Color color = weight > 0 ? shade_of(key, paint) : Color{};
     for (int c = 0; c < 3; ++c) {
       out[at + c] = blend(image[at + c], weight, share(color.rgb[c], weight));
     }
@@ -204,7 +212,7 @@ void paint_row(const uint8_t* image, const SegmentMaps& maps, int y, const Paint
     const int64_t below = int64_t(std::min(y + 1, maps.height - 1)) * maps.width + begin;
     __builtin_prefetch(maps.category + below);
     __builtin_prefetch(maps.instance + below);
-    const Key key = maps.at(y, begin);
+    const Key key = key_of(maps, y, begin);
     const int weight = weight_of(key, paint);
     const Color color = weight > 0 ? shade_of(key, paint) : Color{};
     tint<L>(image + 3 * begin, 3 * (end - begin), 3 * (maps.width - begin), color, weight, out + 3 * begin);

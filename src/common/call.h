@@ -44,6 +44,7 @@ struct Call {
   const Traits& traits;
   std::vector<Array> arrays;
   std::vector<Value> options;
+  mutable std::vector<Array> copies{};
   cpu::FloatEnvironment environment{};  // for parameters, which are rounded too
 
   // A Problem whose things lie here, as those of the host always do.
@@ -89,8 +90,35 @@ struct Call {
   T* contiguous(const char* name, Type expected, Sizes sizes) const {
     return binding::contiguous<Traits, T>(array(name), name, expected, sizes);
   }
-  int32_t* indices(const char* name, Sizes sizes, int64_t low, int64_t high) const {
-    return binding::indices<Traits>(array(name), name, sizes, low, high);
+  // The same, copied: what becomes an index may not change after it was checked, whoever writes to the caller's memory
+  // while the engine runs.
+  template <class T>
+  T* copied(const char* name, Type expected, Sizes sizes) const {
+    const T* from = contiguous<T>(name, expected, sizes);
+    int64_t bytes = expected == Type::int64 ? 8 : 4;
+    for (const int64_t size : sizes) {
+      bytes *= size;
+    }
+    copies.push_back(make<uint8_t>({bytes}));
+    T* const copy = out<T, Traits>(copies.back());
+    if (bytes > 0) {
+      memcpy(static_cast<void*>(copy), from, size_t(bytes));
+    }
+    return copy;
+  }
+  // Integers that index memory: every value must lie in [low, high].
+  int32_t* indices(const char* name, Sizes sizes, int32_t low, int64_t high) const {
+    int32_t* const copy = copied<int32_t>(name, Type::int32, sizes);
+    int64_t count = 1;
+    for (const int64_t size : sizes) {
+      count *= size;
+    }
+    const auto [least, most] = extremes(copy, count);
+    if (count > 0 && (least < low || most > high)) {
+      const int32_t wrong = least < low ? least : most;
+      require(false, name, ": expected values in [", low, ", ", high, "], got ", wrong);
+    }
+    return copy;
   }
   template <class T>
   Array make(Sizes sizes) const {

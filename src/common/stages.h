@@ -41,14 +41,28 @@ template <class Traits>
 const int64_t* checked_votes(const Call<Traits>& call, const Problem& problem) {
   const auto& array = call.array("votes");
   const int64_t n = problem.shape.images, p = problem.keypoints();
-  const int64_t rows = Traits::extent(array, 2), columns = Traits::extent(array, 3), cells = rows * columns;
-  const int64_t* votes = call.template contiguous<int64_t>("votes", Type::int64, {n, p, rows, columns});
+  const int64_t rows = Traits::extent(array, 2), columns = Traits::extent(array, 3);
+  const int64_t* votes = call.template copied<int64_t>("votes", Type::int64, {n, p, rows, columns});
+  constexpr uint64_t most = uint64_t(9) << 39;
+  const auto refuse = [](int64_t came) {
+    require(false, "votes: expected a sum of 0 to 9 * 2^39 for a keypoint, got ", came);
+  };
   for (int64_t plane = 0; plane < n * p; ++plane) {
-    int64_t rest = int64_t(9) << 39;
-    for (int64_t i = plane * cells; i < (plane + 1) * cells; ++i) {
-      require(votes[i] >= 0 && votes[i] <= rest, "votes: expected a sum of 0 to 9 * 2^39 for a keypoint, got ",
-              votes[i]);
-      rest -= votes[i];
+    uint64_t sum = 0;
+    for (int64_t row = plane * rows; row < (plane + 1) * rows; ++row) {  // of 2^20 votes at most, so no sum overflows
+      uint64_t bits = 0, sum_of_row = 0;
+      for (int64_t i = row * columns; i < (row + 1) * columns; ++i) {
+        bits |= uint64_t(votes[i]);
+        sum_of_row += uint64_t(votes[i]);
+      }
+      if (bits >= 2 * most) {
+        const auto* first = reinterpret_cast<const uint64_t*>(votes) + row * columns;
+        refuse(int64_t(*std::max_element(first, first + columns)));  // a negative one, if there is one
+      }
+      sum += sum_of_row;
+      if (sum > most) {
+        refuse(int64_t(sum));
+      }
     }
   }
   return votes;
@@ -61,7 +75,7 @@ Seeds checked_seeds(const Call<Traits>& call, Problem& problem) {
   const int64_t n = problem.shape.images, room = in_range("candidate", Traits::extent(array, 1), 1, most_candidates);
   problem.params.max_candidates = int(room);
   int32_t* counts = call.indices("count", {n}, 0, room);
-  int32_t* kinds = call.template contiguous<int32_t>("candidate", Type::int32, {n, room, 3});
+  int32_t* kinds = call.template copied<int32_t>("candidate", Type::int32, {n, room, 3});
   for (int64_t i = 0; i < n * room; ++i) {
     require(i % room >= counts[i / room] || (kinds[3 * i] >= 0 && kinds[3 * i] < problem.keypoints()),
             "candidate: expected kinds in [0, ", problem.keypoints(), "), got ", kinds[3 * i]);
@@ -128,7 +142,7 @@ Results<Traits> vote(const Call<Traits>& call) {
   Heads heads{};
   heads.heatmap = call.head("heatmap", "heatmap", {n, p, h, w});
   heads.short_range = call.head("short_range", "heatmap", {n, 2 * p, h, w});
-  Point* const points = call.template contiguous<Point>("target", Type::float32, {n, p, h, w, 2});
+  Point* const points = call.template copied<Point>("target", Type::float32, {n, p, h, w, 2});
   const int32_t* labels = call.indices("node_label", {n, h, w}, -1, max_classes - 1);
   const VoteGrid grid = vote_grid(shape, problem.params);
   const auto votes = call.template make<int64_t>({n, p, grid.rows, grid.columns});
@@ -195,7 +209,7 @@ Results<Traits> rescore(const Call<Traits>& call) {
   const int64_t room = in_range("keypoints", Traits::extent(keypoints, 1), 1, most_candidates);
   problem.params.max_candidates = int(room);
   const int64_t* votes = checked_votes(call, problem);
-  Point* const points = call.template contiguous<Point>("keypoints", Type::float32, {n, room, p, 2});
+  Point* const points = call.template copied<Point>("keypoints", Type::float32, {n, room, p, 2});
   // Keypoints index the score map, so they must lie in the image as trace leaves them.
   const VoteGrid grid = vote_grid(problem.shape, problem.params);
   const float right = float((grid.columns - 1) * grid.cell), bottom = float((grid.rows - 1) * grid.cell);
@@ -224,8 +238,8 @@ Results<Traits> select(const Call<Traits>& call) {
   const int64_t room = problem.params.max_candidates;
   const Hypotheses hypotheses{
       call.template contiguous<Point>("keypoints", Type::float32, {n, room, p, 2}),
-      call.template contiguous<float>("keypoint_score", Type::float32, {n, room, p}),
-      call.template contiguous<float>("score", Type::float32, {n, room}),
+      call.template copied<float>("keypoint_score", Type::float32, {n, room, p}),
+      call.template copied<float>("score", Type::float32, {n, room}),
   };
   for (int64_t i = 0; i < n * room * p; ++i) {  // a NaN has no place in an order
     require(hypotheses.keypoint_score[i] == hypotheses.keypoint_score[i], "keypoint_score: expected no NaN, got nan");

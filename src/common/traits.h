@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
+#include <utility>
 
 #include "checks.h"
 #include "deeperlab/fuse.h"
@@ -137,18 +139,14 @@ T* contiguous(const ArrayOf<Traits>& array, const char* name, Type expected, Siz
   return out<T, Traits>(array);
 }
 
-// The same for integers that index memory: every value must lie in [low, high].
-template <class Traits>
-int32_t* indices(const ArrayOf<Traits>& array, const char* name, Sizes sizes, int64_t low, int64_t high) {
-  int32_t* data = contiguous<Traits, int32_t>(array, name, Type::int32, sizes);
-  int64_t count = 1;
-  for (const int64_t size : sizes) {
-    count *= size;
-  }
+// The least and the greatest of some integers.
+inline std::pair<int32_t, int32_t> extremes(const int32_t* values, int64_t count) {
+  int32_t least = std::numeric_limits<int32_t>::max(), most = std::numeric_limits<int32_t>::min();
   for (int64_t i = 0; i < count; ++i) {
-    require(data[i] >= low && data[i] <= high, name, ": expected values in [", low, ", ", high, "], got ", data[i]);
+    least = std::min(least, values[i]);
+    most = std::max(most, values[i]);
   }
-  return data;
+  return {least, most};
 }
 
 }  // namespace deeperlab::binding

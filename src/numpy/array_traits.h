@@ -51,7 +51,7 @@ struct ArrayTraits {
   static void require_place(const Array&, const char*, const Array&) {}
 
   static int64_t stride(const Array& array, int64_t axis) {
-    return array.strides(axis) / array.itemsize();
+    return array.shape(axis) > 1 ? array.strides(axis) / array.itemsize() : 0;
   }
 
   static bool type(const Array& array, Type& type) {

@@ -33,6 +33,18 @@ struct TensorTraits {
     const int64_t past = int64_t(reinterpret_cast<uintptr_t>(data(tensor)) % size_t(width));
     require(past == 0, name, ": expected aligned memory, got ", past, " bytes past an element of ", width,
             "; pass a clone");
+    int64_t held = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &held));
+    int64_t last = tensor.storage_offset();  // the farthest element
+    bool empty = false, fits = true;
+    for (int64_t axis = 0; axis < rank(tensor); ++axis) {
+      int64_t reach = 0;
+      empty = empty || extent(tensor, axis) == 0;
+      fits = fits && !__builtin_mul_overflow(extent(tensor, axis) - 1, stride(tensor, axis), &reach) &&
+             !__builtin_add_overflow(last, reach, &last);
+    }
+    require(empty || (fits && last < held / width), name, ": expected a storage that holds the tensor, got one of ",
+            held, " bytes; was it freed or resized?");
   }
 
   static void require_place(const Array& tensor, const char* name, const Array& like) {

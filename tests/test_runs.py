@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +83,42 @@ def test_huge_maps_have_memory_for_their_runs_alone() -> None:
     """One value takes no memory, and has a run a row."""
     found = find_runs(np.broadcast_to(np.int32(7), (2000, 1 << 20)))
     assert found.length.tolist() == [1 << 20] * 2000
+
+
+def test_numbers_beyond_any_map_overflow_nothing() -> None:
+    for shape in ((0, 2**62), (2**62, 0)):
+        assert [len(column) for column in _numpy.find_runs(np.zeros(shape, np.int8))] == [0] * 4
+    with pytest.raises(ValueError, match=r"maps: expected at most 2\^48 pixels, got 1 x 4611686018427387904"):
+        _numpy.find_runs(np.broadcast_to(np.zeros((1, 1), np.int8), (1, 2**62)))
+    one, most = np.ones(1, np.int64), np.full(1, 2**63 - 1)
+    for wrong in ((most, one, one), (one, most, one), (one, one, most), (one, one, -one)):
+        with pytest.raises(ValueError, match="runs: expected lengths and places of 0 to"):
+            _numpy.pixel_boxes(*wrong, np.zeros(1, np.int64), 1)
+
+
+@pytest.mark.slow
+def test_a_thread_that_writes_meanwhile_leads_nowhere() -> None:
+    length, zeros = np.ones(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
+    label = zeros.copy()
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            length[::3], label[::3] = 2**40, 2**40
+            length[::3], label[::3] = 1, 0
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    end = time.monotonic() + 0.3
+    try:
+        while time.monotonic() < end:
+            with contextlib.suppress(ValueError):
+                _numpy.spread(length, zeros.astype(np.int32), 256, 256)
+            with contextlib.suppress(ValueError):
+                _numpy.pixel_boxes(zeros, zeros, zeros, label, 1)
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_what_does_not_fit_is_refused() -> None:

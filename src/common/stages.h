@@ -254,9 +254,10 @@ Results<Traits> select(const Call<Traits>& call) {
   std::fill(found.truncated, found.truncated + n, false);
   const auto scratch = call.template make<uint8_t>({cpu::select_scratch_bytes(problem)});
   void* const block = out<void, Traits>(scratch);
-  [[maybe_unused]] const typename Traits::Release release;
   const cpu::GivenScores scores{hypotheses.score, room};
-  cpu::select(seeds, hypotheses, cpu::score_as_given(scores), problem, found, block, call.traits.parallel());
+  call.run([&] {
+    cpu::select(seeds, hypotheses, cpu::score_as_given(scores), problem, found, block, call.traits.parallel());
+  });
   return {keypoints, score, count, truncated};
 }
 

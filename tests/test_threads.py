@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads that a call finds: none that it may start, those of a parent process, or such as round in another way."""
+"""What a call finds: threads that it may not start, that a parent had or that round otherwise, memory that is gone."""
 
 from __future__ import annotations
 
@@ -151,3 +151,11 @@ print("fused")
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     )
     assert done.stdout.split("\n")[:2] == ["no thread", "fused"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["semantic", "heatmap", "short_range", "middle_range", "long_range"])
+def test_nothing_looks_at_heads_whose_storage_was_freed(name: str, make_heads: Any, as_tensors: Any) -> None:
+    heads = as_tensors(make_heads()).map(torch.clone)
+    getattr(heads, name).untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match=rf"\A{name}: expected a storage that holds the tensor, got one of 0 bytes"):
+        deeperlab.fuse(heads, [1])

@@ -59,8 +59,6 @@ def fuse(
         raise TypeError(f"params: expected deeperlab.FuseParams, got {type(params).__name__}")
     thing_ids = class_ids(things, heads.classes)
     height, width = image_size(heads, size)
-    if _can_be_read(heads.heatmap) and (fault := contradiction(heads, thing_ids)):
-        warnings.warn(fault, HeadsWarning, stacklevel=2)
     tensors = tuple(getattr(heads, name) for name in NAMES)
     if not heads.batched:
         tensors = tuple(head[None] for head in tensors)
@@ -96,6 +94,9 @@ def fuse(
                 raise
         if raised is not None:
             raise raised
+    # Now that the memory of the heads is known to be there.
+    if _can_be_read(heads.heatmap) and (fault := contradiction(heads, thing_ids)):
+        warnings.warn(fault, HeadsWarning, stacklevel=2)
     if not heads.batched:
         result = tuple(field[0, ...] for field in result)  # [0, ...] keeps count an array in NumPy
     return Panoptic(*result, things=thing_ids)  # type: ignore[misc]

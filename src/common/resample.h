@@ -16,14 +16,15 @@ Results<Traits> resample(const Call<Traits>& call) {
   const bool offsets = call.template option<bool>("offsets");
   require(!offsets || channels % 2 == 0, "head: expected an x and a y channel for each offset, got ", channels,
           " channels");
+  require(n == 0 || channels <= (int64_t(1) << 60) / (n * (h + 1) * (w + 1)),
+          "head: expected at most 2^60 values, got those of ", n, " x ", channels, " channels");
   const Resampling of{
       call.head("head", "head", {n, channels, h, w}), n, channels, shape.grid_h, shape.grid_w, shape.stride, offsets};
   const auto resampled = call.template make<float>({n, channels, h + 1, w + 1});
   if (n * channels > 0) {
     float* const nodes = out<float, Traits>(resampled);
     const auto engine = call.traits.engine();
-    [[maybe_unused]] const typename Traits::Release release;
-    engine.resample(of, nodes);
+    call.run([&] { engine.resample(of, nodes); });
   }
   return {resampled};
 }

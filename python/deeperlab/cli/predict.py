@@ -186,6 +186,8 @@ def predict(
         parts.append(f"{job.kept} finished already")
     if faults:
         parts.append(f"{len(faults)} skipped")
+    if not found.left_out and not all(Path(source).is_file() for source in sources):
+        parts.append("no file left out")
     console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
     if found.left_out:
         number = sum(found.left_out.values())

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
+from .fields import Field
 from .files import FormatError
 
 ImageId = int | str
@@ -39,3 +41,13 @@ def ids_of(names: Sequence[str], path: str | os.PathLike[str]) -> list[ImageId]:
         if other != name:
             raise FormatError(path, describe_ambiguous(other, name))
     return ids
+
+
+def put_image(table: dict[ImageId, tuple[ImageId, Any]], image_id: ImageId, value: Any, item: Field) -> None:
+    """Add to a table by what an id means, with the id as it is written."""
+    key = image_id_of(image_id)
+    if key in table and table[key][0] != image_id:
+        raise item.fault(describe_ambiguous(table[key][0], image_id))
+    if key in table:
+        raise item.fault(f"id {image_id!r} is there twice")
+    table[key] = image_id, value

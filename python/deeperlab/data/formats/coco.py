@@ -21,7 +21,7 @@ from ..._runs import find_runs, pixel_boxes
 from .._lookup import relabel
 from ..fields import Field
 from ..files import FormatError, inside, is_relative_name, is_special, replace
-from ..ids import ImageId, describe_ambiguous, image_id_of
+from ..ids import ImageId, image_id_of, put_image
 from .mistaken import describe_json, describe_unlisted
 from .png import MAX_ID, read_ids, read_size, write_ids
 
@@ -168,18 +168,18 @@ def read(
         raise root.fault(f"expected COCO's panoptic format, got {other}")
     listed = "categories" if categories is None else "the categories of the ground truth, or those given"
     lacks_images = categories is not None and isinstance(root.value, dict) and "images" not in root.value
-    has_scores = _has_scores(root.value)
     if categories is None:
-        if has_scores and "categories" not in root.value:
+        if isinstance(root.value, dict) and "categories" not in root.value and '"score": ' in json.dumps(root.value):
             raise root.fault("no key 'categories', but scores of segments: are these predictions, not annotations?")
         categories = _categories(root.each("categories"), root)
     known = {category.id for category in categories}
 
     images: dict[ImageId, tuple[ImageId, Field]] = {}
     for item in [] if lacks_images else root.each("images"):
-        _put(images, item.get("id", int, str), item, item)
+        put_image(images, item.get("id", int, str), item, item)
 
     annotations: dict[ImageId, tuple[ImageId, Annotation]] = {}
+    has_scores = False
     for item in root.each("annotations"):
         image_id = item.get("image_id", int, str)
         _, image = images.get(image_id_of(image_id), (None, None))
@@ -190,6 +190,7 @@ def read(
         areas: list[float | None] = []
         for entry in item.each("segments_info"):
             segment = _segment(entry)
+            has_scores = has_scores or entry.value.get("score") is not None
             areas.append(entry.get("area", int, float, default=None))
             if segment.category_id not in known:
                 raise entry.fault(f"category_id {segment.category_id} is not in {listed}")
@@ -203,7 +204,7 @@ def read(
             image.get("width", int, default=None),
             tuple(areas),
         )
-        _put(annotations, image_id, annotation, item)
+        put_image(annotations, image_id, annotation, item)
     stated = {}
     for entry in root.each("categories") if isinstance(root.value.get("categories"), list) else []:
         stated[entry.get("id", int)] = entry.get("name", str, default=None), entry.value.get("isthing")
@@ -333,27 +334,6 @@ def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
     if not table:
         raise root.fault("categories: expected at least one")
     return tuple(table.values())
-
-
-def _put(table: dict[ImageId, tuple[ImageId, Any]], image_id: ImageId, value: Any, item: Field) -> None:
-    """Add to a table by what an id means, with the id as it is written."""
-    key = image_id_of(image_id)
-    if key in table and table[key][0] != image_id:
-        raise item.fault(describe_ambiguous(table[key][0], image_id))
-    if key in table:
-        raise item.fault(f"id {image_id!r} is there twice")
-    table[key] = image_id, value
-
-
-def _has_scores(root: Any) -> bool:
-    """Tell whether a segment of a file, which nothing has checked, has a score."""
-    annotations = root.get("annotations") if isinstance(root, dict) else None
-    for entry in annotations if isinstance(annotations, list) else []:
-        segments = entry.get("segments_info") if isinstance(entry, dict) else None
-        for segment in segments if isinstance(segments, list) else []:
-            if isinstance(segment, dict) and segment.get("score") is not None:
-                return True
-    return False
 
 
 def _require_relative(name: str, item: Field) -> str:

@@ -151,4 +151,4 @@ def is_finite(array: Any) -> Any:
         return np.isfinite(array).all() if isinstance(array, np.ndarray) else array.new_ones((), dtype=bool)
     import torch
 
-    return torch.stack(array.aminmax()).isfinite().all()  # NaN is either
+    return torch.stack((array.amin(), array.amax())).isfinite().all()  # NaN is both; aminmax would copy what is cut

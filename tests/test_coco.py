@@ -66,6 +66,24 @@ def test_area_and_box_are_those_of_the_mask(tmp_path: Path) -> None:
     assert segments[0] == {"id": 0x010203, "category_id": 1, "iscrowd": 0, "area": 8, "bbox": [2, 1, 4, 2]}
 
 
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
+    box = tuple(np.array([0, 0, 2, 2]))
+    info = coco.SegmentInfo(np.int64(5), np.uint8(1), np.bool_(False), np.int64(4), box, np.float32(0.5))  # type: ignore[arg-type]
+    entry = coco.Annotation(np.int64(3), "3.png", (info,)), np.full((2, 2), 5)  # type: ignore[arg-type]
+    coco.write(tmp_path / "a.json", tmp_path, [entry], CATEGORIES, info={"pq": np.float32(0.25)})
+    root = json.loads((tmp_path / "a.json").read_text())
+    expected = {"id": 5, "category_id": 1, "iscrowd": 0, "area": 4, "bbox": [0, 0, 2, 2], "score": 0.5}
+    assert root["annotations"] == [{"image_id": 3, "file_name": "3.png", "segments_info": [expected]}]
+    assert root["info"] == {"pq": 0.25}
+
+
+def test_what_json_cannot_hold_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    info = coco.SegmentInfo(1, 1, area=np.ones(2))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected numbers and texts, as JSON has them, got ndarray"):
+        coco.write(tmp_path / "a.json", tmp_path, [(coco.Annotation(3, "3.png", (info,)), np.ones((2, 2)))], CATEGORIES)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = written(tmp_path)
     before = path.read_bytes()

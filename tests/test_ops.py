@@ -74,6 +74,19 @@ def test_fuse_compiles_as_one_graph(dynamic: bool, make_heads: Any, as_tensors: 
 
 
 @pytest.mark.slow
+def test_a_size_that_follows_the_image_compiles(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
+    def parse(image: torch.Tensor, *heads: torch.Tensor) -> deeperlab.Panoptic:
+        height, width = image.shape[2:]
+        return deeperlab.fuse(heads, THINGS, size=(height + 1, width), params=PARAMS)
+
+    compiled = torch.compile(parse, fullgraph=True, dynamic=True, backend="aot_eager")
+    for h, w in ((17, 19), (21, 25)):
+        image = torch.zeros(2, 3, 4 * h - 5, 4 * w - 6)
+        heads = tensors(as_tensors(make_heads(seed=2, n=2, h=h, w=w)))
+        assert_same(compiled(image, *heads), parse(image, *heads))
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # torch's own, inside inductor
 def test_the_op_compiles_with_inductor(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
     heads = as_tensors(make_heads(seed=3))

@@ -174,7 +174,7 @@ def _two_integers(size: Any) -> tuple[int, int]:
     size = size.tolist() if isinstance(size, np.ndarray) else size
     if not isinstance(size, Sequence) or len(size) != 2:
         raise ValueError(f"size: expected (H, W), got {size!r}")
-    if not all(hasattr(side, "__index__") for side in size):  # no int(): torch.compile brings symbols
+    if not all(isinstance(side, int) or hasattr(side, "__index__") for side in size):  # no int(): symbols of torch
         raise TypeError(f"size: expected two integers, got {size!r}")
     height, width = (int(side) if isinstance(side, np.integer) else side for side in size)
     return height, width

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that someone else wrote: UTF-8, or what a byte-order mark says, as Windows' editors and PowerShell save it."""
+"""Text that someone else wrote: UTF-8, or what a byte-order mark says, as Windows' editors and PowerShell save it.
+
+And JSON that is written, whose numbers may be NumPy's or torch's.
+"""
 
 from __future__ import annotations
 
 import codecs
+import json
 import os
+from typing import Any
 
 from .files import FormatError, read_bytes
 
@@ -32,3 +37,20 @@ def decode_text(path: str | os.PathLike[str], data: bytes) -> str:
         raise FormatError(
             path, f"expected text in {encoding}, got {fault.reason} at byte {fault.start}{hint}"
         ) from fault
+
+
+def encode_json(value: Any, *, indent: int | None = None) -> bytes:
+    """Encode what others wrote into a value, as JSON.
+
+    Raises:
+        TypeError: it holds what JSON cannot.
+        ValueError: it holds NaN or infinity.
+    """
+    return json.dumps(value, indent=indent, allow_nan=False, default=_plain_number).encode()
+
+
+def _plain_number(value: Any) -> Any:
+    """Convert a number of NumPy or torch, which JSON does not know, to Python's."""
+    if getattr(value, "ndim", None) != 0:
+        raise TypeError(f"expected numbers and texts, as JSON has them, got {type(value).__name__} {value!r}")
+    return value.item()

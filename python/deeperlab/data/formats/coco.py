@@ -22,6 +22,7 @@ from .._lookup import relabel
 from ..fields import Field
 from ..files import FormatError, inside, is_relative_name, is_special, replace
 from ..ids import ImageId, image_id_of, put_image
+from ..text import encode_json
 from .mistaken import describe_json, describe_unlisted
 from .png import MAX_ID, read_ids, read_size, write_ids
 
@@ -246,7 +247,7 @@ def begin(path: str | os.PathLike[str], info: Mapping[str, Any] | None = None) -
         OSError: it cannot be written.
     """
     if not is_special(path):  # what was written to a pipe stays
-        text = json.dumps({"info": dict(info or {}), UNFINISHED: True}, allow_nan=False).encode()
+        text = encode_json({"info": dict(info or {}), UNFINISHED: True})
         replace(path, lambda file: file.write(text))
 
 
@@ -261,14 +262,13 @@ def write(
     """Write annotations with their id maps [H, W]: every file whole or not at all, the JSON last; see `begin`.
 
     What is written keeps the rules of panopticapi: the ids of a map are those of its segments and never 0, which is
-    void; categories are known, images and files distinct.
+    void; categories are known, images and files distinct. Numbers may be NumPy's or torch's.
 
     Raises:
-        ValueError: these rules are broken, or an id does not fit 24 bits.
+        TypeError, ValueError: what JSON cannot hold, these rules are broken, or an id does not fit 24 bits.
         OSError: a file cannot be written.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    written: list[tuple[dict[str, Any], dict[str, Any]]] = []
     known = {category.id for category in categories}
     seen: set[ImageId | Path] = set()
     Path(directory).mkdir(parents=True, exist_ok=True)
@@ -278,18 +278,19 @@ def write(
             raise ValueError(f"entries: expected distinct images and files, got {annotation.image_id!r} twice")
         seen |= names
         file_name = inside(directory, annotation.file_name)
-        if not images:
+        name = annotation.image_file_name or annotation.file_name
+        image = {"id": annotation.image_id, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]}
+        segments = [to_json(segment) for segment in annotation.segments]
+        listed = {"image_id": annotation.image_id, "file_name": annotation.file_name, "segments_info": segments}
+        image, listed = json.loads(encode_json([image, listed]))
+        if not written:
             begin(path, info)
         file_name.parent.mkdir(parents=True, exist_ok=True)
         write_ids(file_name, ids)
-        name = annotation.image_file_name or annotation.file_name
-        images.append({"id": annotation.image_id, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]})
-        segments = [to_json(segment) for segment in annotation.segments]
-        annotations.append(
-            {"image_id": annotation.image_id, "file_name": annotation.file_name, "segments_info": segments}
-        )
-    listed = {"images": images, "annotations": annotations, "categories": [to_json(c) for c in categories]}
-    text = json.dumps({"info": dict(info or {}), **listed}, indent=1, allow_nan=False).encode()
+        written.append((image, listed))
+    images, annotations = ([pair[i] for pair in written] for i in range(2))
+    lists = {"images": images, "annotations": annotations, "categories": [to_json(c) for c in categories]}
+    text = encode_json({"info": dict(info or {}), **lists}, indent=1)
     replace(path, lambda file: file.write(text))
 
 

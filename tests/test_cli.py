@@ -236,6 +236,13 @@ def test_faults_of_the_oracle_are_one_line_with_file_and_fault(annotations: Path
     assert run("oracle", annotations, "--gt-dir", folder, "--stride", "0").exit_code == 2
 
 
+def test_a_fault_keeps_the_names_that_its_remedy_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    for reason, told in (("Is a directory", "is a directory"), ("set HF_HUB_OFFLINE=0", "set HF_HUB_OFFLINE=0")):
+        with pytest.raises(Exit), one_line(OSError):
+            raise OSError(1, reason, "a/B")
+        assert capsys.readouterr().err == f"deeperlab: a/B: {told}\n"
+
+
 @pytest.mark.parametrize(
     "exhaust",
     [

@@ -398,6 +398,13 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         Parser(Net(), LABELS, device="cuda")
 
 
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is a GPU")
+def test_a_device_that_torch_was_built_without_is_one_short_line() -> None:
+    with pytest.raises(ValueError, match="device: expected one that is there, got mps") as caught:
+        Parser(Net(), LABELS, device="mps")
+    assert len(str(caught.value)) < 200
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("half", [False, True])
 def test_a_gpu_parses_as_the_cpu_does(scene: Any, half: bool, assert_same: Any) -> None:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 
 from ..conventions import HeadsWarning
+from ..data.files import reason_of
 from .streams import complain
 
 OUT_OF_MEMORY = re.compile(
@@ -125,5 +126,5 @@ def one_line(*kinds: type[Exception], smaller: str = "input") -> Iterator[None]:
 
 def _message(fault: Exception) -> str:
     if isinstance(fault, OSError) and fault.filename is not None:
-        return f"{fault.filename}: {(fault.strerror or type(fault).__name__).lower()}"
+        return f"{fault.filename}: {reason_of(fault)}"
     return " ".join(str(fault).split())

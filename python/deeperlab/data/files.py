@@ -50,6 +50,12 @@ class FaultyFilesError(ValueError):
             raise faults[0] if len(faults) == 1 else cls(faults)
 
 
+def reason_of(fault: OSError) -> str:
+    """Say what an error of the system, or one made like it, says, without the file: to follow a colon."""
+    text = fault.strerror or type(fault).__name__
+    return text[:1].lower() + text[1:]
+
+
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a regular file for reading. A pipe, a socket or a device, which may never end, is refused without a wait.
 

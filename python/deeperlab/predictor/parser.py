@@ -288,7 +288,7 @@ def _device(device: Any) -> torch.device:
     try:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as fault:
-        told = str(fault).strip().partition("\n")[0]
+        told = str(fault).strip().partition("\n")[0].partition(". ")[0]  # torch goes on with a list of all it has
         raise ValueError(f"device: expected one that is there, got {found} ({told})") from fault
     return found
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..data.files import FormatError, is_relative_name
+from ..data.files import FormatError, is_relative_name, reason_of
 from ..data.formats.photo import SUFFIXES as IMAGES
 from ..data.formats.png import TooManyPixelsError
 from ..data.ids import ImageId, describe_ambiguous, image_id_of
@@ -337,5 +337,5 @@ def reason(path: Path, fault: BaseException) -> str:
     if isinstance(fault, FileNotFoundError) and path.is_symlink():
         return f"a symbolic link to {path.readlink()}, which is not there"
     if isinstance(fault, OSError):
-        return (fault.strerror or type(fault).__name__).lower()
+        return reason_of(fault)
     return str(fault).removeprefix(f"{path}: ")

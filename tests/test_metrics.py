@@ -503,11 +503,26 @@ def test_a_value_may_be_ignored_as_void() -> None:
     metric.update((row((1, 5), (255, 3)), row((1, 8))), (row((1, 8)), row((1, 8))), ignore=255)
     assert metric.compute().to_dict() == predicted_void  # as void always is, it stays in the union
     for ignore, words in (
-        (1, "ignore: expected a value that is no category, got 1"),
+        (1, "ignore: expected values that are no category, got 1"),
         (5, "ignore: expected an id of no"),
     ):
         with pytest.raises(ValueError, match=words):
             metric.update((row((5, 4)), [segment(5, 1)]), (row((5, 4)), [segment(5, 1)]), ignore=ignore)
+
+
+@pytest.mark.parametrize("ignore", [(19, 255), {255, 19}, np.array([19, 255])])
+def test_several_values_may_be_ignored_as_void(ignore: Any) -> None:
+    prediction, several = (row((1, 8)), row((1, 8))), row((1, 5), (255, 2), (19, 1))
+    for target in ((several, several), (several, [segment(1, 1)])):
+        metric = Evaluation(CATEGORIES)
+        assert metric.update(prediction, target, ignore=ignore).matches[0].iou == 1
+        assert metric.compute().iou.miou == 1
+    one = PanopticQuality(CATEGORIES)
+    one.update(prediction, prediction, ignore=np.array(255))
+    with pytest.raises(ValueError, match="ignore: expected values that are no category, got 1"):
+        one.update(prediction, prediction, ignore=(1, 255))
+    with pytest.raises(TypeError, match="ignore: expected an integer or several, got 'void'"):
+        one.update(prediction, prediction, ignore="void")
 
 
 def test_a_prediction_and_a_target_in_the_wrong_order_are_warned_of() -> None:

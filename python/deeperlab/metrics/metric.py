@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .pairs import AreaWarning, Pairs, RoleWarning, Segmentation, images_of, intersect
+from .pairs import AreaWarning, Ignore, Pairs, RoleWarning, Segmentation, images_of, intersect
 
 
 class Result(Protocol):
@@ -52,12 +52,12 @@ class Metric(ABC):
         self.categories = {int(category): bool(thing) for category, thing in categories.items()}
         self.sums: NDArray[np.float64] = np.zeros((len(self.categories), self.columns))
 
-    def update(self, prediction: Segmentation, target: Segmentation, *, ignore: int | None = None) -> Any:
+    def update(self, prediction: Segmentation, target: Segmentation, *, ignore: Ignore = None) -> Any:
         """Count one image or a batch; where there is a fault, nothing is counted.
 
         Args:
             prediction, target: in one of the forms of `deeperlab.metrics`; maps [H, W], or [N, H, W] of a batch.
-            ignore: a value that is void in the maps of ids or of categories, beside the usual: 255 for many data sets.
+            ignore: values that are void beside the usual, or one such value, see `Ignore`.
 
         Returns:
             What `add` returns; of a batch a tuple.
@@ -102,7 +102,7 @@ class Metric(ABC):
             raise ValueError(f"other: expected a {type(self).__name__} of the same categories")
 
     def _intersect(
-        self, prediction: Segmentation, target: Segmentation, ignore: int | None = None
+        self, prediction: Segmentation, target: Segmentation, ignore: Ignore = None
     ) -> tuple[bool, list[Pairs]]:
         """Whether it is a batch, and the pairs of each image; warns on behalf of the caller of `update`."""
         sides = [images_of(pair, name) for pair, name in ((prediction, "prediction"), (target, "target"))]

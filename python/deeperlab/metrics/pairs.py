@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any
@@ -17,6 +17,8 @@ Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Segmentation = tuple[Any, Any]
 """`(ids, segments)` or `(category, instance)`, see `deeperlab.metrics`."""
+Ignore = int | Collection[int] | None
+"""Values that are void in the maps of ids or of categories, beside the usual: 255 for many data sets."""
 
 
 class AreaWarning(UserWarning):
@@ -72,26 +74,24 @@ class Pairs:
 
 
 def intersect(
-    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: int | None = None
+    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: Ignore = None
 ) -> Pairs:
     """Count the pixels that segments of the two share; every metric takes the result in place of the two (`add`).
 
     Args:
         prediction, target: of one image, in one of the forms of `deeperlab.metrics`.
         categories: category id → is it a thing?
-        ignore: a value that is void in the maps of ids or of categories, beside the usual: 255 for many data sets.
+        ignore: values that are void beside the usual, or one such value, see `Ignore`.
 
     Raises:
         ValueError: maps of different shape, a category that is not in `categories`, a predicted id that is not listed
             or a listed one that is not in the map, a ground truth that lists id 0, an id listed twice, a negative id;
-            `ignore` is a category or the id of a segment.
-        TypeError: maps that are not integers.
+            `ignore` has a category or the id of a segment.
+        TypeError: maps, or values of `ignore`, that are not integers.
     """
     from .._numpy import overlap
 
-    if ignore is not None and index(ignore) in categories:
-        raise ValueError(f"ignore: expected a value that is no category, got {ignore}")
-
+    ignored = _ignored(ignore, categories)
     predicted, predicted_list = _parts(prediction, "prediction")
     true, true_list = _parts(target, "target")
     if predicted[0].shape != true[0].shape:
@@ -107,11 +107,11 @@ def intersect(
     ):
         if listing is not None:
             said = area_warnings, role_warnings
-            sides.append(_from_segments(_int64(parts[0], name), pixels, listing, place, name, ignore, *said))
+            sides.append(_from_segments(_int64(parts[0], name), pixels, listing, place, name, ignored, *said))
         else:
             things = np.array(list(categories.values()), bool)
             category, instance = (_int64(part, name) for part in parts)
-            sides.append(_from_maps(category, instance, pixels, place, things, name, ignore))
+            sides.append(_from_maps(category, instance, pixels, place, things, name, ignored))
     (p, predicted_segments), (g, true_segments) = sides
     for name, other, sign, one, rival in (
         ("prediction", "ground truth", "iscrowd", predicted_list, true_list),
@@ -153,6 +153,18 @@ def or_none(value: float) -> float | None:
     return None if value != value else value
 
 
+def _ignored(ignore: Ignore, categories: Mapping[int, bool]) -> frozenset[int]:
+    several = isinstance(ignore, Collection) and getattr(ignore, "ndim", 1) > 0
+    values: Any = () if ignore is None else ignore if several else (ignore,)
+    try:
+        ignored = frozenset(map(index, values))
+    except TypeError as fault:
+        raise TypeError(f"ignore: expected an integer or several, got {ignore!r}") from fault
+    if both := ignored & categories.keys():
+        raise ValueError(f"ignore: expected values that are no category, got {min(both)}")
+    return ignored
+
+
 def _parts(pair: Segmentation, name: str) -> tuple[list[NDArray[Any]], Sequence[Any] | None]:
     """The maps, and the list of segments where there is one."""
     _require_pair(pair, name)
@@ -191,21 +203,21 @@ def _from_segments(
     segments: Sequence[Any],
     place: Mapping[int, int],
     name: str,
-    ignore: int | None,
+    ignored: frozenset[int],
     area_warnings: list[str],
     role_warnings: list[str],
 ) -> tuple[Integers, Segments]:
     """The row of each id, and the rows; `segments` come first."""
     target = name == "target"
-    voids = (0,) if ignore is None else (0, ignore)
+    voids = {0, *ignored}
     fields = [_fields(segment, i, name) for i, segment in enumerate(segments)]
     row = {segment[0]: r for r, segment in enumerate(fields)}
     if len(row) != len(fields):
         raise ValueError(f"{name}: expected distinct segment ids, got {sorted(segment[0] for segment in fields)}")
     if target and 0 in row:
         raise ValueError("target: expected segment ids >= 1, got 0, which is void")
-    if ignore in row:
-        raise ValueError(f"ignore: expected an id of no segment of the {name}, got {ignore}")
+    if both := row.keys() & ignored:
+        raise ValueError(f"ignore: expected an id of no segment of the {name}, got {min(both)}")
     values, inverse = np.unique(ids, return_inverse=True)
     present = values.tolist()
     rest = [value for value in present if value not in row]
@@ -258,10 +270,10 @@ def _from_maps(
     place: Mapping[int, int],
     things: Booleans,
     name: str,
-    ignore: int | None,
+    ignored: frozenset[int],
 ) -> tuple[Integers, Segments]:
     """The row of each (category, instance), and the rows, ascending; void comes last."""
-    void = category < 0 if ignore is None else (category < 0) | (category == ignore)
+    void = (category < 0) | np.isin(category, [*ignored]) if ignored else category < 0
     if (instance[~void] < 0).any():
         raise ValueError(f"{name}: expected instances of at least 0, got {int(instance[~void].min())}")
     category, instance = np.where(void, -1, category), np.where(void, 0, instance)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .metric import Metric
-from .pairs import Integers, Pairs, Segmentation, intersect, or_none, sum_rows
+from .pairs import Ignore, Integers, Pairs, Segmentation, intersect, or_none, sum_rows
 
 
 class ClassQuality(NamedTuple):
@@ -148,7 +148,7 @@ def panoptic_quality(prediction: Segmentation, target: Segmentation, categories:
 
 
 def match(
-    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: int | None = None
+    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: Ignore = None
 ) -> Matching:
     """Match the segments of one image; the rules are `PanopticQuality`'s, arguments and errors those of `intersect`."""
     pairs = intersect(prediction, target, categories, ignore=ignore)

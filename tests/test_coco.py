@@ -106,6 +106,18 @@ def test_a_name_may_not_leave_its_folder(tmp_path: Path) -> None:
         coco.read(path, tmp_path)
 
 
+def test_a_name_with_the_separators_of_windows_is_told(tmp_path: Path) -> None:
+    def place(name: str) -> Callable[[Any], None]:
+        return lambda root: root["annotations"][0].update(file_name=name)
+
+    data = coco.read(edited(written(tmp_path), place("C:\\maps\\seven.png")), tmp_path / "png")
+    with pytest.raises(FileNotFoundError, match="no such file; is its name of Windows\\? / goes between folders"):
+        data.ids(data.annotations[0])
+    (tmp_path / "png" / "seven.png").rename(tmp_path / "png" / "a\\b.png")
+    data = coco.read(edited(tmp_path / "all.json", place("a\\b.png")), tmp_path / "png")
+    np.testing.assert_array_equal(data.ids(data.annotations[0]), small())
+
+
 def test_categories_may_stand_in_for_categories_and_images(tmp_path: Path) -> None:
     def strip(root: Any) -> None:
         del root["categories"], root["images"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..._runs import find_runs, pixel_boxes
 from .._lookup import relabel
 from ..fields import Field
-from ..files import FormatError, inside, is_relative_name, is_special, replace
+from ..files import FormatError, existing, inside, is_relative_name, is_special, replace
 from ..ids import ImageId, image_id_of, put_image
 from ..text import encode_json
 from .mistaken import describe_json, describe_unlisted
@@ -133,7 +133,7 @@ class Dataset:
         return size
 
     def _path(self, annotation: Annotation) -> Path:
-        return inside(self.directory, annotation.file_name, follow_links=self.follow_links)
+        return existing(self.directory, annotation.file_name, follow_links=self.follow_links)
 
     def _require_size(self, path: Path, annotation: Annotation, size: tuple[int, ...]) -> None:
         for name, stated, actual in zip(("height", "width"), (annotation.height, annotation.width), size, strict=True):

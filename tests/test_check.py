@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import deeperlab
 from deeperlab import Heads, HeadsWarning, scenes, targets
 from deeperlab.cli import app
+from deeperlab.conventions import floats, view_of
 from deeperlab.data import archive
 from deeperlab.scenes import noise
 from deeperlab.stages import reference
@@ -193,6 +194,14 @@ def test_fuse_warns_of_heads_that_contradict_themselves(case: str, kind: str) ->
         deeperlab.fuse(heads, scene.things)
     assert len(caught) == 1
     assert Path(caught[0].filename) == Path(__file__)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_glance_converts_no_more_than_it_looks_at(dtype: torch.dtype) -> None:
+    head = torch.randn(3, 9, 7, requires_grad=True).to(dtype)[:, ::2].mT
+    view = view_of(head)
+    assert view.ctypes.data == head.data_ptr()
+    np.testing.assert_array_equal(floats(view[1:, 2:]), head.detach().float()[1:, 2:])
 
 
 def test_the_command_says_so_in_one_line(tmp_path: Path) -> None:

@@ -84,18 +84,21 @@ import multiprocessing as mp, sys, numpy as np
 {before}
 rng = np.random.default_rng(0)
 sizes = {{"semantic": 4, "heatmap": 5, "short_range": 10, "middle_range": 16, "long_range": 10}}
-arrays = {{n: rng.normal(0, 3, (1, c, 65, 65)).astype("f4") for n, c in sizes.items()}}
+bits = {{n: rng.normal(0, 3, (1, c, 65, 65)).astype("f4").view("u4") >> 16 << 16 for n, c in sizes.items()}}
+arrays = {{n: b.view("f4") for n, b in bits.items()}}
 
 def fuse(face):
     import conftest, torch, deeperlab
-    given = {{n: torch.from_numpy(a) for n, a in arrays.items()}} if face == "tensors" else arrays
+    given = arrays if face == "arrays" else {{n: torch.from_numpy(a) for n, a in arrays.items()}}
+    if face == "bfloat16":
+        given = {{n: torch.from_numpy((b >> 16).astype("u2")).view(torch.bfloat16) for n, b in bits.items()}}
     return int(np.asarray(deeperlab.fuse(given, [1, 2]).semantic).astype(np.int64).sum())
 
 def child(face, expected):
     sys.exit(0 if expected in (None, fuse(face)) and fuse(face) else 1)
 
 expected = {parent}
-for face in ("arrays", "tensors"):
+for face in ("arrays", "tensors", "bfloat16"):
     process = mp.get_context("fork").Process(target=child, args=(face, expected))
     process.start()
     process.join(100)

@@ -95,7 +95,7 @@ def contradiction(heads: Heads, things: Iterable[int], *, close: bool = False) -
             f"semantic: expected labels in [0, {heads.classes}), or one for void, got {_some(foreign)}; if they are "
             "ids of categories, map each to its class, 0 to C - 1"
         )
-    heat = np.ascontiguousarray(lattice(heatmap, side))
+    heat = floats(np.ascontiguousarray(lattice(heatmap, side)))
     if are_probabilities(heat):
         return (
             "heatmap: expected logits, got values in [0, 1]; if they are probabilities, give heatmaps='probabilities'"
@@ -133,7 +133,7 @@ def thing_nodes(
     """Choose nodes (y, x) of things, not of the last row or column.
 
     Args:
-        semantic: logits [C, h, w], or labels [H, W].
+        semantic: logits [C, h, w], or labels [H, W]; see `view_of`.
         things: the thing classes.
         eligible: bool, of the nodes of a lattice, see `lattice`.
         grid: (h, w).
@@ -151,7 +151,7 @@ def thing_nodes(
         height, width = semantic.shape
         label = semantic[np.minimum(y * stride, height - 1), np.minimum(x * stride, width - 1)]
     else:
-        label = semantic[:, y, x].argmax(axis=0)
+        label = floats(semantic[:, y, x]).argmax(axis=0)
     thing = (label[:, None] == np.fromiter(things, np.int64)).any(axis=1)  # np.isin takes 1/1000 of a fusion
     return y[thing], x[thing]
 
@@ -160,13 +160,14 @@ def slopes_of(offsets: Array, y: Array, x: Array) -> Array | None:
     """Measure how each channel changes from a node to its neighbor on the right and below: the medians [channels, 2].
 
     Args:
-        offsets: [channels, h, w].
+        offsets: [channels, h, w]; see `view_of`.
         y, x: nodes, not of the last row or column; None is returned where they are too few.
     """
     if len(y) < LEAST:
         return None
     n = len(y)
-    values = offsets[:, np.concatenate((y, y, y + 1)), np.concatenate((x, x + 1, x))].astype(np.float32, copy=False)
+    rows, columns = np.concatenate((y, y, y + 1)), np.concatenate((x, x + 1, x))
+    values = floats(offsets[:, rows, columns]).astype(np.float32, copy=False)
     with np.errstate(all="ignore"):
         steps = np.stack((values[:, n : 2 * n], values[:, 2 * n :]), axis=1) - values[:, None, :n]
     return np.sort(steps, axis=2)[:, :, n // 2].astype(np.float64)
@@ -179,10 +180,22 @@ def lattice(head: Array, most: int) -> Array:
 
 
 def view_of(head: Any) -> Array:
-    """View a tensor on the CPU as an array; bfloat16, which NumPy lacks, becomes float32."""
+    """View a tensor on the CPU as an array; bfloat16, which NumPy lacks, by its bits: uint16, see `floats`.
+
+    Nothing is computed: that would take longer than the glance, and for ever in a process that was forked.
+    """
     if isinstance(head, np.ndarray):
         return head
-    return (head.float() if str(head.dtype) == "torch.bfloat16" else head).numpy(force=True)  # type: ignore[no-any-return]
+    if str(head.dtype) != "torch.bfloat16":
+        return head.numpy(force=True)  # type: ignore[no-any-return]
+    import torch
+
+    return head.detach().resolve_neg().view(torch.uint16).numpy()  # type: ignore[no-any-return]
+
+
+def floats(values: Array) -> Array:
+    """Return what was taken of a view as numbers: bfloat16 is the upper half of float32."""
+    return (values.astype(np.uint32) << 16).view(np.float32) if values.dtype == np.uint16 else values
 
 
 def _some(values: Sequence[int]) -> str:

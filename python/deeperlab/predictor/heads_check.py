@@ -21,7 +21,6 @@ from ..conventions import (
     foreign_labels,
     slopes_of,
     thing_nodes,
-    view_of,
 )
 from ..graph import Graph
 from ..heads import Heads
@@ -95,14 +94,14 @@ class _Image:
 
     @classmethod
     def of(cls, heads: Heads, things: Sequence[int], probable: bool) -> _Image:
-        heat = view_of(heads.heatmap).astype(np.float64)
+        heat = heads.heatmap.astype(np.float64)
         probability = heat if probable else 1 / (1 + np.exp(-heat.clip(-50, 50)))
         y, x = cls._nodes(heads, things, np.any(probability > 0.5, axis=0))
         return cls(heads, things, probability, y, x)
 
     @staticmethod
     def _nodes(heads: Heads, things: Sequence[int], eligible: Array) -> tuple[Array, Array]:
-        return thing_nodes(view_of(heads.semantic), things, eligible, eligible.shape, NODES, heads.stride)
+        return thing_nodes(heads.semantic, things, eligible, eligible.shape, NODES, heads.stride)
 
     def nodes_of(self, k: int, *, alone: bool = False) -> tuple[Array, Array]:
         """Nodes of things in the disks of a keypoint; `alone`: and in no other's."""
@@ -119,7 +118,7 @@ def examine(file: HeadsFile, things: Sequence[int], given: Mapping[str, Any]) ->
         given: the options of `Heads.from_layout` that the user believes in.
     """
     heads, report = file.heads, Report()
-    probable = are_probabilities(view_of(heads.heatmap))
+    probable = are_probabilities(heads.heatmap)
     images = [_Image.of(part, things, probable) for part in file.parts()]
     report.nodes = sum(len(image.y) for image in images)
     advice = dict(given)
@@ -177,7 +176,7 @@ def _slopes(images: list[_Image]) -> dict[str, list[Array]]:
     def most(head: str, k: int | None) -> Array | None:
         nodes = [(image.y, image.x) if k is None else image.nodes_of(k) for image in images]
         index = max(range(len(images)), key=lambda i: len(nodes[i][0]), default=None)
-        return None if index is None else slopes_of(view_of(getattr(images[index].heads, head)), *nodes[index])
+        return None if index is None else slopes_of(getattr(images[index].heads, head), *nodes[index])
 
     if not images:
         return {}
@@ -206,7 +205,7 @@ def _places(image: _Image, convention: Convention) -> Array:
     """Where long-range offsets lead, (x, y) px if the grid is aligned: [P, nodes, 2]."""
     stride = image.heads.stride
     x, y = convention.channels(len(image.probability))
-    offsets = view_of(image.heads.long_range)[:, image.y, image.x].astype(np.float64) * convention.unit(stride)
+    offsets = image.heads.long_range[:, image.y, image.x].astype(np.float64) * convention.unit(stride)
     return np.stack((offsets[x] + stride * image.x, offsets[y] + stride * image.y), axis=-1)
 
 
@@ -264,7 +263,7 @@ def _edge_residuals(images: list[_Image], convention: Convention, graph: Graph, 
     """How far given edge e leads from where long_range leads, if it is edge j of the graph: medians [E, E] px."""
     image = max(images, key=lambda image: len(image.y))
     heads = image.heads.middle_range, image.heads.long_range
-    middle, long_range = (view_of(head).astype(np.float64) for head in heads)
+    middle, long_range = (head.astype(np.float64) for head in heads)
     (x, y), (long_x, long_y) = (convention.channels(len(head) // 2) for head in (middle, long_range))
     residual = np.empty((len(graph.edges),) * 2)
     for j, (source, target) in enumerate(graph.edges):
@@ -305,7 +304,7 @@ def _classes(report: Report, heads: Heads) -> None:
     if not heads.has_labels:
         report.findings.append(("semantic", f"logits of {heads.classes} classes"))
         return
-    labels = view_of(heads.semantic)
+    labels = heads.semantic
     foreign = foreign_labels(labels, heads.classes)
     share = 100 * float(((labels < 0) | (labels >= heads.classes)).mean()) if labels.size else 0.0
     report.findings.append(("semantic", f"labels; {share:.1f} % name none of the {heads.classes} classes"))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -86,3 +88,29 @@ def test_an_end_before_its_time_waits_for_no_network(monkeypatch: pytest.MonkeyP
     go.set()
     running._network.join(60)
     assert not running.is_busy
+
+
+BUSY = """
+import torch
+from deeperlab.predictor import flow
+
+flow.PATIENCE = 0.01
+
+def parse(pictures):
+    for i, picture in enumerate(pictures):
+        if i:
+            torch.rand(3000, 3000).mm(torch.rand(3000, 3000))
+        yield picture, picture
+
+def write(parsed):
+    raise OSError(28, "no space left on device")
+
+list(flow.Flow(parse, write).run(flow.Task(1, lambda: 1) for _ in range(9)))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_while_the_network_computes_is_not_aborted() -> None:
+    done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.endswith("OSError: [Errno 28] no space left on device\n")

@@ -25,7 +25,7 @@ LEAST = ROOM >> 4
 LARGE = ROOM >> 2
 """Pixels from which on one picture at a time is decoded, and one written: both take several bytes a pixel."""
 PATIENCE = 1.0
-"""Seconds that an end before its time waits for the network, which cannot be interrupted."""
+"""Seconds that an end before its time waits for the network, which cannot be interrupted: the end of the process does."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Flow(Generic[Picture, Result]):
                     failed.set_exception(fault)
                     results.put((0, failed))
 
-            self._network = threading.Thread(target=network, daemon=True, name="network")
+            self._network = threading.Thread(target=network, name="network")  # the process waits for it
             self._network.start()
             try:
                 while (item := results.get())[1] is not None:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from deeperlab.cli import app
 from deeperlab.data.files import FaultyFilesError
 from deeperlab.data.formats import coco
+from deeperlab.data.formats.photo import ORIENTATION
 from deeperlab.metrics import Evaluation, FolderEvaluation
 
 CATEGORIES = (coco.Category(1, "person", True), coco.Category(5, "car", True), coco.Category(92, "grass", False))
@@ -610,10 +611,44 @@ def test_pictures_show_what_errs_in_its_color(case: Case) -> None:
     assert (without / "4.png").read_bytes() != first["4.png"]
 
 
+@pytest.mark.parametrize("kind", ["turned by EXIF", "with another suffix", "a link out of the folder"])
+def test_photographs_of_pictures_are_found_and_turned_as_the_map_is(case: Case, kind: str) -> None:
+    photos, elsewhere = case.folder / "photos", case.folder / "elsewhere"
+    photos.mkdir()
+    for number in (3, 4, 5):
+        noise = np.random.default_rng(number).integers(0, 256, (40 + number, 60, 3), np.uint8)
+        Image.fromarray(noise).save(photos / f"{number}.png")
+    path = photos / "4.png"
+
+    def picture(out: Path) -> bytes:
+        result = run(*case.arguments(), "--follow-links", "--pictures", out, "--images", photos)
+        assert result.exit_code == 0, result.output
+        return (out / "4.png").read_bytes()
+
+    first = picture(case.folder / "first")
+    with Image.open(path) as photo:
+        photo.load()
+    path.unlink()
+    if kind == "turned by EXIF":
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6
+        photo.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    elif kind == "with another suffix":
+        photo.save(photos / "4.TIFF")
+    else:
+        photo.save(elsewhere, format="PNG")
+        path.symlink_to(elsewhere)
+    assert picture(case.folder / "second") == first
+
+
 PICTURE_FAULTS: dict[str, tuple[Callable[[Case], object], str]] = {
     "no photograph": (
         lambda c: (c.folder / "photos" / "4.png").unlink(),
         "no photograph of image 4 of gt.json",
+    ),
+    "no folder": (
+        lambda c: (c.folder / "photos").rename(c.folder / "moved"),
+        "photos: no such file or directory",
     ),
     "another size": (
         lambda c: Image.new("RGB", (9, 9)).save(c.folder / "photos" / "4.png"),

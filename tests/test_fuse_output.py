@@ -19,6 +19,7 @@ from deeperlab import targets
 from deeperlab.cli import app
 from deeperlab.data import archive, files
 from deeperlab.data.formats import coco
+from deeperlab.data.formats.photo import ORIENTATION
 from deeperlab.visualize import overlay
 
 Content = dict[str, bytes]
@@ -197,6 +198,21 @@ def test_a_photo_gets_the_map_over_it(size: tuple[int, int], tmp_path: Path) -> 
     want = overlay(scene.image, deeperlab.fuse(heads, scene.things, size=size))
     np.testing.assert_array_equal(np.asarray(Image.open(out / "overlay.png")), want)
     assert coco.read(out / "panoptic.json", out).annotations[0].height == size[0]
+
+
+def test_a_photo_is_turned_as_the_map_is(tmp_path: Path) -> None:
+    size = (97, 129)
+    path, heads, scene, photo = drawn(tmp_path, size)
+    archive.save(path, heads, size=size)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    overlays = []
+    for picture in (scene.image, np.ascontiguousarray(np.rot90(scene.image))):  # as stored, and as shown
+        Image.fromarray(picture).save(photo, exif=exif)
+        told = run("fuse", path, "--things", "0-15", "--out", tmp_path / "out", "--image", photo)
+        assert told.exit_code == 0, told.output
+        overlays.append((tmp_path / "out" / "overlay.png").read_bytes())
+    assert overlays[0] == overlays[1]
 
 
 def test_a_photo_of_another_size_is_named_with_both(tmp_path: Path, make_heads: Any) -> None:

@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin, features
 
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import photo
+from deeperlab.predictor.images import pixels_of
 
 KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "gif": "GIF", "bmp": "BMP", "avif": "AVIF"}
 
@@ -139,3 +140,14 @@ def test_what_an_iphone_writes_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
     with pytest.raises(FormatError, match="HEIC, which Pillow does not read; convert it to JPEG or PNG"):
         photo.read_image(tmp_path / "x.heic")
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_a_pillow_image_is_turned_once_and_left_as_it_was(kind: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[photo.ORIENTATION] = 6
+    path = save(tmp_path / f"x.{kind}", np.ascontiguousarray(np.rot90(smooth())), KINDS[kind], exif=exif)
+    with Image.open(path) as image:
+        image.info["transparency"] = 0
+        np.testing.assert_array_equal(pixels_of(image, "image"), smooth())
+        assert image.info["transparency"] == 0

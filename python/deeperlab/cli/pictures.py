@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from ..metrics import ImageEvaluation
 
 LISTING, MARK = "pictures.json", "deeperlab eval --pictures"
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 class Pictures:
@@ -33,13 +33,14 @@ class Pictures:
         from ..data.files import FormatError, check_ours
 
         self._data, self._out = data, out
+        if images is not None:
+            images.stat()  # or every photograph would be missed
         self._photographs = {
-            a.image_id: None if images is None else _photograph(images, a, data.path) for a in data.annotations
+            a.image_id: None if images is None else _photograph(images, a, data) for a in data.annotations
         }
         names = [self._name(annotation) for annotation in data.annotations]
-        if len(set(names)) < len(names):
-            twice = next(name for i, name in enumerate(names) if name in names[:i])
-            raise FormatError(data.path, f"two images would have the picture {twice}")
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise FormatError(data.path, f"two images would have the picture {twice[0]}")
         check_ours(out, (LISTING, *names), LISTING, MARK)
         self._categories = {category.id: category.isthing for category in data.categories}
         self._names = {category.id: category.name for category in data.categories}
@@ -47,16 +48,18 @@ class Pictures:
     def draw(self, image: ImageEvaluation, prediction: Any, target: Any) -> None:
         """Draw one image; by several threads at once."""
         from ..data.files import FormatError
-        from ..data.formats.photo import read_image
+        from ..data.formats.photo import Photo
         from ..data.formats.png import write_rgb
         from ..visualize import comparison
 
         path = self._photographs[image.target.image_id]
-        photograph = None if path is None else read_image(path)
-        height, width = target[0].shape
-        if photograph is not None and photograph.shape[:2] != (height, width):
-            shown = f"{photograph.shape[1]} × {photograph.shape[0]} px"
-            raise FormatError(path or "", f"is {shown}, but {image.target.file_name} {width} × {height} px")
+        photograph, size = None, target[0].shape
+        if path is not None:
+            with Photo(path) as photo:
+                if size not in (photo.size, photo.upright_size):
+                    shown, mapped = (f"{width} × {height} px" for height, width in (photo.upright_size, size))
+                    raise FormatError(path, f"is {shown}, but {image.target.file_name} {mapped}")
+                photograph = photo.read(exif=size != photo.size)
         drawn = comparison(photograph, prediction, target, self._categories, self._names, num_threads=1)
         place = self._out / self._name(image.target)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -78,14 +81,16 @@ class Pictures:
         return str(Path(annotation.file_name).with_suffix(".png"))
 
 
-def _photograph(folder: Path, annotation: Annotation, listing: Path) -> Path:
-    """The file that `images` names, or one with the stem of the annotation."""
-    from ..data.files import FormatError, inside, is_relative_name
+def _photograph(folder: Path, annotation: Annotation, data: Dataset) -> Path:
+    """The file that `images` names, or one with the stem of the annotation, of any suffix of photographs."""
+    from ..data.files import FormatError, is_relative_name
+    from ..data.photos import photo_beside
 
-    name = annotation.image_file_name or annotation.file_name
-    stem = Path(annotation.file_name).with_suffix("")
-    for candidate in (name, Path(name).name, *(f"{stem}{suffix}" for suffix in PHOTOGRAPHS)):
-        if is_relative_name(candidate) and (folder / candidate).is_file():
-            return inside(folder, candidate)
-    text = f"no photograph of image {annotation.image_id!r} of {listing.name}, neither {name} nor {stem}.jpg or .png"
+    named = annotation.image_file_name or annotation.file_name
+    for name in (named, Path(named).name, annotation.file_name):
+        if is_relative_name(name):
+            found = photo_beside(folder, name, follow_links=data.follow_links)
+            if found is not None and found.is_file():
+                return found
+    text = f"no photograph of image {annotation.image_id!r} of {data.path.name}, neither {named} nor of another suffix"
     raise FormatError(folder, text)

@@ -94,12 +94,11 @@ class Sample:
             raise FileNotFoundError(errno.ENOENT, fault, os.fspath(self.image_path))
         wanted = self.category.shape
         with Photo(self.image_path, max_pixels=max_pixels) as photo:
-            stored, orientation = photo.size, photo.orientation
-            turned = stored[::-1] if orientation > 4 else stored
+            stored, turned = photo.size, photo.upright_size
             if exif is None and wanted == stored != turned:
                 text = f"{self.image_path}: labeled as it is stored, {_size(stored)}, not as EXIF turns it"
                 warnings.warn(
-                    f"{text} (orientation {orientation}); predict it with --no-exif", ExifWarning, stacklevel=2
+                    f"{text} (orientation {photo.orientation}); predict it with --no-exif", ExifWarning, stacklevel=2
                 )
             turn = wanted == turned != stored if exif is None else exif
             shape = turned if turn else stored

@@ -25,7 +25,7 @@ LEAST = ROOM >> 4
 LARGE = ROOM >> 2
 """Pixels from which on one picture at a time is decoded, and one written: both take several bytes a pixel."""
 PATIENCE = 1.0
-"""Seconds that an end before its time waits for the network, which cannot be interrupted: the end of the process does."""
+"""Seconds that an end before its time waits for the network, which cannot be interrupted; the process ends after it."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..conventions import HeadsWarning, contradiction
 from ..data import archive
 from ..data.files import FormatError, check_names, check_ours, clean_up, replace
 from ..data.formats import coco, predictions
-from ..data.formats.photo import read_image
+from ..data.formats.photo import Photo
 from ..data.formats.png import check_pixels, write_rgb
 from ..data.ids import ImageId
 from ..data.labels import LabelSet
@@ -226,7 +226,9 @@ def _with_photo(path: Path, file: HeadsFile) -> tuple[NDArray[np.uint8], HeadsFi
     """A photo, and the file with the photo's size where nothing else gives one and the last nodes lie near its end."""
     if file.images != 1:
         raise ValueError(f"--image: expected heads of one image, got {file.images}")
-    picture = read_image(path, exif=True)
+    with Photo(path) as photograph:
+        as_stored = file.is_sized and file.shown == photograph.size != photograph.upright_size  # predict --no-exif
+        picture = photograph.read(exif=not as_stored)
     size: Size = picture.shape[0], picture.shape[1]
     s, nodes = file.heads.stride, file.heads.heatmap.shape[-2:]
     if not file.is_sized and all(s * (n - 2) < side <= s * n for n, side in zip(nodes, size, strict=True)):

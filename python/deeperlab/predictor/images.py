@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.formats.photo import turn_of
+from ..data.formats.photo import rgb_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +35,6 @@ def _of_pillow(image: Any, name: str) -> Any:
     if image.mode[0] in "IF":  # converted, they would be clipped to 255
         raise TypeError(f"{name}: expected a Pillow image of 8 bits a channel, got mode {image.mode}")
     try:
-        turn = turn_of(image)
-        image = image.convert("RGB")
-        return np.array(image if turn is None else image.transpose(turn))
+        return rgb_of(image, exif=True)
     except OSError as fault:
         raise ValueError(f"{name}: expected a Pillow image that can be read, got: {fault}") from fault

@@ -27,6 +27,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".jfif", ".jpe", ".webp", ".tif", ".tiff", 
 """In small or capital letters; what a file is, its first bytes say."""
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held."""
+JPEG_SIDE = 65500
+"""The most px a side that a JPEG has."""
+JPEG_QUALITY = 90
 
 _NAMES = "PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF"
 _SIGNATURES = {
@@ -39,23 +42,11 @@ _SIGNATURES = {
 }
 _AVIF = (b"avif", b"avis")
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-JPEG_SIDE = 65500
-"""The most px a side that a JPEG has."""
-JPEG_QUALITY = 90
 _HEAD = 64
 """Bytes in which every format says what it is."""
 _STRIP = 1 << 18
 """Pixels that are copied at a time: then Pillow's four bytes a pixel and our three are all there is."""
 _BITS_PER_SAMPLE = 258
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
 
 
 class Photo:
@@ -111,6 +102,11 @@ class Photo:
         """(H, W) of the pixels as they are stored."""
         return self._image.height, self._image.width
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(H, W) of the pixels as EXIF turns them."""
+        return self.size[::-1] if self.orientation > 4 else self.size
+
     def read(self, *, exif: bool = False) -> NDArray[np.uint8]:
         """Decode it: uint8 RGB [H, W, 3].
 
@@ -121,19 +117,9 @@ class Photo:
             FormatError: it is damaged, or too large for the memory.
         """
         with self._faults():
-            image = self._image
-            image.load()
-            self._require_8_bits()
-            image.info.pop("transparency", None)  # colors are wanted whatever covers them; Pillow warns of some
-            turn = orientation_of(image) if exif else 1
-            width, height = image.size
-            picture = np.empty((width, height, 3) if turn > 4 else (height, width, 3), np.uint8)
-            stored = _as_stored(picture, turn)
-            rows = max(1, _STRIP // width)
-            for top in range(0, height, rows):
-                strip = image.crop((0, top, width, min(top + rows, height)))
-                stored[top : top + rows] = strip if strip.mode == "RGB" else strip.convert("RGB")
-            return picture
+            self._image.load()
+            self._require_8_bits()  # of what it turned out to be
+            return rgb_of(self._image, exif=exif)
 
     def _require_8_bits(self) -> None:
         depth = self._image.tag_v2.get(_BITS_PER_SAMPLE, (8,)) if self._kind == "Tiff" else (8,)
@@ -167,22 +153,29 @@ def write_jpeg(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None
     replace(path, lambda file: Image.fromarray(picture).save(file, format="JPEG", quality=JPEG_QUALITY))
 
 
-def turn_of(image: Any) -> Any:
-    """Return what `Image.transpose` needs to turn an image upright, as `ImageOps.exif_transpose` does.
-
-    That one fails on EXIF that is damaged elsewhere; here EXIF that cannot be read says nothing.
-    """
-    from PIL.Image import Transpose
-
-    name = _TURNS.get(orientation_of(image))
-    return None if name is None else Transpose[name]
+def rgb_of(image: Any, *, exif: bool) -> NDArray[np.uint8]:
+    """Return the pixels of a Pillow image of 8 bits a channel, uint8 RGB [H, W, 3], turned as EXIF says if wanted."""
+    image.load()  # a TIFF is turned by that
+    turn = orientation_of(image) if exif else 1
+    width, height = image.size
+    picture = np.empty((width, height, 3) if turn > 4 else (height, width, 3), np.uint8)
+    stored = _as_stored(picture, turn)
+    rows = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        strip.info.pop("transparency", None)  # colors are wanted whatever covers them; Pillow warns of some
+        stored[top : top + rows] = strip if strip.mode == "RGB" else strip.convert("RGB")
+    return picture
 
 
 def orientation_of(image: Any) -> int:
-    """Return the EXIF orientation of a Pillow image; 1: it is upright, or says nothing."""
+    """Return the EXIF orientation of a Pillow image, 1 to 8; 1: it is upright, or says nothing that can be read.
+
+    `ImageOps.exif_transpose` fails on EXIF that is damaged elsewhere.
+    """
     with contextlib.suppress(Exception):
         found = image.getexif().get(ORIENTATION)
-        return found if found in _TURNS else 1
+        return found if found in range(2, 9) else 1
     return 1
 
 

@@ -243,6 +243,17 @@ def test_scans_are_counted_where_they_are(tmp_path: Path, fault: Say) -> None:
         assert read_image(tmp_path / "x.jpg").shape == (1000, 1000, 3)
 
 
+@pytest.mark.parametrize("block", [4, 5, 7, 64, 1 << 20])
+def test_scans_are_counted_whatever_is_read_at_a_time(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scans, "_BLOCK", block)
+    data = (
+        b"\xff\xd8\xff\xe1\0\5\xff\xda\xff\xff\xff\xff\xda\0\3\1\xff\0\xff\xd0\x33\xff\xda\0\2\x11\xff\xd9\xff\xda\0\2"
+    )
+    assert list(scans._kinds(io.BytesIO(data))) == [0xE1, 0xDA, 0xDA]
+    for length in range(len(data)):
+        assert len(list(scans._kinds(io.BytesIO(data[:length])))) <= 3
+
+
 def test_numbers_that_python_takes_for_alike_are_refused(tmp_path: Path, fault: Say) -> None:
     """A table of numbers that differ by multiples of 2^61 − 1 takes the square of their count."""
     images = [{"id": i * ((1 << 61) - 1)} for i in range(300_000)]

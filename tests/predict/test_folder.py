@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from predicting import LABELS, contents, fault, picture, result_files, run, writ
 
 import deeperlab
 from deeperlab.data.formats import coco
-from deeperlab.predictor import results
+from deeperlab.predictor import recall_settings, results
 
 pytestmark = pytest.mark.slow
 
@@ -345,3 +346,19 @@ def test_overlays_of_another_type_are_another_setting(photos: Path, model: Path,
     assert result_files(out) == {"overlay/a.jpg", "panoptic/a.png", "panoptic.json"}
     settings.write_text(settings.read_text().replace('"overlay": "jpeg"', '"overlay": "gif"'))
     assert "settings.json: damaged: overlay: expected jpeg, png, none, got 'gif'" in fault(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "nested", "other"])
+def test_a_note_of_the_request_that_is_none_is_not_believed(kind: str, tmp_path: Path) -> None:
+    request: dict[str, object] = {"files": [], "options": {}, "versions": {}}
+    note = tmp_path / results.STATE / results.REQUEST
+    note.parent.mkdir()
+    (note.parent / results.SETTINGS).write_text('{"size": 9}')
+    note.write_text(json.dumps({"request": request, "settings": {"size": 9}}))
+    assert recall_settings(tmp_path, request) == {"size": 9}
+    note.unlink()
+    if kind == "a pipe":
+        os.mkfifo(note)
+    else:
+        note.write_text("[" * 100_000 if kind == "nested" else '{"request": {}}')
+    assert recall_settings(tmp_path, request) is None

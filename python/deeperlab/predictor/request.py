@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.fields import MAX_LINE_BYTES, Field
 from ..data.files import FormatError
 from .results import REQUEST, STATE, earlier_settings
 
@@ -41,8 +42,8 @@ def describe_request(files: Sequence[Path] | None, options: Mapping[str, Any]) -
 def recall_settings(out: Path, request: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the settings of the results in a folder if they came of the same request."""
     try:
-        told = json.loads((out / STATE / REQUEST).read_bytes()) if request else None
+        told = Field.load(out / STATE / REQUEST, max_bytes=MAX_LINE_BYTES).value if request else None
         settings = earlier_settings(out)
-    except (OSError, ValueError, FormatError):  # there are none, or a run tells what is wrong with them
+    except (OSError, FormatError):  # there are none, or a run tells what is wrong with them
         return None
     return settings if told == {"request": request, "settings": settings} else None

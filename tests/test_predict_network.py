@@ -124,7 +124,7 @@ def test_a_name_alone_is_refused_unless_random_weights_are_wanted(photos: Path, 
     for written in ("1 image written", "1 finished already"):  # the same random weights every time
         result = run(*arguments, "--random-weights")
         assert result.exit_code == 0, result.output
-        assert "warning: random weights: the results mean nothing" in result.stdout
+        assert result.stderr == "deeperlab: warning: random weights: the results mean nothing\n"
         assert written in result.stdout
     info = json.loads((out / "panoptic.json").read_text())["info"]
     assert (info["trained"], info["warning"]) == (False, "random weights: the results mean nothing")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,15 @@ def test_a_full_disk_ends_it(photos: Path, model: Path, tmp_path: Path, monkeypa
     assert result_files(tmp_path / "out") == set()
 
 
+def test_what_all_heads_contradict_is_told_once(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["deeperlab.fuse"], "contradiction", lambda *_: "offsets: another order")
+    result = run(photos, "--model", model, "--out", tmp_path / "out")
+    assert "4 images written" in result.stdout
+    assert result.stderr == "deeperlab: warning: offsets: another order\n"
+
+
 def test_untrained_weights_are_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, weights = tmp_path / "out", tmp_path / "best.safetensors"
     message = fault(photos, "--model", "net", "--out", out)
@@ -277,7 +287,7 @@ def test_untrained_weights_are_refused(photos: Path, tmp_path: Path, monkeypatch
     assert not out.exists()
     result = run(photos, "--model", "net", "--out", out, "--random-weights")
     assert result.exit_code == 0, result.output
-    assert "random weights: the results mean nothing" in result.stdout
+    assert result.stderr == "deeperlab: warning: random weights: the results mean nothing\n"
     info = json.loads((out / "panoptic.json").read_text())["info"]
     assert info["trained"] is False
     assert info["warning"] == "random weights: the results mean nothing"

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..conventions import HeadsWarning
 from ..data.files import reason_of
 from .streams import complain
 
@@ -82,19 +81,19 @@ def is_out_of_memory(fault: Exception) -> bool:
 
 
 @contextmanager
-def warnings_in_lines(path: Path) -> Iterator[None]:
-    """Say what heads contradict in one line each on stderr, with the file's name, once."""
-    show, said = warnings.showwarning, set()
+def warnings_in_lines(path: Path | None = None) -> Iterator[None]:
+    """Tell each warning of ours in one line, once, with the file's name if given; others are for programmers."""
+    said = set[str]()
 
-    def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, HeadsWarning):
-            show(message, category, *place, **more)
-        elif (text := str(message)) not in said:
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = str(message) if path is None else f"{path}: {message}"
+        if text not in said:
             said.add(text)
-            complain(f"warning: {path}: {text}")
+            complain(f"warning: {text}")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", HeadsWarning)
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module=r"deeperlab\.")
         warnings.showwarning = tell
         yield
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import ROWS, new_console, one_line, progress_bar
+from .console import ROWS, new_console, one_line, progress_bar, warnings_in_lines
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 from .network import load_network, network_files
 from .streams import complain, plain
@@ -29,7 +28,7 @@ EPILOG = """Examples:
 
 deeperlab predict street.jpg --model trained/ --labels cityscapes --out results
 
-deeperlab predict leftImg8bit/val --model xception71 --weights best.safetensors --labels cityscapes --out results
+deeperlab predict leftImg8bit/val --model xception71 --weights best.safetensors --labels cityscapes --out results \
 --size 2049 --device cuda --half --batch 4
 
 deeperlab predict drive.mp4 'more/*.png' --model trained/ --labels my-labels.json --out results
@@ -55,7 +54,11 @@ def predict(
         ),
     ],
     model: Annotated[
-        str, typer.Option(metavar="DIR|NAME", help="A folder of save_pretrained, or a network's name with --weights.")
+        str,
+        typer.Option(
+            metavar="DIR|NAME",
+            help="A folder of save_pretrained, OWNER/NAME on the Hugging Face hub, or a network's name with --weights.",
+        ),
     ],
     labels: Annotated[
         str, typer.Option(help="Names, ids and things: coco, cityscapes, vistas, voc, or a file (docs/data.md).")
@@ -88,7 +91,9 @@ def predict(
     ] = False,
     overlay: Annotated[
         Overlay,
-        typer.Option(help="Pictures to look at: JPEG; PNG, which loses nothing and takes 10 × as long; or none."),
+        typer.Option(
+            help="Pictures to look at: JPEG; PNG, which loses nothing and takes 15 × as long to write; or none."
+        ),
     ] = Overlay.jpeg,
     max_candidates: MaxCandidates = None,
     max_instances: MaxInstances = None,
@@ -122,8 +127,8 @@ def predict(
     console = new_console()
     start = time.perf_counter()
     job: BatchJob | None = None
-    smaller = "--batch or --size"
-    with one_line(ValueError, TypeError, OSError, ImportError, smaller=smaller), _quiet(), _limit(max_pixels):
+    kinds = ValueError, TypeError, OSError, ImportError
+    with one_line(*kinds, smaller="--batch or --size"), warnings_in_lines(), _limit(max_pixels):
         try:
             with _terminable():
                 from ..data.labels import find
@@ -146,7 +151,7 @@ def predict(
                 begin = time.perf_counter()
                 if settings and job and job.is_finished():
                     if "warning" in settings:
-                        console.print(f"warning: {settings['warning']}")
+                        complain(f"warning: {settings['warning']}")
                 else:
                     from ..predictor import Parser, describe_settings
 
@@ -157,7 +162,7 @@ def predict(
                     settings = describe_settings(network, parser, trained=trained, **look)
                     job = BatchJob(parser, found.sources, out, settings, **options)
                     if not trained:
-                        console.print(f"warning: {settings['warning']}")
+                        complain(f"warning: {settings['warning']}")
                     begin = time.perf_counter()
                     with progress_bar() as progress:
                         task = progress.add_task("")
@@ -220,20 +225,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Tell warnings of ours in one line, and no others: they are for programmers."""
-
-    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
-        complain(f"warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", module=r"deeperlab\.")
-        warnings.showwarning = tell
-        yield
 
 
 def _device(name: str) -> str:

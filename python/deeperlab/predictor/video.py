@@ -230,12 +230,16 @@ def _rgb(path: Path, frame: Any) -> NDArray[np.uint8]:
 
 
 def _decoded(path: Path, stream: Any) -> Iterator[Any]:
-    packets = -1  # the last one is empty: it has the decoder let go of what it holds
+    packets, number = -1, 0  # the last packet is empty: it has the decoder let go of what it holds
     for packet in _packets(stream):
         if packet.is_corrupt:
             raise FormatError(path, "damaged video: a packet is cut short")
         packets += 1
-        yield from packet.decode()
+        for frame in packet.decode():
+            if frame.is_corrupt:  # the decoder has filled it with what it guesses
+                raise FormatError(path, f"damaged video: frame {number} cannot be decoded whole")
+            yield frame
+            number += 1
     if "mp4" in stream.container.format.name and packets < (stated := len(stream.index_entries)):
         raise FormatError(path, f"damaged video: ends after {packets} of {stated} frames")
 

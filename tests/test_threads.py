@@ -162,3 +162,13 @@ def test_nothing_looks_at_heads_whose_storage_was_freed(name: str, make_heads: A
     getattr(heads, name).untyped_storage().resize_(0)
     with pytest.raises(ValueError, match=rf"\A{name}: expected a storage that holds the tensor, got one of 0 bytes"):
         deeperlab.fuse(heads, [1])
+
+
+@pytest.mark.parametrize("face", ["tensors", "arrays"])
+def test_memory_that_does_not_suffice_is_told_in_one_line(face: str) -> None:
+    """No processor addresses as much as this asks for."""
+    shape = 2**20, 2**10, 256, 256
+    head: Any = torch.zeros(1).expand(shape) if face == "tensors" else np.broadcast_to(np.float32(0), shape)
+    resample, kind = (torch_ops.resample, RuntimeError) if face == "tensors" else (numpy_ops.resample, MemoryError)
+    with pytest.raises(kind, match=r"\Aout of memory: expected 28\d{13} bytes on the CPU, got none\Z"):
+        resample(head, stride=4, offsets=False)

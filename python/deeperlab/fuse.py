@@ -52,6 +52,7 @@ def fuse(
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
+        MemoryError, RuntimeError: there is not enough memory, for arrays and for tensors.
     """
     heads = as_heads(heads)
     params = FuseParams() if params is None else params

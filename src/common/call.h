@@ -95,10 +95,7 @@ struct Call {
   template <class T>
   T* copied(const char* name, Type expected, Sizes sizes) const {
     const T* from = contiguous<T>(name, expected, sizes);
-    int64_t bytes = expected == Type::int64 ? 8 : 4;
-    for (const int64_t size : sizes) {
-      bytes *= size;
-    }
+    const int64_t bytes = (expected == Type::int64 ? 8 : 4) * product(sizes);
     copies.push_back(make<uint8_t>({bytes}));
     T* const copy = out<T, Traits>(copies.back());
     if (bytes > 0) {
@@ -109,10 +106,7 @@ struct Call {
   // Integers that index memory: every value must lie in [low, high].
   int32_t* indices(const char* name, Sizes sizes, int32_t low, int64_t high) const {
     int32_t* const copy = copied<int32_t>(name, Type::int32, sizes);
-    int64_t count = 1;
-    for (const int64_t size : sizes) {
-      count *= size;
-    }
+    const int64_t count = product(sizes);
     const auto [least, most] = extremes(copy, count);
     if (count > 0 && (least < low || most > high)) {
       const int32_t wrong = least < low ? least : most;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How an argument is refused: by name, with what was expected and what came. std::invalid_argument becomes a Python
-// ValueError.
+// ValueError. And what is said of memory.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +27,11 @@ template <class T>
 T in_range(const std::string& name, T value, double low, double high) {
   require(double(value) >= low && double(value) <= high, name, ": expected ", low, " to ", high, ", got ", value);
   return value;  // NaN was refused
+}
+
+// What is said where memory ends. Each binding raises its library's own error.
+inline std::string no_memory(int64_t bytes, const std::string& place) {
+  return "out of memory: expected " + std::to_string(bytes) + " bytes on " + place + ", got none";
 }
 
 inline std::string text(const int64_t* sizes, size_t count) {

@@ -20,6 +20,14 @@ namespace deeperlab::binding {
 
 using Sizes = std::initializer_list<int64_t>;
 
+inline int64_t product(Sizes sizes) {
+  int64_t result = 1;
+  for (const int64_t size : sizes) {
+    result *= size;
+  }
+  return result;
+}
+
 constexpr const char* simd_names[] = {"plain", "baseline", "avx2", "avx512"};
 
 // The form of the stages that this process runs: the best for its machine, or the one that DEEPERLAB_SIMD names. Read

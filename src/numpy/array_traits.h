@@ -87,11 +87,7 @@ struct ArrayTraits {
 
   template <class T>
   static Array make(Sizes sizes) {
-    int64_t bytes = sizeof(T);
-    for (const int64_t size : sizes) {
-      bytes *= size;
-    }
-    auto block = std::make_unique<Block>(bytes);
+    auto block = std::make_unique<Block>(int64_t(sizeof(T)) * product(sizes));
     const T* data = static_cast<const T*>(block->data);
     const py::capsule owner(block.get(), [](void* pointer) { delete static_cast<Block*>(pointer); });
     [[maybe_unused]] Block* const held = block.release();  // by the capsule
@@ -110,7 +106,11 @@ struct ArrayTraits {
 
     explicit Block(int64_t bytes) : alignment(bytes < 2 * huge ? std::align_val_t(64) : std::align_val_t(huge)) {
       bytes = bytes < 2 * huge ? std::max<int64_t>(bytes, 1) : (bytes + huge - 1) / huge * huge;
-      data = ::operator new(size_t(bytes), alignment);
+      data = ::operator new(size_t(bytes), alignment, std::nothrow);
+      if (data == nullptr) {
+        PyErr_SetString(PyExc_MemoryError, no_memory(bytes, "the CPU").c_str());
+        throw py::error_already_set();
+      }
       if (bytes >= 2 * huge) {
         madvise(data, size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
       }

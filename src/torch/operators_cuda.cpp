@@ -44,9 +44,7 @@ struct CudaTraits : TensorTraits {
 
   template <class T>
   Array make(Sizes sizes) const {
-    const torch::headeronly::IntHeaderOnlyArrayRef shape(sizes.begin(), sizes.size());
-    return torch::stable::empty(shape, scalar_type<T>(), std::nullopt,
-                                torch::stable::Device(torch::headeronly::DeviceType::CUDA, device));
+    return empty(sizes, scalar_type<T>(), sizeof(T), {torch::headeronly::DeviceType::CUDA, device});
   }
 
   CudaEngine engine() const { return {device}; }

@@ -92,6 +92,16 @@ struct TensorTraits {
                                         : ScalarType::Byte;
   }
 
+  // torch's `empty` of elements of `width` bytes. Its error would name a function of torch, not what is lacking.
+  static Array empty(Sizes sizes, ScalarType type, int64_t width, const torch::stable::Device& device) {
+    try {
+      return torch::stable::empty({sizes.begin(), sizes.size()}, type, std::nullopt, device);
+    } catch (const std::runtime_error&) {
+      const std::string place = device.is_cpu() ? "the CPU" : "CUDA device " + std::to_string(device.index());
+      throw std::runtime_error(no_memory(width * product(sizes), place));
+    }
+  }
+
   template <class T>
   static Array make(Sizes sizes) {
     return allocate(sizes, scalar_type<T>(), sizeof(T));
@@ -121,22 +131,20 @@ struct TensorTraits {
   static Array allocate(Sizes sizes, ScalarType type, int64_t width) {
     constexpr int64_t huge = int64_t(2) << 20;
     const torch::stable::Device device(torch::headeronly::DeviceType::CPU);
-    const torch::headeronly::IntHeaderOnlyArrayRef shape(sizes.begin(), sizes.size());
+    const int64_t bytes = width * product(sizes);
+    if (bytes < 2 * huge) {
+      return empty(sizes, type, width, device);
+    }
+    const int64_t advised = (bytes + huge - 1) / huge * huge;  // the last page too: its small pages would cost as much
+    Array block = empty({advised + huge}, ScalarType::Byte, 1, device);
+    const uintptr_t start = (reinterpret_cast<uintptr_t>(block.mutable_data_ptr()) + huge - 1) / huge * huge;
+    void* data = reinterpret_cast<void*>(start);
+    madvise(data, size_t(advised), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
     Ints strides(sizes.size(), 1);
     for (size_t i = sizes.size(); i-- > 1;) {
       strides[i - 1] = strides[i] * sizes.begin()[i];
     }
-    const int64_t bytes = width * strides[0] * sizes.begin()[0];
-    if (bytes < 2 * huge) {
-      return torch::stable::empty(shape, type, std::nullopt, device);
-    }
-    const int64_t advised = (bytes + huge - 1) / huge * huge;  // the last page too: its small pages would cost as much
-    const int64_t block_bytes = advised + huge;
-    Array block = torch::stable::empty({&block_bytes, 1}, ScalarType::Byte, std::nullopt, device);
-    const uintptr_t start = (reinterpret_cast<uintptr_t>(block.mutable_data_ptr()) + huge - 1) / huge * huge;
-    void* data = reinterpret_cast<void*>(start);
-    madvise(data, size_t(advised), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
-    return torch::stable::from_blob(data, shape, strides, device, type, [block](void*) {});
+    return torch::stable::from_blob(data, {sizes.begin(), sizes.size()}, strides, device, type, [block](void*) {});
   }
 };
 

@@ -6,27 +6,34 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
-#include <string>
+#include <cstring>
 
 namespace deeperlab::binding {
 
 inline std::atomic<bool> forked{false};
 
-// At load. A process that was forked before is known by PF_FORKNOEXEC among its flags, proc(5): the parent may have had
-// a pool without this library.
-inline const int watch_forks = [] {
-  std::ifstream file("/proc/self/stat");
-  std::string stat, word;
-  std::getline(file, stat, '\0');
-  std::istringstream fields(stat.substr(stat.rfind(')') + 1));  // after the name, which may hold anything
-  for (int i = 0; i < 7; ++i) {  // state, parent, group, session, terminal, its group, flags
-    fields >> word;
+// A process that was forked before this library was loaded is known by PF_FORKNOEXEC among its flags, proc(5): the
+// parent may have had a pool without this library.
+inline bool was_forked_before() noexcept {
+  char stat[1024] = "";
+  FILE* const file = std::fopen("/proc/self/stat", "re");
+  if (file == nullptr) {
+    return false;
+  }
+  stat[std::fread(stat, 1, sizeof stat - 1, file)] = 0;
+  std::fclose(file);
+  const char* field = std::strrchr(stat, ')');       // the end of the name, which may hold anything
+  for (int i = 0; i < 7 && field != nullptr; ++i) {  // state, parent, group, session, terminal, its group, flags
+    field = std::strchr(field + 1, ' ');
   }
   constexpr unsigned long forked_without_exec = 0x40;
-  forked = (std::strtoul(word.c_str(), nullptr, 10) & forked_without_exec) != 0;
+  return field != nullptr && (std::strtoul(field, nullptr, 10) & forked_without_exec) != 0;
+}
+
+inline const int watch_forks = []() noexcept {  // at load
+  forked = was_forked_before();
   return pthread_atfork(nullptr, nullptr, [] { forked = true; });
 }();
 

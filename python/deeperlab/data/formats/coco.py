@@ -10,20 +10,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._runs import find_runs, pixel_boxes
-from .._lookup import relabel
 from ..fields import Field
 from ..files import FormatError, existing, inside, is_relative_name, is_special, replace
 from ..ids import ImageId, image_id_of, put_image
 from ..text import encode_json
-from .mistaken import describe_json, describe_unlisted
+from .entries import Annotation, Category, SegmentInfo, describe, to_json
+from .mistaken import describe_json, describe_unlisted, has_scores_within
 from .png import MAX_ID, read_ids, read_size, write_ids
 
 __all__ = [
@@ -39,50 +38,13 @@ __all__ = [
     "read_categories",
     "read_ids",
     "replace",
+    "to_json",
     "write",
     "write_ids",
 ]
 
 UNFINISHED = "unfinished"
 """Key of a JSON whose files are being written."""
-
-
-@dataclass(frozen=True)
-class Category:
-    """One entry of `categories`."""
-
-    id: int
-    name: str
-    isthing: bool
-    color: tuple[int, int, int] | None = None
-    """RGB, 0 to 255."""
-
-
-@dataclass(frozen=True)
-class SegmentInfo:
-    """One entry of `segments_info`; `area` and `bbox` (x, y, width, height) come from `describe`, never from a file.
-    `score` is of an instance that was predicted; it is written, and ignored by `read`."""
-
-    id: int
-    category_id: int
-    iscrowd: bool = False
-    area: int | None = None
-    bbox: tuple[int, int, int, int] | None = None
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """One image: its id, the name of its PNG, its segments, and what `images` tells (None where there is none)."""
-
-    image_id: ImageId
-    file_name: str
-    segments: tuple[SegmentInfo, ...]
-    image_file_name: str | None = None
-    height: int | None = None
-    width: int | None = None
-    stated_areas: tuple[float | None, ...] = field(default=(), compare=False)
-    """What the file gives as the area of each segment: to be compared with the PNG, never to be relied on."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +132,7 @@ def read(
     listed = "categories" if categories is None else "the categories of the ground truth, or those given"
     lacks_images = categories is not None and isinstance(root.value, dict) and "images" not in root.value
     if categories is None:
-        if isinstance(root.value, dict) and "categories" not in root.value and '"score": ' in json.dumps(root.value):
+        if isinstance(root.value, dict) and "categories" not in root.value and has_scores_within(root.value):
             raise root.fault("no key 'categories', but scores of segments: are these predictions, not annotations?")
         categories = _categories(root.each("categories"), root)
     known = {category.id for category in categories}
@@ -223,19 +185,6 @@ def read_categories(path: str | os.PathLike[str]) -> tuple[Category, ...]:
     if isinstance(root.value, list):
         root = Field(root.path, "", {"categories": root.value})
     return _categories(root.each("categories"), root)
-
-
-def describe(ids: NDArray[Any], category: Mapping[int, int]) -> tuple[SegmentInfo, ...]:
-    """Measure every segment of an id map [H, W], ids ascending, 0 left out; `category`: id → category id."""
-    runs = find_runs(ids)
-    index, values = relabel(ids.reshape(-1)[runs.start])
-    area = np.bincount(index, runs.length, len(values)).astype(np.int64)
-    boxes = pixel_boxes(runs, index, len(values))
-    return tuple(
-        SegmentInfo(value, category[value], area=pixels, bbox=(x0, y0, x1 - x0, y1 - y0))
-        for value, pixels, (x0, y0, x1, y1) in zip(values.tolist(), area.tolist(), boxes.tolist(), strict=True)
-        if value != 0
-    )
 
 
 def begin(path: str | os.PathLike[str], info: Mapping[str, Any] | None = None) -> None:
@@ -292,11 +241,6 @@ def write(
     lists = {"images": images, "annotations": annotations, "categories": [to_json(c) for c in categories]}
     text = encode_json({"info": dict(info or {}), **lists}, indent=1)
     replace(path, lambda file: file.write(text))
-
-
-def to_json(entry: Category | SegmentInfo) -> dict[str, Any]:
-    """Turn an entry of `categories` or `segments_info` into JSON: flags are 0 or 1, what is None is left out."""
-    return {k: int(v) if isinstance(v, bool) else v for k, v in asdict(entry).items() if v is not None}
 
 
 def _check(annotation: Annotation, ids: NDArray[Any], known: set[int]) -> None:

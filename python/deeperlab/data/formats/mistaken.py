@@ -55,6 +55,18 @@ def describe_json(value: Any) -> str | None:
     return None
 
 
+def has_scores_within(value: Mapping[str, Any]) -> bool:
+    """Tell whether segments of a file have scores, as those of predictions have."""
+    annotations = value.get("annotations")
+    for annotation in annotations if isinstance(annotations, list) else ():
+        segments = annotation.get("segments_info") if isinstance(annotation, Mapping) else None
+        if isinstance(segments, list) and any(
+            isinstance(segment, Mapping) and "score" in segment for segment in segments
+        ):
+            return True
+    return False
+
+
 def describe_mode(mode: str) -> str:
     """Say what a PNG of a Pillow mode usually holds: "; …", or nothing."""
     return f"; {_PNG[mode]}" if mode in _PNG else ""

@@ -641,6 +641,23 @@ def test_photographs_of_pictures_are_found_and_turned_as_the_map_is(case: Case, 
     assert picture(case.folder / "second") == first
 
 
+def test_larger_pictures_are_counted_and_drawn_if_asked(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    result = run(*case.arguments())
+    assert result.exit_code == 2
+    assert (
+        "4.png: too many pixels: 60 × 44, the most is 1000; --max-pixels 2640 or max_pixels takes it" in result.stderr
+    )
+    out = case.folder / "out"
+    result = run(*case.arguments(), "--max-pixels", 2700, "--pictures", out)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"\n3 pictures, and pictures.json with the worst first, in {out}\n")
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    oracle = ["oracle", str(case.gt), "--gt-dir", str(case.gt_dir)]
+    assert CliRunner().invoke(app, oracle).exit_code == 2
+    assert CliRunner().invoke(app, [*oracle, "--max-pixels", "2700"]).exit_code == 0
+
+
 PICTURE_FAULTS: dict[str, tuple[Callable[[Case], object], str]] = {
     "no photograph": (
         lambda c: (c.folder / "photos" / "4.png").unlink(),

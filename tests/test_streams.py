@@ -76,7 +76,7 @@ def test_names_that_are_no_text_are_printed(tmp_path: Path) -> None:
     out = os.fsdecode(os.fsencode(tmp_path) + b"/\xfc")
     result = run("demo", "--out", out, "--size", "33", "--things", "1")
     assert result.returncode == 0, result.stderr
-    assert f"in {tmp_path}/?\n".encode() in result.stdout
+    assert f"in {tmp_path}/\N{REPLACEMENT CHARACTER}\n".encode() in result.stdout
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import rich.box
 import typer
@@ -25,10 +26,8 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """In the errors of torch, oneDNN, C++, CUDA's libraries, threads and libraries that are loaded."""
-FollowLinks = Annotated[
-    bool,
-    typer.Option("--follow-links", help="Read PNGs that are links out of their folder, as in the hub's cache or DVC."),
-]
+UNBROKEN = 1000
+"""Columns of what is no terminal; tables are as wide as what they hold."""
 ROWS = 40
 """Rows of a table that may be as long as the data set; --json has them all."""
 
@@ -40,8 +39,11 @@ def print_rest(console: Console, count: int, what: str) -> None:
 
 
 def new_console() -> Console:
-    """Make a console that prints names from files as they are, not as markup."""
-    return Console(markup=False, emoji=False, highlight=False)
+    """Make a console that prints names from files as they are, not as markup, and breaks no line in a file or pipe."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNBROKEN
+    return console
 
 
 def new_table(*columns: str) -> Table:

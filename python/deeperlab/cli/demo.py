@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .console import new_console, new_table, one_line, percent, size_of
+from .streams import plain
 
 
 def demo(
@@ -51,4 +52,4 @@ def demo(
     )
     height, width = result.size
     console.print(f"fuse: {result.milliseconds:.2f} ms for {height} x {width} px, median of {result.calls} calls")
-    console.print(f"wrote {', '.join(result.files)} in {out}", soft_wrap=True)
+    console.print(f"wrote {', '.join(result.files)} in {plain(out)}", soft_wrap=True)

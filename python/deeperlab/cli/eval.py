@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from .confusion import check_suffix, print_confusion, write_confusion
-from .console import ROWS, FollowLinks, new_console, new_table, one_line, percent, progress_bar
+from .console import ROWS, new_console, new_table, one_line, percent, progress_bar
+from .files import FollowLinks, MaxPixels, pixel_limit
 from .streams import complain, plain
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def eval(
         Path | None, typer.Option(metavar="DIR", help="The photographs, for --pictures; without, the maps are drawn.")
     ] = None,
     follow_links: FollowLinks = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Measure how good predictions are: panoptic quality (PQ), parsing covering (PC) and mean IoU.
 
@@ -67,7 +69,7 @@ def eval(
     predictions may lack 'categories' and 'images'. Areas are counted from the PNGs. --json also has the names of the
     classes, and of every image figures and the ids of segments that are missed, spurious or of wrong class.
     """
-    with one_line(ValueError, TypeError, OSError, smaller="data set, or fewer --workers"):
+    with one_line(ValueError, TypeError, OSError, smaller="data set, or fewer --workers"), pixel_limit(max_pixels):
         from ..data import coco
         from ..data.files import replace, require_writable
         from ..data.formats.coco import to_json
@@ -109,6 +111,9 @@ def eval(
         if confusion:
             names = {str(category.id): category.name for category in target.categories}
             print_confusion(new_console(), result["confusion"], names)
+    if pictures is not None:
+        number = "1 picture" if len(each) == 1 else f"{len(each)} pictures"
+        new_console().print(f"{number}, and pictures.json with the worst first, in {plain(pictures)}", soft_wrap=True)
 
 
 def _print(

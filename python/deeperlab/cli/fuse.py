@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .console import new_console, new_table, one_line, size_of, warnings_in_lines
+from .files import MaxPixels, pixel_limit
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 from .layout import (
     Components,
@@ -73,6 +74,7 @@ def fuse(
     heatmaps: HeatmapsOption = Heatmaps.logits,
     keypoints: KeypointsOption = None,
     edges: EdgesOption = None,
+    max_pixels: MaxPixels = None,
     max_candidates: MaxCandidates = None,
     max_instances: MaxInstances = None,
     paper: Paper = False,
@@ -90,7 +92,7 @@ def fuse(
         from ..data.labels import find
         from ..predictor.heads_file import fuse_file
 
-        with warnings_in_lines(heads):
+        with warnings_in_lines(heads), pixel_limit(max_pixels):
             images = fuse_file(
                 heads,
                 None if things is None else class_ids(things),
@@ -109,5 +111,6 @@ def fuse(
     console.print(table)
     if images and not any(result.instances for result in images):
         console.print(f"no instances: deeperlab check {plain(heads)} tells how the heads were made", soft_wrap=True)
+    files = "1 PNG" if len(images) == 1 else f"{len(images)} PNGs"
     drawn = ", overlay.png" if image is not None else ""
-    console.print(f"wrote {len(images)} PNGs{drawn}, panoptic.json and panoptic.npz in {plain(out)}", soft_wrap=True)
+    console.print(f"wrote {files}{drawn}, panoptic.json and panoptic.npz in {plain(out)}", soft_wrap=True)

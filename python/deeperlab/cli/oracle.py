@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, FollowLinks, new_console, new_table, one_line, percent, print_rest, progress_bar
+from .console import ROWS, new_console, new_table, one_line, percent, print_rest, progress_bar
+from .files import FollowLinks, MaxPixels, pixel_limit
 from .streams import plain
 
 
@@ -25,6 +26,7 @@ def oracle(
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write all figures to a file.")] = None,
     follow_links: FollowLinks = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Measure how good DeeperLab could be on your data: the ceiling that its representation sets, and what is lost.
 
@@ -32,7 +34,7 @@ def oracle(
     Beside it stands the ceiling of the representation alone, where the true keypoints are given instead of found.
     Every thing that is lost is named with the stage that lost it. Crowd and void pixels are left out.
     """
-    with one_line(ValueError, OSError, smaller="data set"):
+    with one_line(ValueError, OSError, smaller="data set"), pixel_limit(max_pixels):
         from ..data import coco
         from ..data.files import replace, require_writable
         from ..oracle import Oracle

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import ROWS, new_console, one_line, progress_bar, warnings_in_lines
+from .files import MaxPixels, pixel_limit
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 from .network import load_network, network_files
 from .streams import complain, plain
@@ -105,9 +106,7 @@ def predict(
             help="Do the sources again. Results of another model or other settings are removed first, all of them.",
         ),
     ] = False,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse larger photographs and videos; by default Pillow's 89478485.")
-    ] = None,
+    max_pixels: MaxPixels = None,
     exif: Annotated[
         bool,
         typer.Option(
@@ -128,7 +127,7 @@ def predict(
     start = time.perf_counter()
     job: BatchJob | None = None
     kinds = ValueError, TypeError, OSError, ImportError
-    with one_line(*kinds, smaller="--batch or --size"), warnings_in_lines(), _limit(max_pixels):
+    with one_line(*kinds, smaller="--batch or --size"), warnings_in_lines(), pixel_limit(max_pixels):
         try:
             with _terminable():
                 from ..data.labels import find
@@ -198,7 +197,7 @@ def predict(
         number = sum(found.left_out.values())
         others = "1 file" if number == 1 else f"{number} files"
         console.print(plain(f"left out {others} of other types: {list_suffixes(found.left_out)}"), soft_wrap=True)
-    console.print(f"results, and panoptic.json of all, in {out}", soft_wrap=True)
+    console.print(f"results, and panoptic.json of all, in {plain(out)}", soft_wrap=True)
     if faults:
         raise typer.Exit(1)
 
@@ -232,16 +231,3 @@ def _device(name: str) -> str:
     import torch
 
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _limit(max_pixels: int | None) -> Iterator[None]:
-    """Set the limit of pixels, which is Pillow's own, that all who decode ask for."""
-    from PIL import Image
-
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = before if max_pixels is None else max_pixels
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before

@@ -15,7 +15,6 @@ from typing import Any
 
 from ..data.files import FormatError, is_relative_name, reason_of
 from ..data.formats.photo import SUFFIXES as IMAGES
-from ..data.formats.png import TooManyPixelsError
 from ..data.ids import ImageId, describe_ambiguous, image_id_of
 from ..data.text import read_text
 
@@ -332,8 +331,6 @@ def _lines(path: Path) -> list[Path]:
 
 def reason(path: Path, fault: BaseException) -> str:
     """Say what an error says, without the file."""
-    if isinstance(fault, TooManyPixelsError):
-        return f"{str(fault).removeprefix(f'{path}: ')}; --max-pixels {fault.pixels} takes it"
     if isinstance(fault, FileNotFoundError) and path.is_symlink():
         return f"a symbolic link to {path.readlink()}, which is not there"
     if isinstance(fault, OSError):

@@ -25,14 +25,6 @@ _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}  # Pillow's names of PNG
 _WORDS = {"L": "8-bit gray", "P": "a palette", "RGB": "24-bit RGB", "I;16": "16-bit gray"}
 
 
-class TooManyPixelsError(FormatError):
-    """A picture of more pixels than are allowed; `pixels`: how many."""
-
-    def __init__(self, path: str | os.PathLike[str], width: int, height: int, most: int) -> None:
-        super().__init__(path, f"too many pixels: {width} × {height}, the most is {most}")
-        self.pixels = width * height
-
-
 def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels: int | None = None) -> NDArray[Any]:
     """Read the values of a PNG as they are stored: indices of a palette, never its colors; 16 bits as 16 bits.
 
@@ -113,7 +105,8 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int, max_pixe
 
         max_pixels = Image.MAX_IMAGE_PIXELS
     if max_pixels is not None and width * height > max_pixels:
-        raise TooManyPixelsError(path, width, height, max_pixels)
+        allowed = f"the most is {max_pixels}; --max-pixels {width * height} or max_pixels takes it"
+        raise FormatError(path, f"too many pixels: {width} × {height}, {allowed}")
 
 
 def require_pillow() -> None:

@@ -148,10 +148,7 @@ def predict(
                 if settings := recall_settings(out, request):
                     job = BatchJob(None, found.sources, out, settings, **options)
                 begin = time.perf_counter()
-                if settings and job and job.is_finished():
-                    if "warning" in settings:
-                        complain(f"warning: {settings['warning']}")
-                else:
+                if not (settings and job and job.is_finished()):
                     from ..predictor import Parser, describe_settings
 
                     network, trained = load_network(model, weights, len(label_set), random_weights)
@@ -160,8 +157,6 @@ def predict(
                     parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **how)
                     settings = describe_settings(network, parser, trained=trained, **look)
                     job = BatchJob(parser, found.sources, out, settings, **options)
-                    if not trained:
-                        complain(f"warning: {settings['warning']}")
                     begin = time.perf_counter()
                     with progress_bar() as progress:
                         task = progress.add_task("")
@@ -176,6 +171,8 @@ def predict(
                 os._exit(code)
             raise typer.Exit(code) from None
     seconds = time.perf_counter() - begin
+    if "warning" in settings:
+        complain(f"warning: {settings['warning']}")
     faults += job.faults
     for path, text in faults[:ROWS]:
         complain(f"{path}: {text}")

@@ -673,11 +673,11 @@ PICTURE_FAULTS: dict[str, tuple[Callable[[Case], object], str]] = {
     ),
     "files of others": (
         lambda c: ((c.folder / "out").mkdir(), (c.folder / "out" / "4.png").write_text("")),
-        "is there already and not of deeperlab eval --pictures; choose another --out",
+        "is there already and not of deeperlab eval --pictures; choose another --pictures",
     ),
     "two of one name": (
         lambda c: edit(c.gt, lambda root: root["annotations"][0].update(file_name="4.png")),
-        "two images would have the picture 4.png",
+        "pictures: expected distinct names of files, got '4.png' twice",
     ),
 }
 

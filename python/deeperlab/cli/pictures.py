@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ if TYPE_CHECKING:
     from ..data.formats.coco import Annotation, Dataset
     from ..metrics import ImageEvaluation
 
-LISTING, MARK = "pictures.json", "deeperlab eval --pictures"
+LISTING, OPTION = "pictures.json", "--pictures"
+MARK = f"deeperlab eval {OPTION}"
 
 
 class Pictures:
@@ -30,7 +30,7 @@ class Pictures:
     """
 
     def __init__(self, data: Dataset, out: Path, images: Path | None) -> None:
-        from ..data.files import FormatError, check_ours
+        from ..data.files import FormatError, check_names, check_ours, clean_up
 
         self._data, self._out = data, out
         if images is not None:
@@ -39,9 +39,12 @@ class Pictures:
             a.image_id: None if images is None else _photograph(images, a, data) for a in data.annotations
         }
         names = [self._name(annotation) for annotation in data.annotations]
-        if twice := [name for name, times in Counter(names).items() if times > 1]:
-            raise FormatError(data.path, f"two images would have the picture {twice[0]}")
-        check_ours(out, (LISTING, *names), LISTING, MARK)
+        try:
+            check_names(out, names, OPTION)
+        except ValueError as fault:
+            raise FormatError(data.path, f"pictures: {fault}") from fault
+        check_ours(out, (LISTING, *names), LISTING, MARK, OPTION)
+        clean_up(out, names)
         self._categories = {category.id: category.isthing for category in data.categories}
         self._names = {category.id: category.name for category in data.categories}
 

@@ -239,8 +239,10 @@ def require_writable(path: Path, option: str, *inputs: Path | None) -> None:
         raise PermissionError(errno.EACCES, "permission denied", str(path))
 
 
-def check_names(directory: Path, names: Sequence[str]) -> None:
+def check_names(directory: Path, names: Sequence[str], option: str = "--out") -> None:
     """Raise before the work what writing files of these names into a folder would raise after some of them.
+
+    `option` gives the folder, for the error.
 
     Raises:
         ValueError: a name that leaves the folder, is longer than a file's may be or not of its characters, or that is
@@ -262,16 +264,19 @@ def check_names(directory: Path, names: Sequence[str]) -> None:
             raise ValueError(f"expected {expected}, got {name!r} twice, or as a folder of another")
         paths.remove(path)
         if (directory / path).is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a directory; choose another --out", str(directory / path))
+            raise IsADirectoryError(errno.EISDIR, f"is a directory; choose another {option}", str(directory / path))
         for folder in path.parents[:-1]:
             if (directory / folder).exists() and not (directory / folder).is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "is no folder; choose another --out", str(directory / folder))
+                raise NotADirectoryError(
+                    errno.ENOTDIR, f"is no folder; choose another {option}", str(directory / folder)
+                )
 
 
-def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None:
+def check_ours(out: Path, names: Sequence[str], listing: str, mark: str, option: str = "--out") -> None:
     """Refuse a folder that cannot be one of results, before the work.
 
-    Files of an earlier run of the same command, whose JSON says whose they are, may be overwritten, and no others.
+    Files of an earlier run of the same command, whose JSON says whose they are, may be overwritten, and no others. `option` gives
+    the folder, for the error.
 
     Raises:
         FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`; or it is no regular file.
@@ -279,7 +284,7 @@ def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None
     """
     folder = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
     if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "is no folder; choose another --out", str(folder))
+        raise NotADirectoryError(errno.ENOTDIR, f"is no folder; choose another {option}", str(folder))
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, "permission denied", str(folder))
     present = [out / name for name in names if (out / name).exists()]
@@ -290,10 +295,10 @@ def check_ours(out: Path, names: Sequence[str], listing: str, mark: str) -> None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         ours = False
     if not ours:
-        fault = f"is there already and not of {mark}; choose another --out"
+        fault = f"is there already and not of {mark}; choose another {option}"
         raise FileExistsError(errno.EEXIST, fault, str(present[0]))
     for path in filter(is_special, present):
-        raise FileExistsError(errno.EEXIST, "is no regular file; choose another --out", str(path))
+        raise FileExistsError(errno.EEXIST, f"is no regular file; choose another {option}", str(path))
 
 
 def _descriptor(path: str | os.PathLike[str]) -> int | None:

@@ -275,8 +275,8 @@ def check_names(directory: Path, names: Sequence[str], option: str = "--out") ->
 def check_ours(out: Path, names: Sequence[str], listing: str, mark: str, option: str = "--out") -> None:
     """Refuse a folder that cannot be one of results, before the work.
 
-    Files of an earlier run of the same command, whose JSON says whose they are, may be overwritten, and no others. `option` gives
-    the folder, for the error.
+    Files of an earlier run of the same command, whose JSON says whose they are, may be overwritten, and no others.
+    `option` gives the folder, for the error.
 
     Raises:
         FileExistsError: one of `names` is in `out`, and `listing` is not of `mark`; or it is no regular file.

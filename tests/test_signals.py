@@ -4,6 +4,7 @@ stands for Ctrl-C, which is another number and the same way."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -159,13 +160,32 @@ def test_ctrl_c_ends_a_process(face: str) -> None:
     assert done.stderr.strip().endswith("KeyboardInterrupt")
 
 
-def test_maps_are_drawn_whatever_comes(set_alarm: Any) -> None:
-    """draw takes the same way."""
-    size = 3000
-    image = np.zeros((size, size, 3), np.uint8)
-    maps = np.arange(size * size, dtype=np.int32).reshape(size, size) % 7
-    shades = np.full((7, 2, 3), 200, np.uint8)
-    options: dict[str, Any] = {"stuff": 128, "thing": 128, "border": 255, "line": (0, 0, 0), "width": 64}
-    set_alarm(0.05, fail)
+def fail_at_third() -> Callable[[], None]:
+    """A handler that raises when it is called for the third time: not in a call that waits for its end with it."""
+    calls = iter(range(3))
+    return lambda: fail() if next(calls) == 2 else None
+
+
+@pytest.mark.parametrize("count", [_numpy.overlap, _numpy.find_runs])
+def test_counts_end_too(count: Callable[..., Any], set_alarm: Any) -> None:
+    """Of seconds of work that take no memory."""
+    set_alarm(0.05, fail_at_third())
     with pytest.raises(AlarmError):
-        repeat(lambda: _numpy.draw(image, maps, maps, shades, **options))
+        count(np.broadcast_to(np.int32(0), (2**15, 2**16)))
+
+
+@pytest.mark.slow
+def test_drawing_ends_too() -> None:
+    """Of seconds of work: wide borders by the plain form."""
+    code = """
+import signal, numpy as np, test_signals as t
+maps = np.arange(2000 * 2000, dtype=np.int32).reshape(2000, 2000) % 7
+handler = t.fail_at_third()
+signal.signal(signal.SIGALRM, lambda *_: handler())
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.1)
+shades, options = np.full((7, 2, 3), 200, np.uint8), {"stuff": 128, "thing": 128, "border": 255, "width": 64}
+t._numpy.draw(np.zeros((2000, 2000, 3), np.uint8), maps, maps, shades, line=(0, 0, 0), **options)
+"""
+    run = {"cwd": HERE, "env": {**os.environ, "DEEPERLAB_SIMD": "plain"}, "timeout": 120}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **run)
+    assert done.stderr.strip().endswith("test_signals.AlarmError"), done.stderr

@@ -87,8 +87,8 @@ struct Key {
 
 // The plain form: every pixel is looked up.
 template <int maps>
-int64_t count_pixels(const IdMap* map, int64_t height, int64_t width, Table<maps> table) {
-  for (int64_t y = 0; y < height; ++y) {
+int64_t count_pixels(const IdMap* map, int64_t height, int64_t width, Table<maps> table, const Parallel& parallel) {
+  for (int64_t y = 0; y < height && !stops_at(y, parallel); ++y) {
     for (int64_t x = 0; x < width; ++x) {
       const int64_t place = table.place_of(Key<maps>(map, y, x).ids);
       if (place < 0) {
@@ -103,9 +103,9 @@ int64_t count_pixels(const IdMap* map, int64_t height, int64_t width, Table<maps
 // The fast form: every run of pixels that are alike is looked up. The next row is fetched meanwhile, a line of its
 // memory for each run, which at 1441² takes 0.1 of 1.3 ms.
 template <class L, int maps>
-int64_t count_runs(const IdMap* map, int64_t height, int64_t width, Table<maps> table) {
+int64_t count_runs(const IdMap* map, int64_t height, int64_t width, Table<maps> table, const Parallel& parallel) {
   int64_t* const starts = table.layout.starts;
-  for (int64_t y = 0; y < height && width > 0; ++y) {
+  for (int64_t y = 0; y < height && width > 0 && !stops_at(y, parallel); ++y) {
     const int64_t runs = row_runs<L, maps>(map, y, width, starts);
     const int64_t next = std::min(y + 1, height - 1);
     for (int64_t i = 0; i < runs; ++i) {
@@ -123,12 +123,13 @@ int64_t count_runs(const IdMap* map, int64_t height, int64_t width, Table<maps> 
 }
 
 template <int maps>
-int64_t count(const IdMap* map, int64_t height, int64_t width, Table<maps> table, Simd simd) {
-  if (simd == Simd::plain) {
-    return count_pixels<maps>(map, height, width, table);
+int64_t count(const IdMap* map, int64_t height, int64_t width, Table<maps> table, const Parallel& parallel) {
+  if (parallel.simd == Simd::plain) {
+    return count_pixels<maps>(map, height, width, table, parallel);
   }
   int64_t found = 0;
-  with_simd(simd, [&](auto lanes) { found = count_runs<decltype(lanes), maps>(map, height, width, table); });
+  with_simd(parallel.simd,
+            [&](auto lanes) { found = count_runs<decltype(lanes), maps>(map, height, width, table, parallel); });
   return found;
 }
 
@@ -136,20 +137,21 @@ int64_t count(const IdMap* map, int64_t height, int64_t width, Table<maps> table
 
 int64_t overlap_scratch_bytes(int64_t width, int64_t capacity) { return lay_out(width, capacity, nullptr).bytes; }
 
-int64_t overlap(const IdMaps& maps, const Hashing& random, const Combinations& found, void* scratch, Simd simd) {
+int64_t overlap(const IdMaps& maps, const Hashing& random, const Combinations& found, void* scratch,
+                const Parallel& parallel) {
   const auto [map, number, height, width] = maps;
   const auto [ids, pixels, capacity] = found;
   const Layout layout = lay_out(width, capacity, scratch);
   std::fill(layout.places, layout.places + layout.slots, 0u);
   switch (number) {
     case 1:
-      return count<1>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
+      return count<1>(map, height, width, {layout, capacity, random, ids, pixels}, parallel);
     case 2:
-      return count<2>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
+      return count<2>(map, height, width, {layout, capacity, random, ids, pixels}, parallel);
     case 3:
-      return count<3>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
+      return count<3>(map, height, width, {layout, capacity, random, ids, pixels}, parallel);
     default:
-      return count<4>(map, height, width, {layout, capacity, random, ids, pixels}, simd);
+      return count<4>(map, height, width, {layout, capacity, random, ids, pixels}, parallel);
   }
 }
 

@@ -38,12 +38,13 @@ int64_t plain_row_runs(const IdMaps& maps, int64_t y, int64_t* starts) {
 }
 
 template <class RowRuns>
-int64_t find(int64_t height, int64_t width, const Runs& found, int64_t* starts, const RowRuns& row_runs) {
+int64_t find(const IdMaps& maps, const Runs& found, int64_t* starts, const Parallel& parallel,
+             const RowRuns& row_runs) {
   int64_t total = 0;
-  for (int64_t y = 0; y < height; ++y) {
+  for (int64_t y = 0; y < maps.height && !stops_at(y, parallel); ++y) {
     const int64_t number = row_runs(y, starts), room = std::min(number, std::max<int64_t>(0, found.capacity - total));
     for (int64_t i = 0; i < room; ++i) {
-      found.start[total + i] = y * width + starts[i];
+      found.start[total + i] = y * maps.width + starts[i];
       found.length[total + i] = starts[i + 1] - starts[i];
       found.y[total + i] = y;
       found.x[total + i] = starts[i];
@@ -54,10 +55,10 @@ int64_t find(int64_t height, int64_t width, const Runs& found, int64_t* starts, 
 }
 
 template <int number>
-int64_t find_fast(const IdMaps& maps, const Runs& found, int64_t* starts, Simd simd) {
+int64_t find_fast(const IdMaps& maps, const Runs& found, int64_t* starts, const Parallel& parallel) {
   int64_t total = 0;
-  with_simd(simd, [&](auto lanes) {
-    total = find(maps.height, maps.width, found, starts, [&](int64_t y, int64_t* to) {
+  with_simd(parallel.simd, [&](auto lanes) {
+    total = find(maps, found, starts, parallel, [&](int64_t y, int64_t* to) {
       return row_runs<decltype(lanes), number>(maps.map, y, maps.width, to);
     });
   });
@@ -72,25 +73,24 @@ int64_t runs_scratch_bytes(int64_t width) {
   return bytes;
 }
 
-int64_t find_runs(const IdMaps& maps, const Runs& found, void* scratch, Simd simd) {
+int64_t find_runs(const IdMaps& maps, const Runs& found, void* scratch, const Parallel& parallel) {
   int64_t bytes;
   int64_t* const starts = starts_in(maps.width, scratch, bytes);
   if (maps.width == 0) {
     return 0;
   }
-  if (simd == Simd::plain) {
-    return find(maps.height, maps.width, found, starts,
-                [&](int64_t y, int64_t* to) { return plain_row_runs(maps, y, to); });
+  if (parallel.simd == Simd::plain) {
+    return find(maps, found, starts, parallel, [&](int64_t y, int64_t* to) { return plain_row_runs(maps, y, to); });
   }
   switch (maps.number) {
     case 1:
-      return find_fast<1>(maps, found, starts, simd);
+      return find_fast<1>(maps, found, starts, parallel);
     case 2:
-      return find_fast<2>(maps, found, starts, simd);
+      return find_fast<2>(maps, found, starts, parallel);
     case 3:
-      return find_fast<3>(maps, found, starts, simd);
+      return find_fast<3>(maps, found, starts, parallel);
     default:
-      return find_fast<4>(maps, found, starts, simd);
+      return find_fast<4>(maps, found, starts, parallel);
   }
 }
 

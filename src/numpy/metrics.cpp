@@ -34,7 +34,8 @@ Hashing random_hashing() {
 }
 
 py::tuple overlap(const py::args& arguments) {
-  const cpu::Simd level = simd();
+  const ArrayTraits traits{1};
+  const cpu::Parallel parallel = traits.parallel();
   const Maps maps = checked_maps(arguments);
   const Views views(maps);
   const int64_t height = views.height, width = views.width, count = int64_t(maps.size());
@@ -53,8 +54,9 @@ py::tuple overlap(const py::args& arguments) {
     int64_t found;
     {
       const py::gil_scoped_release released;
-      found = cpu::overlap({views.view, int(count), height, width}, random, {id, pixel, capacity}, block, level);
+      found = cpu::overlap({views.view, int(count), height, width}, random, {id, pixel, capacity}, block, parallel);
     }
+    traits.raise_interrupt();
     require(found >= 0 || capacity < limit, "maps: expected at most 2^30 combinations of ids");
     if (found < 0) {
       continue;

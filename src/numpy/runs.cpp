@@ -13,7 +13,8 @@ using Numbers = py::array_t<int64_t, py::array::c_style>;
 using Values = py::array_t<int32_t, py::array::c_style>;
 
 py::tuple find_runs(const py::args& arguments) {
-  const cpu::Simd level = simd();
+  const ArrayTraits traits{1};
+  const cpu::Parallel parallel = traits.parallel();
   const Maps maps = checked_maps(arguments);
   const Views views(maps);
   const int64_t height = views.height, width = views.width;
@@ -27,8 +28,9 @@ py::tuple find_runs(const py::args& arguments) {
     {
       const py::gil_scoped_release released;
       found = cpu::find_runs({views.view, int(maps.size()), height, width},
-                             {to, to + capacity, to + 2 * capacity, to + 3 * capacity, capacity}, block, level);
+                             {to, to + capacity, to + 2 * capacity, to + 3 * capacity, capacity}, block, parallel);
     }
+    traits.raise_interrupt();
     if (found <= capacity) {
       py::tuple result(4);
       for (int64_t i = 0; i < 4; ++i) {

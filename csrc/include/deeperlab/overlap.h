@@ -34,13 +34,14 @@ uint32_t slot_of(const int64_t* ids, const Hashing& random, int shift) {
 
 namespace cpu {
 
-enum class Simd : uint8_t;
+struct Parallel;
 
 int64_t overlap_scratch_bytes(int64_t width, int64_t capacity);
 
 // Counts the pixels of every combination; returns how many there are, or -1 if more than there is room for. Ids are
-// widened to 64 bits, uint64 keeps its bits. No result depends on `random`.
-int64_t overlap(const IdMaps& maps, const Hashing& random, const Combinations& found, void* scratch, Simd simd);
+// widened to 64 bits, uint64 keeps its bits. No result depends on `random`. One thread counts.
+int64_t overlap(const IdMaps& maps, const Hashing& random, const Combinations& found, void* scratch,
+                const Parallel& parallel);
 
 }  // namespace cpu
 }  // namespace deeperlab

@@ -36,12 +36,13 @@ struct PixelBox {
 
 namespace cpu {
 
-enum class Simd : uint8_t;
+struct Parallel;
 
 int64_t runs_scratch_bytes(int64_t width);
 
 // The longest runs within which no map changes. Returns how many there are, and writes as many as there is room for.
-int64_t find_runs(const IdMaps& maps, const Runs& found, void* scratch, Simd simd);
+// One thread looks for them.
+int64_t find_runs(const IdMaps& maps, const Runs& found, void* scratch, const Parallel& parallel);
 
 // The tight boxes of the pixels of labels 0 … count − 1, given the label of every run. False for any other label.
 bool pixel_boxes(const Runs& runs, const int64_t* label, int64_t count, PixelBox* box);

@@ -46,7 +46,7 @@ def test_eval_finds_a_prediction_whatever_zeros_lead_its_name(
 ) -> None:
     target, prediction = written(tmp_path, "target", truth), written(tmp_path, "prediction", predicted, "other")
     evaluation = FolderEvaluation(target, prediction)
-    assert [annotation.image_id for annotation in evaluation] == [truth]
+    assert [image.target.image_id for image in evaluation] == [truth]
     assert (evaluation.left_out, evaluation.total.compute().pq.all.pq) == (1, 1)
 
 

@@ -152,7 +152,7 @@ def test_settings_are_not_mixed(photos: Path, model: Path, tmp_path: Path, monke
     other = tmp_path / "another"
     other.mkdir()
     arguments = (photos, "--model", model, "--out", out)
-    assert "has results of size none, not 30" in fault(*arguments, "--size", 30)
+    assert "has results of size None, not 30" in fault(*arguments, "--size", 30)
     assert "has results of dtype 'float32', not 'bfloat16'" in fault(*arguments, "--half")
     assert "has results of model's name 'trained', not 'another'" in fault(photos, "--model", other, "--out", out)
     assert "has results of fusion's max_instances 1024, not 3" in fault(*arguments, "--max-instances", 3)
@@ -338,7 +338,7 @@ def test_overlays_of_another_type_are_another_setting(photos: Path, model: Path,
     out, arguments = tmp_path / "out", (photos / "a.png", "--model", model, "--out", tmp_path / "out")
     assert run(*arguments, "--overlay", "png").exit_code == 0
     settings = out / ".deeperlab" / "settings.json"
-    for told in ("'png'", "none"):
+    for told in ("'png'", "None"):
         assert f"has results of overlay {told}, not 'jpeg'" in fault(*arguments)
         settings.write_text(settings.read_text().replace('"overlay": "png", ', ""))
     result = run(*arguments, "--overwrite")

@@ -63,7 +63,7 @@ def check(
     console = new_console()
     with one_line(ValueError, TypeError, OSError, ImportError, smaller="batch in HEADS.npz"):
         from ..data.labels import find
-        from ..predictor.heads_check import examine
+        from ..predictor.heads_check import examine, unusual
         from ..predictor.heads_file import read_heads
 
         given = layout(components, units, grid, heatmaps, keypoints, edges)
@@ -71,9 +71,7 @@ def check(
         file = read_heads(heads, None, None if size is None else size_of(size))
         ids = class_ids(things) if things is not None else find(labels).things if labels is not None else None
         report = examine(file, range(file.heads.classes) if ids is None else ids, given)
-    usual = {"components": "xy", "units": "px", "grid": "aligned", "heatmaps": "logits"}
-    wanted = {name: value for name, value in given.items() if value != usual.get(name)}
-    if not _print(console, report, wanted):
+    if not _print(console, report, unusual(given)):
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,9 +136,14 @@ def examine(file: HeadsFile, things: Sequence[int], given: Mapping[str, Any]) ->
     report.findings.append(("heatmap", "probabilities, all in [0, 1]" if probable else "logits"))
     advice["heatmaps"] = "probabilities" if probable else "logits"
     _classes(report, heads)
-    usual = {"components": "xy", "units": "px", "grid": "aligned", "heatmaps": "logits"}
-    report.advice = {name: value for name, value in advice.items() if value != usual.get(name)}
+    report.advice = unusual(advice)
     return report
+
+
+def unusual(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep those options of `Heads.from_layout` that are not as it has them by default."""
+    usual = inspect.signature(Heads.from_layout).parameters
+    return {name: value for name, value in options.items() if value != usual[name].default}
 
 
 def _offsets(

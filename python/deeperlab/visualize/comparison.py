@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layout import as_array
+from .._runs import find_runs, spread
 from ..metrics import Matching
 from ..metrics import match as match_segments
 from . import inputs
@@ -93,16 +94,21 @@ def _side(side: tuple[Any, Any], ignore: int | None) -> Side:
     first = as_array(side[0])
     if isinstance(side[1], (list, tuple)):
         place = {_of(segment, "id"): row for row, segment in enumerate(side[1])}
-        values, inverse = np.unique(first, return_inverse=True)
+        values, rank = _ranked(first)
         rows = np.array([place.get(value, -1) for value in values.tolist()], np.int32)
-        return Side(rows[inverse.reshape(first.shape)], [_of(segment, "category_id") for segment in side[1]])
+        return Side(rows[rank], [_of(segment, "category_id") for segment in side[1]])
     category, instance = first.astype(np.int64), as_array(side[1]).astype(np.int64)
     void = (category < 0) | (category == ignore if ignore is not None else False)
-    keys, inverse = np.unique(np.where(void, -1, (category << 32) + instance), return_inverse=True)
+    keys, rank = _ranked(np.where(void, -1, (category << 32) + instance))
     first_row = int(keys[0] == -1) if keys.size else 0
-    return Side(
-        (inverse.reshape(first.shape) - first_row).astype(np.int32), [int(key >> 32) for key in keys[first_row:]]
-    )
+    return Side(rank - first_row, [int(key >> 32) for key in keys[first_row:]])
+
+
+def _ranked(numbers: NDArray[Any]) -> tuple[NDArray[Any], inputs.Map]:
+    """The distinct values of a map, ascending, and the rank of each pixel's; only runs of pixels are sorted."""
+    runs = find_runs(numbers)
+    values, rank = np.unique(numbers.reshape(-1)[runs.start], return_inverse=True)
+    return values, spread(runs, rank, numbers.shape)
 
 
 def _of(segment: Any, name: str) -> int:
@@ -123,8 +129,9 @@ def _colors_of_predictions(matching: Matching, true: Side, found: Side) -> NDArr
         colors[match.prediction] = match.target
     for wrong in matching.wrong_class:
         colors[wrong.prediction] = wrong.target
-    shared = (true.row >= 0) & (found.row >= 0)
-    below = np.unique(np.stack((found.row[shared], true.row[shared])), axis=1)
+    start = find_runs(found.row, true.row).start
+    pairs = np.stack((found.row.reshape(-1)[start], true.row.reshape(-1)[start]))
+    below = np.unique(pairs[:, (pairs >= 0).all(axis=0)], axis=1)
     places = len(true.category) + np.arange(len(colors) + TRIES)  # more than are needed, so that there is a choice
     free = np.ones(len(places), bool)
     for row in np.flatnonzero(colors < 0):

@@ -61,7 +61,7 @@ void fuse(const Heads& heads, const Problem& problem, const Panoptic& out, void*
   peaks(votes, problem, at.seeds, out.found.truncated, at.stage, parallel);
   trace(heads, problem, at.seeds, at.hypotheses.keypoints, parallel);
   const Rescorer rescorer{heads.heatmap, problem, votes, at.hypotheses.keypoints, parallel};
-  rescore_seeds(rescorer, at.seeds, at.hypotheses, parallel);
+  rescore_seeds(rescorer, at.seeds, at.hypotheses);
   select(at.seeds, at.hypotheses, score_when_asked(rescorer), problem, out.found, at.stage, parallel);
   assign(at.targets, out.found, problem, at.nodes, pixels, at.stage, parallel);
   merge(pixels, at.nodes, at.targets.nodes, problem, out, at.stage, parallel);

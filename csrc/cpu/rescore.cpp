@@ -88,11 +88,10 @@ float Rescorer::score(int64_t n, int32_t i) const {
   return sum / float(problem.keypoints());
 }
 
-void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypotheses& hypotheses,
-                   const Parallel& parallel) {
+void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypotheses& hypotheses) {
   const Problem& problem = rescorer.problem;
   const int64_t room = problem.params.max_candidates;
-  parallel_for(parallel, problem.shape.images * room, 16, [&](int64_t i) {
+  parallel_for(rescorer.parallel, problem.shape.images * room, 16, [&](int64_t i) {
     const int32_t candidate = int32_t(i % room);
     if (candidate < seeds.count[i / room]) {
       const int kind = seeds.candidate[i].kind;

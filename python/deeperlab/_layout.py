@@ -147,8 +147,10 @@ def to_nodes(name: str, head: Any, stride: int, *, offsets: bool) -> Any:
 
 def is_finite(array: Any) -> Any:
     """Tell whether a tensor or an array holds neither NaN nor infinity: a scalar where it lies, not waited for."""
-    if isinstance(array, np.ndarray) or not array.numel():
-        return np.isfinite(array).all() if isinstance(array, np.ndarray) else array.new_ones((), dtype=bool)
+    if isinstance(array, np.ndarray):
+        return np.isfinite(array).all()
     import torch
 
+    if not array.numel():
+        return array.new_ones((), dtype=torch.bool)
     return torch.stack((array.amin(), array.amax())).isfinite().all()  # NaN is both; aminmax would copy what is cut

@@ -20,9 +20,10 @@ class Interrupt {
   // Runs the handlers of signals that have come. Whether one has raised.
   using Poll = bool (*)();
 
-  explicit Interrupt(Poll poll) : caller_(std::this_thread::get_id()), due_(now() + interval.count()) {
-    poll_ = syscall(SYS_gettid) == getpid() ? poll : nullptr;  // the main thread is the first of a process
-  }
+  explicit Interrupt(Poll poll)
+      : poll_(syscall(SYS_gettid) == getpid() ? poll : nullptr),  // the main thread is the first of a process
+        caller_(std::this_thread::get_id()),
+        due_(now() + interval.count()) {}
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
@@ -64,9 +65,9 @@ class Interrupt {
     return int64_t(time.tv_sec) * 1000 + time.tv_nsec / 1000000;
   }
 
-  Poll poll_;
-  std::thread::id caller_;
-  int64_t due_;
+  const Poll poll_;  // null: nobody is to be asked
+  const std::thread::id caller_;
+  int64_t due_;  // when to ask again; of the caller alone
   std::atomic<bool> raised_{false};
 };
 

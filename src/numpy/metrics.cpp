@@ -12,7 +12,7 @@
 namespace deeperlab::binding {
 namespace {
 
-// SplitMix64, begun anew in every process.
+// SplitMix64, which begins anywhere: nobody can choose ids by its numbers.
 Hashing random_hashing() {
   static std::atomic<uint64_t> state{[] {
     std::random_device device;

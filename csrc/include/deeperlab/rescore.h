@@ -124,8 +124,7 @@ inline InstanceScore score_as_given(const GivenScores& given) {
 }
 
 // hypotheses.keypoint_score of each seed's own kind alone.
-void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypotheses& hypotheses,
-                   const Parallel& parallel);
+void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypotheses& hypotheses);
 
 }  // namespace cpu
 

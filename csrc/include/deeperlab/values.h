@@ -12,7 +12,6 @@ namespace deeperlab {
 // How a loop runs, csrc/simd/parallel.h.
 namespace cpu {
 struct Parallel;
-enum class Simd : uint8_t;
 }  // namespace cpu
 
 // The stages of cuda:: take pointers to memory of the device, and return when their kernels are in the stream's queue.

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -127,7 +127,12 @@ def predict(
     start = time.perf_counter()
     job: BatchJob | None = None
     kinds = ValueError, TypeError, OSError, ImportError
-    with one_line(*kinds, smaller="--batch or --size"), warnings_in_lines(), pixel_limit(max_pixels):
+    with (
+        _at_once(lambda: job is not None and job.is_busy),
+        one_line(*kinds, smaller="--batch or --size"),
+        warnings_in_lines(),
+        pixel_limit(max_pixels),
+    ):
         try:
             with _terminable():
                 from ..data.labels import find
@@ -166,9 +171,6 @@ def predict(
             done = "before the first image" if job is None else f"after {_done(job)}"
             complain(f"stopped {done}; the same command {again}goes on")
             code = stop.args[0] if stop.args else 130
-            if job is not None and job.is_busy:  # the network cannot be interrupted, and writes nothing
-                sys.stdout.flush()
-                os._exit(code)
             raise typer.Exit(code) from None
     seconds = time.perf_counter() - begin
     if "warning" in settings:
@@ -221,6 +223,19 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _at_once(is_busy: Callable[[], bool]) -> Iterator[None]:
+    """End the process with a command that fails while the network computes: it cannot be interrupted, nor write."""
+    try:
+        yield
+    except typer.Exit as end:
+        if is_busy():
+            with suppress(AttributeError, OSError):  # closed by the shell
+                sys.stdout.flush()
+            os._exit(end.exit_code)
+        raise
 
 
 def _device(name: str) -> str:

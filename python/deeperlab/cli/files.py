@@ -11,7 +11,7 @@ import typer
 
 FollowLinks = Annotated[
     bool,
-    typer.Option("--follow-links", help="Read PNGs that are links out of their folder, as in the hub's cache or DVC."),
+    typer.Option("--follow-links", help="Read files that are links out of their folder, as in the hub's cache or DVC."),
 ]
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Refuse larger pictures and videos; by default Pillow's 89478485.")

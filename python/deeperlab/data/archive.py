@@ -149,7 +149,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     except FormatError:
         raise
     except MemoryError as fault:
-        raise FormatError(path, f"needs more memory than there is: {fault}") from fault
+        raise FormatError(path, "too large for the memory") from fault
     except Exception as fault:  # zipfile and NumPy have many kinds for a damaged file
         if isinstance(fault, OSError) and fault.filename is not None:
             raise

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from deeperlab import Heads, HeadsWarning, scenes, targets
 from deeperlab.cli import app
 from deeperlab.conventions import floats, view_of
 from deeperlab.data import archive
+from deeperlab.heads import NAMES
 from deeperlab.scenes import noise
 from deeperlab.stages import reference
 
@@ -230,6 +231,20 @@ def test_no_word_of_networks_that_nobody_trained() -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
         deeperlab.fuse(network(torch.randn(1, 3, 129, 129)), range(8))
+
+
+def test_tensors_that_stand_for_others_are_fused_without_a_look() -> None:
+    """Those of torch.vmap and torch.func have no values of their own."""
+
+    def semantic(*heads: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, deeperlab.fuse(Heads(*heads), scene.things).semantic.float())
+
+    scene, heads = drawn()
+    tensors = tuple(torch.from_numpy(getattr(heads, name).copy()) for name in NAMES)
+    fused = semantic(*tensors)
+    mapped = torch.vmap(semantic)(*(head[None].expand(2, -1, -1, -1) for head in tensors))
+    assert torch.equal(mapped, torch.stack((fused, fused)))
+    assert torch.equal(torch.func.vjp(semantic, *tensors)[0], fused)
 
 
 @pytest.mark.slow

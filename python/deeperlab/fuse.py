@@ -48,7 +48,7 @@ def fuse(
     Warns:
         HeadsWarning: a glance at the first image shows that its heads cannot be meant so: offsets in nodes, y before x
             and the like, heatmaps of probabilities, labels that are ids. `deeperlab check` looks closer. Tensors on a
-            GPU, and inside torch.compile, are not looked at.
+            GPU, and inside torch.compile and torch.func, are not looked at.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -109,7 +109,13 @@ def _can_be_read(head: Any) -> bool:
         return True
     import torch
 
-    return type(head) in (torch.Tensor, torch.nn.Parameter) and head.is_cpu and not torch.compiler.is_compiling()
+    if type(head) not in (torch.Tensor, torch.nn.Parameter) or not head.is_cpu or torch.compiler.is_compiling():
+        return False
+    try:
+        head.untyped_storage()
+    except NotImplementedError:  # of torch.vmap and torch.func, whose tensors stand for others
+        return False
+    return True
 
 
 def as_heads(heads: Heads | Mapping[str, Any] | Sequence[Any]) -> Heads:

@@ -69,7 +69,7 @@ def write_video(
     with path.open("wb") as file, video.Encoder(file, path) as encoder:
         for i, pts in enumerate(times):
             pixels = (ramp + i).astype(np.uint8)
-            encoder.add(pixels, video.Frame(pixels, pts, Fraction(1, 10), aspect))
+            encoder.add(pixels, video.Frame(pixels, pts, Fraction(1, 10), aspect=aspect))
     return path
 
 

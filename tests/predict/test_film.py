@@ -241,3 +241,18 @@ def test_a_time_that_cannot_be_encoded_is_a_fault_of_the_film(tmp_path: Path) ->
         encoder.add(picture, video.Frame(picture, 2**62, Fraction(1, 1000)))
         with pytest.raises(FormatError, match=r"film\.mp4: cannot be encoded: "):
             encoder.__exit__(None)
+
+
+def test_the_last_frame_of_an_overlay_is_shown_as_long_as_that_of_its_film(model: Path, tmp_path: Path) -> None:
+    """A slide show of four pictures, a second each, the last for three: by its end alone MP4 knows how long it was."""
+    path, picture = tmp_path / "film.mp4", np.full((34, 50, 3), 90, np.uint8)
+    with path.open("wb") as file, video.Encoder(file, path) as encoder:
+        for pts, shown in enumerate((1, 1, 1, 3)):
+            encoder.add(picture, video.Frame(picture, pts, Fraction(1), shown))
+    assert run(path, "--model", model, "--out", tmp_path / "out").exit_code == 0
+    for film in (path, tmp_path / "out" / "overlay" / "film.mp4"):
+        *_, last = video.frames(film)
+        assert last.duration * last.time_base == 3
+        with video.pyav().open(str(film)) as container:
+            (stream,) = container.streams.video
+            assert (stream.duration * stream.time_base, stream.average_rate) == (6, Fraction(4, 6))

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from ..data.files import FormatError, open_file
 from ..data.formats.png import check_pixels
 
-CODEC, QUALITY = "libx264", {"crf": "20", "mbtree": "0"}
-"""Without macroblock trees: with them, x264 does not give the same bytes for the same pictures twice."""
+CODEC, QUALITY = "libx264", {"crf": "20", "mbtree": "0", "bf": "0"}
+"""Without macroblock trees: with them, x264 does not give the same bytes for the same pictures twice; and without B
+frames: with them, MP4 tells how long frames are shown in the order of decoding."""
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 """Containers that are read. A playlist, whatever its suffix, is none: it would lead to other files and hosts."""
 RATE = Fraction(25)
@@ -41,12 +42,13 @@ SLACK = 1
 
 @dataclass(frozen=True)
 class Frame:
-    """uint8 RGB [H, W, 3], upright, shown `pts · time_base` seconds after the beginning; `aspect`: width by height of a
-    pixel; `primaries` and `transfer`: what the numbers mean, as H.273 has it."""
+    """uint8 RGB [H, W, 3], upright, shown `pts · time_base` seconds after the beginning, for `duration · time_base`
+    seconds; `aspect`: width by height of a pixel; `primaries` and `transfer`: what the numbers mean, as in H.273."""
 
     pixels: NDArray[np.uint8]
     pts: int
     time_base: Fraction
+    duration: int = 1
     aspect: Fraction = Fraction(1)
     primaries: int = UNTOLD
     transfer: int = UNTOLD
@@ -102,7 +104,9 @@ def frames(path: Path) -> Generator[Frame, None, None]:
                 longest = max(longest, (last - before) * base)
                 aspect = stream.sample_aspect_ratio or Fraction(1)  # none, or 0: it is not told
                 meaning = stream.codec_context.color_primaries, stream.codec_context.color_trc
-                yield Frame(pixels, last, base, 1 / aspect if turns % 2 else aspect, *meaning)
+                shown = _shown(stream, frame, number) or period
+                shown_for = max(1, round(min(shown, LONGEST) / base))
+                yield Frame(pixels, last, base, shown_for, 1 / aspect if turns % 2 else aspect, *meaning)
         except MemoryError as fault:  # of FFmpeg too
             raise FormatError(path, "too large for the memory") from fault
         except av.FFmpegError as fault:
@@ -139,13 +143,14 @@ class Encoder:
                 if frame.aspect != 1:
                     self._stream.codec_context.sample_aspect_ratio = frame.aspect
                 self._stream.codec_context.time_base = frame.time_base
+                self._stream.codec_context.flags |= av.codec.context.Flags.frame_duration  # else the last has none
                 self._tag(self._stream.codec_context, frame)
                 self._start = frame.pts
             context = self._stream.codec_context
             space = {"dst_colorspace": context.colorspace, "dst_color_range": context.color_range}
             image = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(format=context.pix_fmt, **space)
             image.colorspace = context.colorspace
-            image.pts, image.time_base = frame.pts - self._start, frame.time_base
+            image.pts, image.duration, image.time_base = frame.pts - self._start, frame.duration, frame.time_base
             self._container.mux(self._stream.encode(image))
 
     def _tag(self, context: Any, frame: Frame) -> None:
@@ -252,6 +257,19 @@ def _packets(stream: Any) -> Iterator[Any]:
             return
         except pyav().BlockingIOError:
             pass
+
+
+def _shown(stream: Any, frame: Any, number: int) -> Fraction | None:
+    """Seconds that a frame is shown, where the file tells.
+
+    MP4 tells how long samples are in the order of decoding, which is not that of showing: of the last frame its end is
+    that of the film.
+    """
+    if number + 1 == stream.frames and stream.duration and frame.pts is not None and frame.time_base:
+        end = ((stream.start_time or 0) + stream.duration) * stream.time_base
+        if (rest := end - frame.pts * frame.time_base) > 0:
+            return Fraction(rest)
+    return Fraction(frame.duration * frame.time_base) if frame.duration > 0 and frame.time_base else None
 
 
 def _duration(stream: Any) -> Fraction | None:

@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -450,8 +451,33 @@ def test_a_whole_model_is_strict(tmp_path: Path) -> None:
     assert refused(load_weights, model, file).unexpected == ("classifier.weight [2]",)
     assert not model.has_trained_weights
     assert len(refused(load_weights, small(kernel_size=5), file).misfits) == 18  # no zeros are put around these
-    three_classes = refused(load_weights, create("mobilenet_v2", 4, **SMALL), file)
-    assert len(three_classes.misfits) == 2
+    four_classes = refused(load_weights, create("mobilenet_v2", 4, **SMALL), file)
+    assert len(four_classes.misfits) == 2
+    save_file(tensors, file)
+    four_classes = refused(load_weights, create("mobilenet_v2", 4, **SMALL), file)
+    remedy = "; it has 3 classes, not 4: to train it on others, load_weights(…, new_classes=True)"
+    assert str(four_classes).endswith(remedy)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("head", [{}, {"shallow_heads": True}])
+def test_a_model_for_new_classes_takes_all_but_the_layer_of_the_classes(
+    head: dict[str, bool], classes: int, tmp_path: Path
+) -> None:
+    trained, model = (randomised(create("mobilenet_v2", n, **SMALL, **head), n) for n in (3, classes))
+    save_file(trained.state_dict(), tmp_path / "a.safetensors")
+    before = copy_of(model)
+    load_weights(model, tmp_path / "a.safetensors", new_classes=True)
+    kept = {name for name in before if before[name].shape == trained.state_dict()[name].shape}
+    layer = [f"heads.semantic.{0 if head else 1}.{leaf}" for leaf in ("weight", "bias")]
+    assert_equal({n: model.state_dict()[n] for n in layer}, {n: before[n] for n in layer})
+    assert_equal(*({n: m.state_dict()[n] for n in sorted(kept - {*layer})} for m in (model, trained)))
+    assert kept | {*layer} == before.keys()
+    assert not model.has_trained_weights
+    with torch.no_grad():
+        model.state_dict()[layer[1]].add_(1)
+    assert model.has_trained_weights
+    refused(lambda *args: load_weights(*args, new_classes=True), small(kernel_size=5), tmp_path / "a.safetensors")
 
 
 OTHER_GRAPH = Graph(("head", "tail", "center"), ((2, 0), (0, 2), (2, 1), (1, 2)))
@@ -807,6 +833,14 @@ def test_what_a_refused_pickle_asks_for_is_named(tmp_path: Path) -> None:
         read_tensors(tmp_path / "a.pth")
 
 
+def test_a_program_of_torchscript_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:  # as torch.jit.save has it
+        for name in ("data.pkl", "code/__torch__.py", "constants.pkl"):
+            archive.writestr(f"a/{name}", b"")
+    with pytest.raises(FormatError, match=r"a\.pt: a program of TorchScript; refused: save model\.state_dict\(\)"):
+        read_tensors(tmp_path / "a.pt")
+
+
 def cyclic() -> dict[str, Any]:
     values: dict[str, Any] = {}
     values["model"] = values
@@ -819,13 +853,17 @@ def cyclic() -> dict[str, Any]:
         ({}, "expected named tensors, got none"),
         ([torch.ones(1)], "expected named tensors, got list"),
         (torch.ones(1), "expected named tensors, got Tensor"),
-        ({"a": torch.ones(1), "epoch": 3}, "epoch: expected a tensor, got int"),
+        (
+            {"a": torch.ones(1), "epoch": 3},
+            "epoch: expected a tensor, got int",
+        ),
         ({3: torch.ones(1)}, "3: expected a tensor"),
         ({"a": torch.ones(1).to_sparse()}, "a: expected a dense tensor, got torch.sparse_coo on cpu"),
         ({"a": torch.ones(1, device="meta")}, "a: expected a dense tensor, got torch.strided on meta"),
         (cyclic(), "model: expected a tensor, got dict"),
+        ({"ema": {}}, "ema: expected a tensor, got dict; weights stand at the top, or under state_dict, "),
     ],
-    ids=["empty", "list", "tensor", "epoch", "number", "sparse", "meta", "cyclic"],
+    ids=["empty", "list", "tensor", "epoch", "number", "sparse", "meta", "cyclic", "under another key"],
 )
 def test_a_checkpoint_of_other_things_is_refused(values: Any, match: str, tmp_path: Path) -> None:
     torch.save(values, tmp_path / "a.pth")

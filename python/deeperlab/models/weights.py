@@ -115,7 +115,7 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
         model.mark_untrained()
 
 
-def load_weights(model: TrainedHeads, file: str | os.PathLike[str]) -> None:
+def load_weights(model: TrainedHeads, file: str | os.PathLike[str], *, new_classes: bool = False) -> None:
     """Load all weights of a model, after which it `has_trained_weights`, unless random ones were saved.
 
     Args:
@@ -123,6 +123,8 @@ def load_weights(model: TrainedHeads, file: str | os.PathLike[str]) -> None:
         file: `.safetensors`, `.pth`, `.pt` or `.ckpt`. The weights may be under "state_dict", "model_state_dict" or
             "model"; the names may have one prefix, as of the attribute of a Lightning module, beside which other
             tensors are of no account. Numbers are rounded to the dtype of the model.
+        new_classes: all but the last layer of the semantic head, to train on other classes, be they more, fewer or as
+            many. That layer stays as it is, and the model is not `has_trained_weights` before it is trained.
 
     Raises:
         WeightsError: a tensor is missing, left over, or has another shape.
@@ -132,11 +134,21 @@ def load_weights(model: TrainedHeads, file: str | os.PathLike[str]) -> None:
     """
     wanted = model.state_dict()
     found = _below_prefix(file, read_tensors(file), next(iter(wanted)))
-    hint = (
-        "; it looks like a backbone's: see load_backbone" if any(f"backbone.{name}" in wanted for name in found) else ""
-    )
-    model.load_state_dict(match_tensors(file, found, wanted, hint=hint))
-    model.mark_untrained(not is_marked_trained(Path(file)))
+    of_classes = [f"heads.semantic.{name}" for name, _ in model.heads["semantic"].named_parameters()][-2:]
+    if new_classes:
+        found |= {name: wanted[name] for name in of_classes}
+    model.load_state_dict(match_tensors(file, found, wanted, hint=_hint(found, wanted, of_classes)))
+    model.mark_untrained(new_classes or not is_marked_trained(Path(file)))
+
+
+def _hint(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], of_classes: list[str]) -> str:
+    """Say what a file that does not fit may be."""
+    if any(f"backbone.{name}" in wanted for name in found):
+        return "; it looks like a backbone's: see load_backbone"
+    theirs, ours = (len(tensors[of_classes[-1]]) if of_classes[-1] in tensors else 0 for tensors in (found, wanted))
+    if theirs in (0, ours):
+        return ""
+    return f"; it has {theirs} classes, not {ours}: to train it on others, load_weights(…, new_classes=True)"
 
 
 def _below_prefix(path: str | os.PathLike[str], found: Mapping[str, Tensor], *firsts: str) -> dict[str, Tensor]:
@@ -255,7 +267,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise FormatError(path, f"expected named tensors, got {'none' if values == {} else type(values).__name__}")
     for name, tensor in values.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise FormatError(path, f"{name}: expected a tensor, got {type(tensor).__name__}")
+            places = f"weights stand at the top, or under {', '.join(NESTED)}"
+            raise FormatError(path, f"{name}: expected a tensor, got {type(tensor).__name__}; {places}")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise FormatError(path, f"{name}: expected a dense tensor, got {tensor.layout} on {tensor.device}")
     # Beside a network that is wrapped as a whole stands what the wrapper counts.
@@ -294,6 +307,8 @@ def _require_plain(path: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise FormatError(path, "a program of TorchScript; refused: save model.state_dict()")
         packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
         if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise FormatError(path, "packed, which torch does not do; refused: it may unpack to any size")

@@ -135,6 +135,19 @@ def test_it_prints_tables_and_writes_all_figures(case: Case) -> None:
     assert 0 < report["miou"] < 1
 
 
+def test_in_80_columns_no_heading_and_no_figure_is_folded(case: Case) -> None:
+    path, long = case.folder / "gt.json", "construction of a flat crosswalk with zebra stripes"
+    edit(path, lambda data: data["categories"][0].update(name=long))
+    arguments = map(str, ("eval", path, path, "--gt-dir", case.gt_dir, "--pred-dir", case.gt_dir))
+    lines = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*arguments]).stdout.splitlines()[3:]
+    assert max(map(len, lines)) <= 80
+    words = [" ".join(line.split()) for line in lines]
+    assert "% PQ SQ RQ classes PC PC px classes mIoU" in words
+    assert "All 100.00 100.00 100.00 2 100.00 100.00 2 100.00" in words
+    assert "class PQ % SQ RQ TP FP FN PC IoU" in words
+    assert "construction of a 100.00 100.00 100.00 6 0 0 100.00 100.00" in words
+
+
 def test_the_published_example_gives_its_figures(realdata: Path, tmp_path: Path) -> None:
     folder, out = realdata / "tf_models_deeplab_eval", tmp_path / "out.json"
     arguments = folder / "coco_gt.json", folder / "coco_pred.json", "--gt-dir", folder / "coco_gt"

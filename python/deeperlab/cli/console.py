@@ -47,10 +47,11 @@ def new_console() -> Console:
 
 
 def new_table(*columns: str) -> Table:
-    """Make a table; columns whose name begins with * hold numbers."""
+    """Make a table; columns whose name begins with * hold numbers, and stay whole where the window is narrow."""
     table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.lstrip("*"), justify="right" if column.startswith("*") else "left", overflow="fold")
+        number = column.startswith("*")
+        table.add_column(column.lstrip("*"), justify="right" if number else "left", overflow="fold", no_wrap=number)
     return table
 
 

@@ -135,7 +135,7 @@ def _print_report(
     console: Console, report: dict[str, Any], iou: dict[str, float | None], names: dict[str, str], extra: list[str]
 ) -> None:
     pq, normalized, pixel = report["pq"], report["pc"]["normalized"], report["pc"]["pixel"]
-    table = new_table("%", "*PQ", "*SQ", "*RQ", "*classes", "*PC", "*PC by px", "*classes", "*mIoU")
+    table = new_table("%", "*PQ", "*SQ", "*RQ", "*classes", "*PC", "*PC px", "*classes", "*mIoU")
     for group in ("All", "Things", "Stuff"):
         q, c = pq[group], normalized[group]
         miou = percent(report["miou"]) if group == "All" else ""

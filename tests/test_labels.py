@@ -175,6 +175,7 @@ def test_toml_before_python_3_11_is_said_to_need_it(tmp_path: Path, monkeypatch:
         ({"void": 0}, "void: expected a list, got an integer"),
         ({"ignore": 1}, r"ignore: expected a number that is no class \(0 to 1\), got 1"),
         ({"ignore": 1e400}, "not JSON: Infinity is no number of JSON"),
+        ({"classes": [{"name": "a", "thing": 1, "id": 7.0}]}, r"id: expected an integer, got 7\.0, a float"),
         ({"name": 7}, "name: expected a string, got an integer"),
     ],
 )

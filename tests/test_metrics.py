@@ -235,6 +235,8 @@ def test_no_input_exceeds_one(
 def test_maps_must_be_integers_and_pairs() -> None:
     with pytest.raises(TypeError, match="integer map"):
         quality((np.zeros((2, 2)), []), (np.zeros((2, 2), int), []))
+    with pytest.raises(TypeError, match=r"expected segments or an instance map, got None; .* divmod\(ids, divisor\)"):
+        quality((np.zeros((2, 2), int), None), (np.zeros((2, 2), int), []))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="pair"):
         quality(np.zeros((2, 2), int), (np.zeros((2, 2), int), []))  # type: ignore[arg-type]
 
@@ -582,6 +584,7 @@ def test_tensors_are_counted_as_arrays_are() -> None:
         ),
         ((np.ones((2, 1, 4), int), [{}, {}]), (np.ones((2, 1, 4), int), [[], []]), "segments for each of 2 images"),
         ((np.ones((1, 1, 4), int),) * 2, (np.ones((2, 1, 4), int),) * 2, "prediction: expected 2 images as of the"),
+        ((np.ones((2, 4, 3), int), [{}]), (np.ones((2, 4), int), []), r"or R \+ 256 G \+ 65536 B of a PNG's RGB"),
         ((np.ones((1, 1, 4), int),) * 2, (np.ones((1, 4), int),) * 2, "prediction: expected a batch for a batch"),
         ((np.ones((2, 1, 4), int),) * 2, (np.array([[[1] * 4], [[9] * 4]]),) * 2, "target: .* got 9"),
     ],

@@ -259,6 +259,8 @@ def test_coco_takes_the_ids_of_the_data_set(either: Panoptic) -> None:
     names = {0: 7, 1: 11, 2: 200, 3: 24}
     assert [info["category_id"] for info in either[0].to_coco(names)[1]] == [24, 11, 7, 200, 24]
     assert [info["category_id"] for info in either.to_coco(names)[1][1]] == [200]
+    with pytest.raises(TypeError, match="category_ids: expected a mapping, got list; of a label set: dict"):
+        either.to_coco([24, 11, 7, 200])
 
 
 def test_detectron2_counts_instances_from_zero(either: Panoptic, batch: Panoptic, assert_same: Any) -> None:

@@ -178,7 +178,11 @@ class Panoptic:
 
         Raises:
             ValueError: a class that is present has no id.
+            TypeError: other than a mapping.
         """
+        if category_ids is not None and not isinstance(category_ids, Mapping):
+            text = f"expected a mapping, got {type(category_ids).__name__}; of a label set: dict(enumerate(labels.ids))"
+            raise TypeError(f"category_ids: {text}")
         if self.batched:
             return [image.to_coco(category_ids) for image in self.numpy()]
         if category_ids is not None and (missing := {s.category for s in self.segments} - set(category_ids)):

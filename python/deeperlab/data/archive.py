@@ -74,6 +74,10 @@ def load(path: str | os.PathLike[str]) -> Heads:
     """
     with _opened(path) as file:
         names = set(file.files)
+        if any(name.endswith("/data.pkl") for name in names):
+            raise FormatError(
+                path, "a file of torch.save; expected an NPZ: deeperlab.data.archive.save, or numpy.savez"
+            )
         if missing := [name for name in NAMES if name not in names]:
             raise FormatError(path, f"expected the arrays {', '.join(NAMES)}; missing {', '.join(missing)}")
         if unknown := sorted(names - {*NAMES, *OPTIONAL}):

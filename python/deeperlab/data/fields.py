@@ -135,6 +135,8 @@ class Field:
 
 
 def _noun(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value}, a float"
     return _NOUN.get(type(value), type(value).__name__)
 
 

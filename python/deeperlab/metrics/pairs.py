@@ -139,7 +139,8 @@ def images_of(pair: Segmentation, name: str) -> list[Segmentation] | None:
     listed = isinstance(pair[1], Sequence)
     second = pair[1] if listed else as_array(pair[1])
     if len(second) != len(first) or (listed and not all(isinstance(one, Sequence) for one in second)):
-        raise ValueError(f"{name}: expected a map or a list of segments for each of {len(first)} images")
+        rgb = ", or R + 256 G + 65536 B of a PNG's RGB [H, W, 3]" if first.shape[2] == 3 else ""
+        raise ValueError(f"{name}: expected a map or a list of segments for each of {len(first)} images{rgb}")
     return list(zip(first, second, strict=True))
 
 
@@ -168,6 +169,11 @@ def _ignored(ignore: Ignore, categories: Mapping[int, bool]) -> frozenset[int]:
 def _parts(pair: Segmentation, name: str) -> tuple[list[NDArray[Any]], Sequence[Any] | None]:
     """The maps, and the list of segments where there is one."""
     _require_pair(pair, name)
+    if pair[1] is None:
+        text = (
+            "expected segments or an instance map, got None; of ids category · divisor + instance: divmod(ids, divisor)"
+        )
+        raise TypeError(f"{name}: {text}")
     first = _map(pair[0], name)
     if isinstance(pair[1], Sequence):
         return [first], pair[1]

@@ -270,18 +270,20 @@ def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
     assert len(list(video.frames(path))) == 75
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_a_video_is_turned_upright(degrees: int, model: Path, tmp_path: Path, assert_same: Any) -> None:
+def test_a_video_is_turned_upright(degrees: int, mirrored: bool, model: Path, tmp_path: Path, assert_same: Any) -> None:
     path, aspect = write_video(tmp_path / "film.mp4", (34, 50), aspect=Fraction(4, 3)), Fraction(4, 3)
     stored = [frame.pixels for frame in video.frames(path)]
     data = path.read_bytes()
     place = data.index(b"tkhd") + 4 + 40  # the matrix: a, b, u, c, d, v, x, y, w
     one, cos, sin = 1 << 16, *{0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    matrix = struct.pack(">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
+    side = -1 if mirrored else 1  # as a camera does that faces its user
+    matrix = struct.pack(">9i", side * cos * one, side * sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
     path.write_bytes(data[:place] + matrix + data[place + 36 :])
     frames = [frame.pixels for frame in video.frames(path)]
     for frame, pixels in zip(frames, stored, strict=True):
-        assert_same(frame, np.rot90(pixels, -degrees // 90))  # the matrix turns clockwise
+        assert_same(frame, np.rot90(pixels[:, ::side], -degrees // 90))  # the matrix turns clockwise
     out = tmp_path / "out"
     assert run(path, "--model", model, "--out", out).exit_code == 0
     data = coco.read(out / "panoptic.json", out / "panoptic")

@@ -90,8 +90,9 @@ def frames(path: Path) -> Generator[Frame, None, None]:
         shape, last, base, longest = None, -1, period, period
         try:
             for number, frame in enumerate(_decoded(path, stream)):
-                turns = round(frame.rotation / 90)  # anticlockwise, as a phone that was held upright asks for
-                pixels = np.ascontiguousarray(np.rot90(_rgb(path, frame), turns))
+                across, down, is_turned = _orientation(frame)
+                pixels = _rgb(path, frame).swapaxes(0, 1) if is_turned else _rgb(path, frame)
+                pixels = np.ascontiguousarray(pixels[::down, ::across])
                 shape = shape or pixels.shape
                 if pixels.shape != shape:
                     sizes = [f"{s[1]} × {s[0]} px" for s in (pixels.shape, shape)]
@@ -106,7 +107,7 @@ def frames(path: Path) -> Generator[Frame, None, None]:
                 meaning = stream.codec_context.color_primaries, stream.codec_context.color_trc
                 shown = _shown(stream, frame, number) or period
                 shown_for = max(1, round(min(shown, LONGEST) / base))
-                yield Frame(pixels, last, base, shown_for, 1 / aspect if turns % 2 else aspect, *meaning)
+                yield Frame(pixels, last, base, shown_for, 1 / aspect if is_turned else aspect, *meaning)
         except MemoryError as fault:  # of FFmpeg too
             raise FormatError(path, "too large for the memory") from fault
         except av.FFmpegError as fault:
@@ -232,6 +233,19 @@ def _rgb(path: Path, frame: Any) -> NDArray[np.uint8]:
         raise FormatError(path, f"colors by a matrix that is not read, number {matrix} of H.273; convert it to BT.709")
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     return pixels
+
+
+def _orientation(frame: Any) -> tuple[int, int, bool]:
+    """The steps, 1 or -1, by which to go through columns and rows, once they have changed places if that is True.
+
+    A display matrix takes (x, y) of a frame to (a x + c y, b x + d y): a phone that was held upright asks for a turn, a
+    camera that faces its user may ask for a mirror.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    a, b, _, c, d, *_ = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(matrix, np.int32).tolist()
+    is_turned = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if is_turned else (a, d)
+    return -1 if across < 0 else 1, -1 if down < 0 else 1, is_turned
 
 
 def _decoded(path: Path, stream: Any) -> Iterator[Any]:

@@ -149,8 +149,10 @@ def test_a_thread_of_python_is_not_disturbed(face: str, set_alarm: Any, assert_s
 @pytest.mark.slow
 @FACES
 def test_ctrl_c_ends_a_process(face: str) -> None:
+    """A process that a script has begun in the background ignores it otherwise."""
     code = (
         "import conftest, os, signal, test_signals as t; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"heads = t.noise(257, {face!r}); "
         "signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT)); "
         "signal.setitimer(signal.ITIMER_REAL, 0.2); t.deeperlab.fuse(heads, [1], params=t.WORK)"

@@ -559,6 +559,7 @@ def test_kappas_for_other_keypoints(count: int, given: Given) -> None:
 def test_numbers_of_threads(threads: Any, error: Any, make_heads: Any) -> None:
     with refused(error, "num_threads", "", threads):
         deeperlab.fuse(make_heads(), THINGS, num_threads=threads)
+    deeperlab.fuse(make_heads(), THINGS, num_threads=np.int64(2))  # type: ignore[arg-type]
 
 
 def test_threads_are_for_arrays(make_heads: Any, as_tensors: Any) -> None:

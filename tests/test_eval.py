@@ -308,7 +308,8 @@ JSON_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "annotations of a wrong type": (lambda r: r.update(annotations={}), "annotations: expected a list, got an object"),
     "unknown category": (
         lambda r: r["annotations"][1]["segments_info"][0].update(category_id=77),
-        "annotations[1].segments_info[0]: category_id 77 is not in categories",
+        "annotations[1].segments_info[0]: category_id 77 is not in categories: 1, 5, 92; ids of the data set are "
+        "needed, which trainIds and numbers of classes are not",
     ),
     "an id as text": (
         lambda r: r["annotations"][1]["segments_info"][0].update(id="1"),

@@ -531,6 +531,11 @@ def test_a_value_that_does_not_fit_is_named(options: dict[str, Any], message: st
         bad(options)
 
 
+def test_the_number_of_classes_may_be_numpys() -> None:
+    model = tiny(num_classes=np.arange(19, dtype=np.int64).max() + 1)
+    assert type(model.config["num_classes"]) is int
+
+
 @pytest.mark.parametrize(("options", "message"), BAD_TYPES)
 def test_a_value_of_another_type_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=f"^{message}$"):

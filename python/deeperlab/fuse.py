@@ -75,9 +75,10 @@ def fuse(
     if isinstance(heads.heatmap, np.ndarray):
         from ._numpy import fuse as fuse_arrays
 
-        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
-        if not isinstance(threads, int):
-            raise TypeError(f"num_threads: expected an int, got {threads!r}")
+        try:
+            threads = len(os.sched_getaffinity(0)) if num_threads is None else operator.index(num_threads)
+        except TypeError as wrong:
+            raise TypeError(f"num_threads: expected an int, got {num_threads!r}") from wrong
         result = fuse_arrays(*tensors, **options, num_threads=threads)
     else:
         if num_threads is not None:

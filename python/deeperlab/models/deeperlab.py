@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -117,6 +118,8 @@ class DeeperLab(Pretrained):
         bn_momentum: float = 0.01,
         image_size: int = 1441,
     ) -> None:
+        if isinstance(num_classes, np.integer):  # as the largest of an annotation is
+            num_classes = int(num_classes)
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         _check(config)
         super().__init__()

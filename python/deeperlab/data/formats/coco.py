@@ -22,7 +22,7 @@ from ..files import FormatError, existing, inside, is_relative_name, is_special,
 from ..ids import ImageId, image_id_of, put_image
 from ..text import encode_json
 from .entries import Annotation, Category, SegmentInfo, describe, to_json
-from .mistaken import describe_json, describe_unlisted, has_scores_within
+from .mistaken import describe_ids, describe_json, describe_unlisted, has_scores_within
 from .png import MAX_ID, read_ids, read_size, write_ids
 
 __all__ = [
@@ -156,7 +156,7 @@ def read(
             has_scores = has_scores or entry.value.get("score") is not None
             areas.append(entry.get("area", int, float, default=None))
             if segment.category_id not in known:
-                raise entry.fault(f"category_id {segment.category_id} is not in {listed}")
+                raise entry.fault(f"category_id {segment.category_id} is not in {listed}{describe_ids(known)}")
             entry.put(segments, segment.id, segment)
         annotation = Annotation(
             image_id,

@@ -79,6 +79,12 @@ def describe_unlisted(present: set[int], category_ids: set[int]) -> str:
     return "; a two-channel PNG (red: category), which deeperlab.data.two_channel reads?" if two_channels else ""
 
 
+def describe_ids(category_ids: set[int]) -> str:
+    """Say which ids of categories are known, where another was used."""
+    first = ", ".join(map(str, sorted(category_ids)[:8])) + (", …" if len(category_ids) > 8 else "")
+    return f": {first}; ids of the data set are needed, which trainIds and numbers of classes are not"
+
+
 def _entry_of(entries: list[Any]) -> tuple[str, str] | None:
     first = entries[0] if entries else None
     if isinstance(first, Mapping):

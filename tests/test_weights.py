@@ -444,6 +444,12 @@ def test_a_step_of_training_makes_weights_trained(frozen: bool, tmp_path: Path) 
     assert not saved_and_loaded(model, tmp_path).has_trained_weights
 
 
+def test_layers_that_share_their_weights_are_saved_each(tmp_path: Path) -> None:
+    model = randomised(small())
+    model.heads["long_range"] = model.heads["short_range"]
+    assert_equal(copy_of(saved_and_loaded(model, tmp_path)), copy_of(model))
+
+
 def test_a_whole_model_is_strict(tmp_path: Path) -> None:
     tensors, file = randomised(small()).state_dict(), tmp_path / "a.safetensors"
     save_file(tensors | {"classifier.weight": torch.ones(2)}, file)

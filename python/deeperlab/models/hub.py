@@ -121,7 +121,9 @@ class Pretrained(
             )
         save_file = safetensors_torch().save_file
         card = str(self.generate_model_card(**model_card_kwargs or {}))
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        # Copies: safetensors refuses two names of one tensor, as tied layers have.
+        own = {"memory_format": torch.contiguous_format}
+        tensors = {name: tensor.detach().cpu().clone(**own) for name, tensor in self.state_dict().items()}
         plain = {name: tensor.shape for name, tensor in self._blueprint(self.config).state_dict().items()}
         if {name: tensor.shape for name, tensor in tensors.items()} != plain:
             raise ValueError(

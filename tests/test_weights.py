@@ -461,8 +461,8 @@ def test_a_whole_model_is_strict(tmp_path: Path) -> None:
     assert len(four_classes.misfits) == 2
     save_file(tensors, file)
     four_classes = refused(load_weights, create("mobilenet_v2", 4, **SMALL), file)
-    remedy = "; it has 3 classes, not 4: to train it on others, load_weights(…, new_classes=True)"
-    assert str(four_classes).endswith(remedy)
+    remedy = "give the labels it was trained on, or, to train it on others, load_weights(…, new_classes=True)"
+    assert str(four_classes).endswith(f"; it has 3 classes, not 4: {remedy}")
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])

@@ -148,7 +148,8 @@ def _hint(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], of_classes:
     theirs, ours = (len(tensors[of_classes[-1]]) if of_classes[-1] in tensors else 0 for tensors in (found, wanted))
     if theirs in (0, ours):
         return ""
-    return f"; it has {theirs} classes, not {ours}: to train it on others, load_weights(…, new_classes=True)"
+    remedy = "give the labels it was trained on, or, to train it on others, load_weights(…, new_classes=True)"
+    return f"; it has {theirs} classes, not {ours}: {remedy}"
 
 
 def _below_prefix(path: str | os.PathLike[str], found: Mapping[str, Tensor], *firsts: str) -> dict[str, Tensor]:

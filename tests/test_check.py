@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -179,6 +181,26 @@ def test_ids_instead_of_classes_are_named(tmp_path: Path) -> None:
     deeperlab.fuse(replace(heads, semantic=void, num_classes=scene.num_classes), scene.things)  # without a warning
 
 
+@pytest.fixture
+def first_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next fusion is as the first of a process."""
+    monkeypatch.setattr(sys.modules["deeperlab.fuse"], "_fusions", itertools.count())
+
+
+@pytest.mark.usefixtures("first_fusion")
+def test_the_first_fusions_of_a_process_are_looked_at_then_every_sixteenth() -> None:
+    scene, heads = drawn()
+    heads = CASES["y first"][0](heads)
+    looked = []
+    for number in range(40):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            deeperlab.fuse(heads, scene.things)
+        looked += [number] * len(caught)
+    assert looked == [*range(8), 16, 32]
+
+
+@pytest.mark.usefixtures("first_fusion")
 @pytest.mark.parametrize("kind", ["arrays", "tensors", "bfloat16", "batch"])
 @pytest.mark.parametrize("case", ["y first", "all y, then all x", "nodes", "probabilities"])
 def test_fuse_warns_of_heads_that_contradict_themselves(case: str, kind: str) -> None:

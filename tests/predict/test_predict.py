@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -274,7 +275,9 @@ def test_a_full_disk_ends_it(photos: Path, model: Path, tmp_path: Path, monkeypa
 def test_what_all_heads_contradict_is_told_once(
     photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["deeperlab.fuse"], "contradiction", lambda *_: "offsets: another order")
+    fuse = sys.modules["deeperlab.fuse"]
+    monkeypatch.setattr(fuse, "contradiction", lambda *_, **__: "offsets: another order")
+    monkeypatch.setattr(fuse, "_fusions", itertools.count())
     result = run(photos, "--model", model, "--out", tmp_path / "out")
     assert "4 images written" in result.stdout
     assert result.stderr == "deeperlab: warning: offsets: another order\n"

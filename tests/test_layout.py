@@ -93,6 +93,7 @@ LAYERS = (
     ("scenes",),
     ("oracle",),
     ("predictor",),
+    ("training",),
     ("cli",),
     ("__main__",),
 )

@@ -16,7 +16,7 @@ from .panoptic import Panoptic, Segment
 from .params import FuseParams
 
 if TYPE_CHECKING:
-    from . import data, metrics, models, oracle, predictor, scenes, stages, targets, visualize  # noqa: F401
+    from . import data, metrics, models, oracle, predictor, scenes, stages, targets, training, visualize  # noqa: F401
     from .predictor import Parser
 
     __version__: str
@@ -35,7 +35,7 @@ __all__ = [
     "fuse",
 ]
 
-_SUBMODULES = ("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "visualize")
+_SUBMODULES = ("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "training", "visualize")
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name

@@ -35,7 +35,9 @@ __all__ = [
     "fuse",
 ]
 
-_SUBMODULES = ("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "training", "visualize")
+_SUBMODULES = (
+    *("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "training", "visualize"),
+)
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name

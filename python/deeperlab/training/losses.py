@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five losses, each a plain function; float32 inside, whatever the heads are."""
+"""The five losses, each a plain function; float32 inside, whatever the heads are.
+
+Each gives a sum over what it compares. `counts` says how much that is, before the network runs, and can be added up
+over accumulated batches and processes; `total` divides by it. So neither changes the loss of a step.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from .batches import SOME_STUFF, VOID
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..heads import Heads
 
 
 @dataclass(frozen=True)
@@ -15,3 +28,231 @@ class LossWeights:
     short_range: float = 1 / 25
     middle_range: float = 0.25 / 25
     long_range: float = 0.125 / 25
+
+
+TERMS = tuple(field.name for field in fields(LossWeights))
+"""The names of the terms, in the order of `counts`."""
+
+_MANY_IDS = 2**24
+"""Of a batch, which are renumbered before they are counted."""
+
+
+def semantic(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    stride: int = 4,
+    weight: Tensor | None = None,
+    top_k: float = 0.15,
+    stuff: Sequence[int] = (),
+) -> Tensor:
+    """Compute the weighted bootstrapped cross-entropy of each image (Eq. 1).
+
+    The mean of weight · −log p over the K = ceil(top_k · labeled pixels) pixels whose true class has the least
+    probability p, ties in raster order. Weights do not enter the choice. p is that of the bilinearly upsampled logits,
+    as the fusion upsamples them: node (i, j) lies at pixel (stride · i, stride · j), and beyond the last node its value
+    goes on.
+
+    Args:
+        logits: floating [N, C, h, w], h = ceil(H / stride), w = ceil(W / stride).
+        labels: integer [N, H, W]: a class 0 … C − 1; `VOID`, no pixel of the loss; or `SOME_STUFF`, whose p is the sum
+            over the classes of `stuff`.
+        stride: px between nodes.
+        weight: float32 [N, H, W]; None: 1 everywhere.
+        top_k: (0, 1].
+        stuff: the classes that `SOME_STUFF` may be.
+
+    Returns:
+        float32 [N]; 0 for an image without a labeled pixel.
+
+    Raises:
+        ValueError, TypeError: an argument is not as above; labels are looked at on the CPU only.
+    """
+    import torch
+
+    _n, classes, grid_h, grid_w = logits.shape
+    height, width = labels.shape[1:]
+    if (grid_h, grid_w) != (-(-height // stride), -(-width // stride)):
+        expected = f"ceil(H / stride) x ceil(W / stride) = {-(-height // stride)} x {-(-width // stride)} nodes"
+        raise ValueError(f"logits: expected {expected}, got {grid_h} x {grid_w}")
+    if not 0 < top_k <= 1:
+        raise ValueError(f"top_k: expected more than 0, at most 1, got {top_k}")
+    if labels.device.type == "cpu" and labels.numel():
+        for label in (int(labels.min()), int(labels.max())):
+            least = SOME_STUFF if len(stuff) else VOID
+            if not least <= label < classes:
+                raise ValueError(f"labels: expected {least} to {classes - 1}, got {label}")
+
+    def between(nodes: int, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
+        at = torch.arange(pixels, device=logits.device)
+        node = (at // stride).clamp(max=nodes - 1)
+        past = torch.where(node == nodes - 1, 0, at % stride)
+        return node, (node + 1).clamp(max=nodes - 1), (past / stride).to(torch.float32)
+
+    def blend(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
+        return torch.where(f == 0, a, a * (1 - f) + b * f)
+
+    left, right, fx = between(grid_w, width)
+    above, below, fy = between(grid_h, height)
+    nodes = logits.float()
+    rows = blend(nodes[..., left], nodes[..., right], fx)
+    scores = blend(rows[:, :, above], rows[:, :, below], fy[:, None])
+
+    labels = labels.long()
+    chosen = torch.gather(scores, 1, labels.clamp(min=0)[:, None])[:, 0]
+    if len(stuff):
+        chosen = torch.where(labels == SOME_STUFF, scores[:, list(stuff)].logsumexp(1), chosen)
+    losses = (scores.logsumexp(1) - chosen).flatten(1)
+    labeled = (labels != VOID).flatten(1)
+    count = labeled.sum(1)
+    kept = torch.ceil(count.double() * top_k)  # K
+    order = torch.where(labeled, losses.detach(), -torch.inf).sort(dim=1, descending=True, stable=True).indices
+    hardest = torch.arange(order.shape[1], device=order.device) < kept[:, None]
+    picked = losses.gather(1, order)
+    if weight is not None:
+        picked = picked * weight.flatten(1).gather(1, order)
+    return torch.where(hardest, picked, 0).sum(1) / kept.clamp(min=1).float()
+
+
+def heatmap(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Sum the sigmoid cross-entropy over the valid nodes of all keypoints.
+
+    Args:
+        logits: floating [N, P, h, w].
+        target: float32 [N, P, h, w], 0 or 1.
+        valid: bool, of a shape that expands to theirs: [N, 1, h, w].
+
+    Returns:
+        float32, a scalar.
+    """
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    logits = torch.where(valid, logits.float(), 0)  # what is not valid may be anything
+    losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return torch.where(valid, losses, 0).sum()
+
+
+def offsets(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Sum the absolute errors of offsets, px, over the valid nodes of all keypoints or edges.
+
+    Args:
+        prediction: floating [N, 2K, h, w], channels 2k and 2k + 1 are the x and the y of an offset.
+        target: float32 [N, 2K, h, w].
+        valid: bool [N, K, h, w], or [N, 1, h, w] for all offsets alike.
+
+    Returns:
+        float32, a scalar.
+    """
+    import torch
+
+    error = prediction.float() - target
+    return torch.where(valid[:, :, None], error.view(len(error), -1, 2, *error.shape[2:]), 0).abs().sum()
+
+
+def instance_weight(instance: Tensor, *, area: int = 4096, weight: float = 3.0) -> Tensor:
+    """Weigh the pixels of small instances (Eq. 1: 3 where an instance has fewer than 64 · 64 px).
+
+    Args:
+        instance: integer [N, H, W], 0 = none; ids need not be consecutive.
+        area: px of an image's map, from which on an instance is no small one.
+        weight: of pixels on small instances; all others have 1.
+
+    Returns:
+        float32 [N, H, W].
+    """
+    import torch
+
+    ids, images = instance.long(), len(instance)
+    if not ids.numel():
+        return torch.ones_like(ids, dtype=torch.float32)
+    first, last = int(ids.min()), int(ids.max())
+    if last - first >= _MANY_IDS // images:
+        ids, first = torch.unique(ids, return_inverse=True)[1], 0
+        last = int(ids.max())
+    ids = ids - first + (last - first + 1) * torch.arange(images, device=ids.device)[:, None, None]
+    small = torch.bincount(ids.flatten()) < area
+    return torch.where(small[ids] & (instance != 0), weight, 1.0).to(torch.float32)
+
+
+def ramp(step: int, steps: int, top_k: float) -> float:
+    """Return the share of pixels that count at a step: from 1 linearly to `top_k` over `steps`; 0: at once."""
+    return top_k if step >= steps else 1 + (top_k - 1) * step / steps
+
+
+def counts(targets: Any, labels: Tensor) -> Tensor:
+    """Count what each loss compares, before the network runs.
+
+    Args:
+        targets: `deeperlab.targets.Targets` of N images.
+        labels: integer [N, H, W] of `semantic`.
+
+    Returns:
+        int64 [5], in the order of `TERMS`: images with a labeled pixel; values, channels included, of the valid nodes.
+        To be summed over the batches and processes of a step.
+    """
+    import torch
+
+    pairs, keypoints = 2, targets.heatmap.shape[1]
+    return torch.stack(
+        [
+            (labels != VOID).flatten(1).any(1).sum(),
+            _heatmap_valid(targets).sum() * keypoints,
+            targets.short_valid.sum() * pairs,
+            targets.middle_valid.sum() * pairs,
+            targets.long_valid.sum() * keypoints * pairs,
+        ]
+    )
+
+
+def _heatmap_valid(targets: Any) -> Tensor:
+    import torch
+
+    valid = getattr(targets, "heatmap_valid", None)
+    return torch.ones_like(targets.long_valid) if valid is None else valid
+
+
+def total(
+    heads: Heads,
+    targets: Any,
+    labels: Tensor,
+    weight: Tensor | None,
+    counts: Tensor,
+    weights: LossWeights = LossWeights(),
+    *,
+    top_k: float = 0.15,
+    stuff: Sequence[int] = (),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of a batch, or of its share in a step of several batches or processes.
+
+    Every term is its sum over this batch, divided by its count over the whole step. So the losses of all batches and
+    processes of a step add up to the loss of one batch of all of them, and their gradients to its gradient. Gradients
+    that accumulate do add up. DistributedDataParallel takes their mean over processes instead: multiply the loss by
+    the number of processes before `backward`.
+
+    Args:
+        heads: of N images; `heads.stride` px between nodes.
+        targets: `deeperlab.targets.Targets` of the same images and stride.
+        labels, weight, top_k, stuff: as in `semantic`.
+        counts: `counts` of this batch, or the sum over all of the step.
+        weights: of the terms.
+
+    Returns:
+        The weighted sum, float32; and the terms by name, without their weights and without gradients.
+
+    Raises:
+        ValueError, TypeError: as `semantic`.
+    """
+    import torch
+
+    image_losses = semantic(heads.semantic, labels, stride=heads.stride, weight=weight, top_k=top_k, stuff=stuff)
+    sums = {
+        "semantic": image_losses.sum(),
+        "heatmap": heatmap(heads.heatmap, targets.heatmap, _heatmap_valid(targets)),
+        "short_range": offsets(heads.short_range, targets.short_range, targets.short_valid),
+        "middle_range": offsets(heads.middle_range, targets.middle_range, targets.middle_valid),
+        "long_range": offsets(heads.long_range, targets.long_range, targets.long_valid),
+    }
+    terms = {name: sums[name] / count for name, count in zip(TERMS, counts.clamp(min=1), strict=True)}
+    loss = torch.stack([getattr(weights, name) * terms[name] for name in TERMS]).sum()
+    return loss, {name: term.detach() for name, term in terms.items()}

@@ -212,7 +212,10 @@ def test_a_map_without_instances_gives_empty_targets() -> None:
     assert targets.keypoints.shape == (0, 5, 2)
     assert targets.ids.size == 0
     assert targets.heatmap.shape == (5, 2, 2)
-    assert not any(v.any() for v in vars(targets).values() if isinstance(v, np.ndarray))
+    maps = vars(targets).items()
+    assert not any(v.any() for name, v in maps if isinstance(v, np.ndarray) and name != "heatmap_valid")
+    assert targets.heatmap_valid.shape == (1, 2, 2)
+    assert targets.heatmap_valid.all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64, np.uint64])

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..graph import STAR, Graph
 from ..heads import Heads
 from .class_share import class_logits
+from .encoder import encode
 from .nearest import nearest
-from .target_maps import Targets, check_positive, encode, integer_map
+from .target_maps import Targets, check_positive, integer_map
 
 HEATMAP_LOGIT = 8.0
 """Perfect heatmap logits are ± this: sigmoid .99966 inside a disk, .00034 outside."""

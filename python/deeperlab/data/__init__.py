@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, fields, files, ids, labels, photos, pointers, sample, text
+    from . import archive, fields, files, folders, ids, labels, layouts, photos, pointers, sample, text
     from .formats import cityscapes, coco, label_map, predictions, segments, two_channel, vistas, voc
 
 _FORMATS = ("cityscapes", "coco", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
@@ -21,9 +21,11 @@ __all__ = [
     "coco",
     "fields",
     "files",
+    "folders",
     "ids",
     "label_map",
     "labels",
+    "layouts",
     "photos",
     "pointers",
     "predictions",

@@ -17,43 +17,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from .faults import FaultyFilesError, FormatError, reason_of
+
+__all__ = [
+    "MOST_BYTES",
+    "MOST_BYTES_OF_PATH",
+    "TEMPORARY",
+    "FaultyFilesError",
+    "FormatError",
+    "check_names",
+    "check_ours",
+    "clean_up",
+    "existing",
+    "exists",
+    "inside",
+    "is_dir",
+    "is_relative_name",
+    "is_special",
+    "list_files",
+    "matching",
+    "open_file",
+    "read_bytes",
+    "reason_of",
+    "replace",
+    "require_writable",
+]
+
 MOST_BYTES, MOST_BYTES_OF_PATH = 240, 4080
 """Of the name of a file, so that Linux also takes that of the temporary file; of its path."""
 
 TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 """Names of the files that `replace` fills; they are left behind only where a process is killed."""
 
-LONGEST = 2000
-"""Characters of an error."""
 NOT_REGULAR = "not a regular file; write what a pipe or device gives to a file first"
-
-
-class FormatError(ValueError):
-    """A file that is not what it should be: `path: fault`, in one line."""
-
-    def __init__(self, path: str | os.PathLike[str], fault: str) -> None:
-        text = " ".join(fault.split())  # of a name or a value in the file, which may be as long as the file
-        super().__init__(f"{os.fspath(path)}: {text if len(text) <= LONGEST else f'{text[:LONGEST]} …'}")
-
-
-class FaultyFilesError(ValueError):
-    """Several files that are not what they should be, or cannot be read; `faults`: the error of each."""
-
-    def __init__(self, faults: Sequence[Exception]) -> None:
-        self.faults = tuple(faults)
-        super().__init__(f"{len(faults)} faults: {'; '.join(map(str, faults))}")
-
-    @classmethod
-    def require_none(cls, faults: Sequence[Exception]) -> None:
-        """Raise what was found: nothing, the one error itself, or all of them."""
-        if faults:
-            raise faults[0] if len(faults) == 1 else cls(faults)
-
-
-def reason_of(fault: OSError) -> str:
-    """Say what an error of the system, or one made like it, says, without the file: to follow a colon."""
-    text = fault.strerror or type(fault).__name__
-    return text[:1].lower() + text[1:]
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -142,6 +138,21 @@ def is_relative_name(name: str) -> bool:
     return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
+def is_dir(path: Path) -> bool:
+    """Tell whether there is a folder."""
+    return path.is_dir()
+
+
+def exists(path: Path) -> bool:
+    """Tell whether there is a file or a folder."""
+    return path.exists()
+
+
+def matching(directory: Path, pattern: str) -> list[Path]:
+    """List what matches a pattern of `Path.glob` in a folder, sorted, without hidden files; none of no folder."""
+    return sorted(path for path in directory.glob(pattern) if not path.name.startswith("."))
+
+
 def list_files(
     directory: str | os.PathLike[str], pattern: str, expected: str, *, follow_links: bool = False
 ) -> list[Path]:
@@ -158,8 +169,8 @@ def list_files(
         OSError: there is no such folder.
     """
     directory = Path(directory)
-    names = next(os.walk(directory, onerror=_fail), None)  # an OSError where it is no folder that can be read
-    found = sorted(path for path in directory.glob(pattern) if not path.name.startswith(".")) if names else []
+    next(os.walk(directory, onerror=_fail), None)  # an OSError where it is no folder that can be read
+    found = matching(directory, pattern)
     if not found:
         raise FormatError(directory, f"no file {pattern}; expected {expected}")
     for path in found:

@@ -26,6 +26,9 @@ from .ids import ImageId, ids_of
 from .labels import LabelSet
 from .photos import photo_beside
 
+SOME_STUFF = -2
+"""In `Regions.category`."""
+
 
 class ExifWarning(UserWarning):
     """A photograph is labeled with its pixels as they are stored, though EXIF turns them."""
@@ -38,7 +41,7 @@ class Regions:
     index: NDArray[np.int32]
     """[H, W]: the region of every pixel, 0 … N − 1."""
     category: NDArray[np.int32]
-    """[N]: class 0 … C − 1; −1 is void."""
+    """[N]: class 0 … C − 1; −1 is void, `SOME_STUFF` one of the stuff classes, nobody says which."""
     identity: NDArray[np.int64]
     """[N]: tells the instances of a thing class apart; −1 where nobody did. Of no meaning on stuff."""
     crowd: NDArray[np.bool_] | None = None
@@ -58,13 +61,17 @@ class Sample:
     image_path: Path | None
     """None where there are no images beside the annotations; where this one is missing, `image` says so."""
     category: NDArray[np.int32]
-    """[H, W]: class 0 … C − 1, −1 = void."""
+    """[H, W]: class 0 … C − 1, −1 = void, or some stuff."""
     instance: NDArray[np.int32]
     """[H, W]: 1 … N on things, 0 = none. Numbers are those of the image, not of the class."""
     crowd: NDArray[np.bool_]
     """[H, W]."""
     categories: NDArray[np.int32]
     """[N]: the class of instance 1, 2, …."""
+    some_stuff: NDArray[np.bool_] | None = None
+    """[H, W]: no thing, but nobody says which stuff; `category` is −1 there. None: there are no such pixels."""
+    pixels: NDArray[np.uint8] | None = None
+    """RGB [H, W, 3] of a picture that is in no file, such as a drawn one."""
 
     @property
     def maps(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -87,6 +94,8 @@ class Sample:
             FormatError: it is damaged, of an unknown format, of another size than the annotation, or too large.
             OSError: it cannot be read, or there is none.
         """
+        if self.pixels is not None:
+            return self.pixels
         if self.image_path is None:
             raise FileNotFoundError(f"image {self.image_id!r} has no file")
         if not self.image_path.exists():
@@ -216,7 +225,8 @@ def _build(entry: Entry, labels: LabelSet) -> Sample:
     """Number the instances 1 … N in order of class and identity."""
     regions = entry.load()
     index, category = regions.index, regions.category
-    thing = np.array([*labels.isthing, False])[category]  # the last is void, −1
+    thing = np.array([*labels.isthing, False, False])[category]  # the last are some stuff, −2, and void, −1
+    some_stuff = category == SOME_STUFF
     group = thing & (regions.identity < 0)
     if regions.crowd is not None:
         group |= regions.crowd & (category >= 0)
@@ -227,8 +237,9 @@ def _build(entry: Entry, labels: LabelSet) -> Sample:
     return Sample(
         entry.image_id,
         entry.image_path,
-        category.take(index),
+        np.maximum(category, -1).take(index),
         instance.take(index),
         group.take(index),
         pairs[0].astype(np.int32),
+        some_stuff.take(index) if some_stuff.any() else None,
     )

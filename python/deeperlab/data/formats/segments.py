@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import look_up, relabel
-from ..files import FormatError
+from ..files import FormatError, is_dir, matching
 from ..labels import LabelSet, from_categories
+from ..layouts import Layout, photo_folder
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples
 from .coco import Annotation, Dataset, read
@@ -60,6 +61,19 @@ def samples(
         return photo_beside(Path(images), name, follow_links=follow_links)
 
     return from_dataset(dataset, labels, image)
+
+
+def find(root: Path) -> Layout | None:
+    """Find `panoptic_<split>.json` with the folder of that name beside it, in a folder or its `annotations`.
+
+    Photographs are below `<split>`, `images/<split>` or `images`.
+    """
+    splits = {}
+    for path in (*matching(root, "panoptic_*.json"), *matching(root / "annotations", "panoptic_*.json")):
+        name = path.stem.removeprefix("panoptic_")
+        if is_dir(path.with_suffix("")):
+            splits[name] = partial(samples, path, path.with_suffix(""), images=photo_folder(root, name))
+    return Layout("segments", splits) if splits else None
 
 
 def from_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation], Path | None]) -> Samples:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a data set lies in a folder: what a reader's `find` says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import is_dir
+from .sample import Samples
+
+_CANONICAL = {"training": "train", "validation": "val", "valid": "val"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set that was found in a folder.
+
+    Attributes:
+        format: The module that reads it.
+        splits: Of each split, under the name that the folder gives it, a function that lists its samples; arguments are
+            those of the reader beyond the places: `labels`, `max_pixels`, `follow_links`, and what it has of its own.
+    """
+
+    format: str
+    splits: Mapping[str, Callable[..., Samples]]
+
+
+def canonical(split: str) -> str:
+    """Return `train` or `val` for what data sets call so, such as `train2017` and `validation`; else the name."""
+    name = split.lower().rstrip("0123456789_-")
+    return _CANONICAL.get(name, name)
+
+
+def photo_folder(root: Path, split: str) -> Path | None:
+    """Find the photographs of a split: below `<split>`, `images/<split>`, `images` or `input_images`."""
+    names = (split, f"images/{split}", "images", "input_images") if split else ("images", "input_images")
+    return next((root / name for name in names if is_dir(root / name)), None)

@@ -32,6 +32,7 @@ _NOUN = {
 MAX_BYTES = 1 << 31
 """Of an annotation file; the largest of COCO, Cityscapes and Vistas have some hundred MB."""
 MAX_TOML_BYTES = 1 << 20
+TOML_READER = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 MAX_DOTS = 100
 """In a line of TOML: the parser takes the square of the parts of a dotted key."""
 MAX_LINE_BYTES = 1 << 26
@@ -54,8 +55,6 @@ class Field:
             OSError: it cannot be read.
         """
         kind = "TOML" if Path(path).suffix.lower() == ".toml" else "JSON"
-        if kind == "TOML" and sys.version_info < (3, 11):
-            raise FormatError(path, "TOML needs Python 3.11 or later; JSON does not")
         data = read_bytes(path, min(max_bytes, MAX_TOML_BYTES) if kind == "TOML" else max_bytes, kind)
         return cls(Path(path), "", _parse(path, data, kind))
 
@@ -142,22 +141,33 @@ def _noun(value: Any) -> str:
 
 def _parse(path: str | os.PathLike[str], data: bytes, kind: str) -> Any:
     try:
-        return _toml(decode_text(path, data)) if kind == "TOML" else json.loads(data, parse_constant=_refuse)
+        return parse_toml(decode_text(path, data)) if kind == "TOML" else json.loads(data, parse_constant=_refuse)
     except FormatError:
         raise
     except RecursionError as fault:
         raise FormatError(path, f"not {kind}: nested too deeply") from fault
+    except ImportError as fault:
+        raise FormatError(path, str(fault)) from fault
     except MemoryError as fault:
         raise FormatError(path, f"{kind} too large for the memory") from fault
     except ValueError as fault:
         raise FormatError(path, f"not {kind}: {fault}{describe_pointer(Path(path))}") from fault
 
 
-def _toml(text: str) -> Any:
+def parse_toml(text: str) -> Any:
+    """Parse a TOML document.
+
+    Raises:
+        ValueError: it is none, or has a line of more than `MAX_DOTS` dots.
+        ImportError: Python 3.10 has no parser of its own, and tomli is not installed.
+    """
     if (dots := max((line.count(".") for line in text.splitlines()), default=0)) > MAX_DOTS:
         raise ValueError(f"expected at most {MAX_DOTS} dots in a line, got {dots}")
-    tomllib = importlib.import_module("tomllib")  # by its name: Python 3.10, where nobody comes here, has none
-    return tomllib.loads(text)
+    try:
+        reader = importlib.import_module(TOML_READER)  # by its name, which one of the two Pythons does not know
+    except ModuleNotFoundError as fault:
+        raise ImportError(f"TOML needs Python 3.11, or {TOML_READER}: pip install 'deeperlab[train]'") from fault
+    return reader.loads(text)
 
 
 def _refuse(constant: str) -> Any:

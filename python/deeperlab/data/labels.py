@@ -2,7 +2,7 @@
 """Label sets: what the classes of a data set are called, which are things, and how its ids become 0, 1, 2, ….
 
 Presets: `coco` (133 classes), `cityscapes` (19), `vistas` (65, v1.2) and `voc` (21). One's own are a file of the same
-form, JSON or (Python 3.11) TOML:
+form, JSON or TOML:
 
     name = "farm"
     [[classes]]

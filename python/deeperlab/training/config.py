@@ -172,8 +172,13 @@ class ValidateConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One run. `config_file` reads and writes it."""
+    """One run. `config_file` reads and writes it.
 
+    Attributes:
+        recipe: Name of the recipe that the run began with; options may differ from it. Empty: none.
+    """
+
+    recipe: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -79,6 +79,15 @@ def load(recipe: str = "", file: str | os.PathLike[str] | None = None, overrides
     return config
 
 
+def of_recipe(name: str) -> Config:
+    """Return what a recipe says, without a look at the network; needs no torch.
+
+    Raises:
+        ValueError: an unknown recipe, with the nearest known one.
+    """
+    return _resolve([*_recipe_layers(name), Layer(f"recipe {name}", {"recipe": name})])[0]
+
+
 def read(file: str | os.PathLike[str]) -> Config:
     """Read the config.toml of a run: a file that says all. Types are checked, ranges are not.
 

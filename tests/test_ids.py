@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of images that are numbers: leading zeros make no difference, to readers, `predict` and `eval` alike."""
+"""Names of images: leading zeros of numbers, and how Unicode spells a letter, make no difference to whoever reads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from deeperlab.data import archive, coco, label_map, two_channel, vistas, voc
 from deeperlab.data.files import FormatError
 from deeperlab.data.ids import ImageId, ids_of, image_id_of
 from deeperlab.data.labels import LabelSet
+from deeperlab.data.photos import photo_beside
 from deeperlab.data.sample import from_maps
 from deeperlab.metrics import FolderEvaluation
 from deeperlab.predictor.sources import Source, find_sources
@@ -94,6 +95,59 @@ def test_two_names_of_one_number_are_refused_everywhere(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", image_ids=np.array(["07", "7"]))
     with pytest.raises(FormatError, match="image_ids: expected 2 distinct integers or strings"):
         archive.image_ids(tmp_path / "x.npz", 2)
+
+
+JOINED, SPLIT = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("truth", "predicted"), [(JOINED, SPLIT), (SPLIT, JOINED)])
+def test_eval_finds_a_prediction_however_its_letters_are_spelled(truth: str, predicted: str, tmp_path: Path) -> None:
+    target, prediction = written(tmp_path, "target", truth), written(tmp_path, "prediction", predicted)
+    assert [image.result.pq.all.pq for image in FolderEvaluation(target, prediction)] == [1]
+    assert [image_id_of(name) for name in (JOINED, SPLIT)] == [JOINED] * 2
+    assert Source.named(tmp_path / "x.jpg", f"{SPLIT}.jpg").image_id == JOINED
+    with pytest.raises(
+        FormatError, match=r"and how Unicode spells a letter \('caf\\xe9', 'cafe\\u0301'\) makes no diff"
+    ):
+        ids_of([JOINED, SPLIT], tmp_path)
+    for name in (JOINED, SPLIT):
+        (tmp_path / f"{name}.jpg").touch()
+    found = find_sources([tmp_path / "*.jpg"], tmp_path / "out")
+    assert ([len(found.sources)], ["spells a letter" in text for _, text in found.faults]) == ([1], [True])
+
+
+@pytest.mark.parametrize(("listed", "there"), [(JOINED, SPLIT), (SPLIT, JOINED)])
+def test_files_are_found_however_their_letters_are_spelled(listed: str, there: str, tmp_path: Path) -> None:
+    entry = coco.Annotation(1, f"{listed}/1.png", (coco.SegmentInfo(5, 7),)), IDS
+    coco.write(tmp_path / "x.json", tmp_path / "x", [entry], LABELS.categories)
+    (tmp_path / "x" / listed).rename(tmp_path / "x" / there)
+    data = coco.read(tmp_path / "x.json", tmp_path / "x")
+    np.testing.assert_array_equal(data.ids(data.annotations[0]), IDS)
+    Image.new("RGB", (3, 2)).save(tmp_path / "x" / there / "1.JPG")
+    assert photo_beside(tmp_path / "x", f"{listed}/1.png") == tmp_path / "x" / there / "1.png"
+    assert photo_beside(tmp_path / "x" / there, "1.jpg") == tmp_path / "x" / there / "1.JPG"
+    for folder in ("ImageSets/Segmentation", "SegmentationClass"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text(listed)
+    Image.new("P", (3, 2)).save(tmp_path / "SegmentationClass" / f"{there}.png")
+    assert (voc.samples(tmp_path, "val", objects=None)[0].category == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("1.jpg", r"no such file, but 1\.jpg: is this the folder of the photographs\? segment ids are in PNGs"),
+        ("1.PNG", r"no such file, but 1\.PNG: capital letters make a difference; rename it, or change file_name"),
+        ("2.png", "no such file or directory"),
+    ],
+)
+def test_of_a_missing_map_it_is_said_what_is_there_instead(there: str, words: str, tmp_path: Path) -> None:
+    data = written(tmp_path, "x", 1)
+    (tmp_path / "x" / "0.png").rename(tmp_path / "x" / there.replace("1", "0"))
+    for look in (data.ids, data.size):
+        with pytest.raises(FileNotFoundError, match=words.replace("1", "0")) as fault:
+            look(data.annotations[0])
+        assert fault.value.filename == str(tmp_path / "x" / "0.png")
 
 
 def test_the_same_name_in_two_folders_is_no_fault_of_a_reader(tmp_path: Path) -> None:

@@ -121,18 +121,6 @@ def inside(directory: str | os.PathLike[str], name: str, *, follow_links: bool |
     return path
 
 
-def existing(directory: str | os.PathLike[str], name: str, *, follow_links: bool) -> Path:
-    """Return what `inside` does, of a file that has to be there.
-
-    Raises:
-        FormatError, OSError: as of `inside`; a name with backslashes of which there is no file.
-    """
-    path = inside(directory, name, follow_links=follow_links)
-    if "\\" in name and not path.exists():
-        raise FileNotFoundError(errno.ENOENT, "no such file; is its name of Windows? / goes between folders", str(path))
-    return path
-
-
 def is_relative_name(name: str) -> bool:
     """Tell whether a name is relative and does not go up."""
     return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts

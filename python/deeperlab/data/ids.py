@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What images are called: a name of digits alone is a number, so that COCO's 139 and 000000000139.jpg are one image."""
+"""What images are called: a name of digits alone is a number, so that COCO's 139 and 000000000139.jpg are one image.
+
+Of a letter with a mark Unicode has two spellings, é or e´: file systems of macOS, and archives made there, split what
+others join. Both are one name.
+"""
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,15 +22,18 @@ _MOST_DIGITS = 18
 
 
 def image_id_of(name: ImageId) -> ImageId:
-    """Return the id of an image that has a name: 7 of "007", "7" and 7, which are the same image; else the name."""
+    """Return the id of an image that has a name: 7 of "007", "7" and 7, which are the same image; else the name, with
+    its letters joined to their marks (Unicode's NFC)."""
     if isinstance(name, str) and name.isascii() and name.isdigit() and len(name.lstrip("0")) <= _MOST_DIGITS:
         return int(name)
-    return name
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
 def describe_ambiguous(one: ImageId, other: ImageId) -> str:
     """Say what is wrong with two names of one set that are written differently and mean the same image."""
-    return f"images {one!r} and {other!r}: expected distinct names, and leading zeros make no difference; rename one"
+    zeros = isinstance(image_id_of(one), int)
+    alike = "leading zeros make" if zeros else f"how Unicode spells a letter ({one!a}, {other!a}) makes"
+    return f"images {one!r} and {other!r}: expected distinct names, and {alike} no difference; rename one"
 
 
 def ids_of(names: Sequence[str], path: str | os.PathLike[str]) -> list[ImageId]:

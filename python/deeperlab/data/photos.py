@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .files import inside
 from .formats.photo import SUFFIXES
+from .missing import spellings
 
 
 def photo_beside(directory: Path, name: str, *, follow_links: bool = False) -> Path | None:
@@ -14,7 +15,7 @@ def photo_beside(directory: Path, name: str, *, follow_links: bool = False) -> P
 
     Args:
         directory: the folder of the photographs.
-        name: that of the data set, such as `a.jpg`; `a.JPG` or `a.png` will do as well.
+        name: that of the data set, such as `a.jpg`; `a.JPG`, `a.png` or another spelling of é will do as well.
         follow_links: as of `files.inside`.
 
     Returns:
@@ -26,7 +27,7 @@ def photo_beside(directory: Path, name: str, *, follow_links: bool = False) -> P
     """
     if not directory.is_dir():
         return None
-    named = inside(directory, name, follow_links=follow_links)
-    others = (named.with_suffix(suffix) for kind in SUFFIXES for suffix in (kind, kind.upper()))
-    found = next((path for path in (named, *others) if path.exists()), named)
+    named = [inside(directory, spelled, follow_links=follow_links) for spelled in spellings(name)]
+    others = (path.with_suffix(suffix) for path in named for kind in SUFFIXES for suffix in (kind, kind.upper()))
+    found = next((path for path in (*named, *others) if path.exists()), named[0])
     return inside(directory, str(found.relative_to(directory)), follow_links=follow_links)

@@ -158,7 +158,7 @@ def find_sources(given: Sequence[str | Path], out: Path) -> Found:
             continue
         if rivals := found.rivals(source):
             other = rivals[0]
-            two_names = isinstance(source.image_id, int) and source.name != other.name
+            two_names = source.name != other.name and image_id_of(source.name) == image_id_of(other.name)
             text = describe_ambiguous(other.name, source.name) if two_names else clash(other.path)
             faults.append((source.path, text))
         elif not is_relative_name(source.name) or source.path.stem in ("", ".", "..") or source.image_id == "":

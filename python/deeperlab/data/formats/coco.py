@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fields import Field
-from ..files import FormatError, existing, inside, is_relative_name, is_special, replace
+from ..files import FormatError, inside, is_relative_name, is_special, replace
 from ..ids import ImageId, image_id_of, put_image
+from ..missing import existing
 from ..text import encode_json
 from .entries import Annotation, Category, SegmentInfo, describe, to_json
 from .mistaken import describe_ids, describe_json, describe_unlisted, has_scores_within

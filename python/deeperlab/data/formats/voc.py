@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import relabel
-from ..files import FormatError, inside, is_relative_name
+from ..files import FormatError, is_relative_name
 from ..ids import ids_of
 from ..labels import LabelSet, preset
+from ..missing import as_spelled
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples, translate_ids
 from ..text import read_text
@@ -60,8 +61,8 @@ def samples(
     listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
     names = _names(listed)
     for image_id, name in zip(ids_of(names, listed), names, strict=True):
-        path = inside(root / classes, f"{name}.png", follow_links=follow_links)
-        things = None if objects is None else inside(root / objects, f"{name}.png", follow_links=follow_links)
+        path = as_spelled(root / classes, f"{name}.png", follow_links=follow_links)
+        things = None if objects is None else as_spelled(root / objects, f"{name}.png", follow_links=follow_links)
         image = photo_beside(root / "JPEGImages", f"{name}.jpg", follow_links=follow_links)
         entries.append(Entry(image_id, image, path, partial(load, path, things, labels, max_pixels)))
     return Samples(labels, tuple(entries))

@@ -172,7 +172,7 @@ _SEGMENT = ("annotations", 0, "segments_info", 0)
         (_delete("annotations", 0, "segments_info"), r"annotations\[0\]: no key 'segments_info'"),
         (_delete("annotations", 0, "file_name"), r"annotations\[0\]: no key 'file_name'"),
         (_delete(*_SEGMENT, "category_id"), r"segments_info\[0\]: no key 'category_id'"),
-        (_delete("categories", 1, "isthing"), r"categories\[1\]: no key 'isthing'"),
+        (_delete("categories", 1, "isthing"), r"categories\[1\]: no key 'isthing', 1 of a thing, 0 of stuff"),
         (_set("categories", []), "categories: expected at least one"),
         (_set("categories", {}), "categories: expected a list, got an object"),
         (_set("categories", 0, 5), r"categories\[0\]: expected an object, got an integer"),

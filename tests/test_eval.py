@@ -107,7 +107,7 @@ def test_help_teaches() -> None:
 def test_it_prints_tables_and_writes_all_figures(case: Case) -> None:
     result = run(*case.arguments())
     assert result.exit_code == 0, result.output
-    for words in ("3 images", "Things", "PQ", "PC", "mIoU", "person", "grass", "1 classes are neither annotated nor"):
+    for words in ("3 images", "Things", "PQ", "PC", "mIoU", "person", "grass", "1 class is neither annotated nor"):
         assert words in result.stdout
     assert "\ncar" not in result.stdout
     assert result.stderr == ""
@@ -178,7 +178,7 @@ def test_predictions_need_neither_categories_nor_images_and_may_be_too_many(case
     bare["annotations"].append({"image_id": 99, "file_name": "99.png", "segments_info": []})
     case.pred.write_text(json.dumps(bare))
     assert case.report() == expected
-    assert "3 images; 1 predictions for other images left out" in run(*case.arguments()).stdout
+    assert "3 images; 1 prediction for another image left out" in run(*case.arguments()).stdout
 
 
 def test_categories_may_come_from_a_file(case: Case) -> None:
@@ -197,6 +197,15 @@ def test_no_images_are_undefined_not_zero(case: Case) -> None:
     assert report["pq"]["All"] == {"pq": None, "sq": None, "rq": None, "n": 0}
     assert report["pc"]["pixel"]["All"] == {"pc": None, "n": 0}
     assert report["miou"] is None
+
+
+def test_one_of_a_kind_is_no_plural(case: Case) -> None:
+    edit(case.gt, lambda root: root["annotations"].pop(0))
+    assert "\n2 images; 1 prediction for another image left out\n" in run(*case.arguments()).stdout
+    edit(case.gt, lambda root: root["annotations"].pop(0))
+    assert "\n1 image; 2 predictions for other images left out\n" in run(*case.arguments()).stdout
+    oracle = CliRunner().invoke(app, ["oracle", str(case.gt), "--gt-dir", str(case.gt_dir)]).stdout
+    assert oracle.startswith("1 image; heads of stride 4, disks of radius 25 px\n")
 
 
 def test_stale_areas_are_warned_of_and_do_not_count(case: Case) -> None:

@@ -48,6 +48,9 @@ def test_heads_survive_a_file(tmp_path: Path, make_heads: Any, graph: Any, asser
 def test_tensors_are_not_saved(tmp_path: Path, make_heads: Any, as_tensors: Any) -> None:
     with pytest.raises(TypeError, match=r"semantic: expected a numpy\.ndarray, got Tensor; use \.cpu\(\)\.numpy\(\)"):
         archive.save(tmp_path / "heads.npz", as_tensors(make_heads()))
+    trained = as_tensors(make_heads()).map(lambda head: head.bfloat16().requires_grad_())
+    with pytest.raises(TypeError, match=r"got Tensor; use \.detach\(\)\.float\(\)\.cpu\(\)\.numpy\(\)$"):
+        archive.save(tmp_path / "heads.npz", trained)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,6 +12,7 @@ import pickle
 import socket
 import struct
 import tracemalloc
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -112,7 +113,13 @@ def photographs(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]
         _save(root / f"a.{kind}", rng.integers(0, 256, (9, 8, 3), np.uint8))
         for kind in ("jpg", "png", "webp", "tif", "gif", "bmp")
     ]
-    return paths, lambda: [photo.read_image(path) for path in paths]
+
+    def read() -> list[object]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", photo.PicturesWarning)  # a byte may make a file one of several pictures
+            return [photo.read_image(path) for path in paths]
+
+    return paths, read
 
 
 def npz_of_heads(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:

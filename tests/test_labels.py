@@ -164,7 +164,7 @@ def test_toml_before_python_3_11_is_said_to_need_tomli(tmp_path: Path, monkeypat
     [
         ({"classes": []}, "at least one class"),
         ({"classes": {}}, "classes: expected a list, got an object"),
-        ({"classes": [{"name": "a"}]}, r"classes\[0\]: no key 'thing'"),
+        ({"classes": [{"name": "a"}]}, r"classes\[0\]: no key 'thing': expected 1 or true, or 0 or false"),
         ({"classes": [{"thing": 1}]}, r"classes\[0\]: no key 'name'"),
         ({"classes": [{"name": "a", "thing": 2}]}, "thing: expected 0 or 1, got 2"),
         ({"classes": [{"name": "a", "thing": 1, "color": [0, 0]}]}, "color: expected three integers"),

@@ -127,6 +127,25 @@ def test_a_target_id_that_is_not_listed_is_neither_segment_nor_void() -> None:
     assert result["All"]["pq"] == 5 / 8
 
 
+def test_segments_of_transformers_are_told() -> None:
+    labeled: Any = [{"id": 1, "label_id": 3, "score": 0.9, "was_fused": False}]
+    with pytest.raises(
+        ValueError, match=r"category_id of segment 0, got .*; label_id, as transformers has it, is a class"
+    ):
+        panoptic_quality((row((1, 4)), labeled), (row((1, 4)), [segment(1, 1)]), CATEGORIES)
+
+
+def test_ids_that_were_interpolated_are_told() -> None:
+    sharp, blurred = row((10, 100), (90, 100)), row((10, 98), (36, 1), (63, 1), (90, 100))
+    segments = [segment(10, 1), segment(90, 3)]
+    with pytest.raises(ValueError, match=r"every id of the map to be listed, got 36; .*resize with interpolation"):
+        panoptic_quality((blurred, segments), (sharp, segments), CATEGORIES)
+    with pytest.warns(RoleWarning, match=r"target: 2 ids are not listed, and count as segments'.*resize with interpol"):
+        assert panoptic_quality((sharp, segments), (blurred, segments), CATEGORIES).all.pq < 1
+    with pytest.raises(ValueError, match=r"got 36; void is id 0, or what ignore= says$"):  # one that was forgotten
+        panoptic_quality((row((10, 90), (36, 10), (90, 100)), segments), (sharp, segments), CATEGORIES)
+
+
 def test_areas_come_from_the_maps_and_a_stale_one_is_a_warning() -> None:
     ids, segments = row((1, 8), (2, 3)), [{**segment(1, 1), "area": 800}, {**segment(2, 3), "area": 3}]
     for metric in (PanopticQuality(CATEGORIES), Evaluation(CATEGORIES)):
@@ -136,7 +155,7 @@ def test_areas_come_from_the_maps_and_a_stale_one_is_a_warning() -> None:
         pq = metric.compute().all.pq if isinstance(metric, PanopticQuality) else metric.compute().pq.all.pq
         assert pq == 1
     both = [{**s, "area": 5.5} for s in segments]
-    with pytest.warns(AreaWarning, match=r"^prediction: .* id 1 .* \(and of 1 more segments\)$"):
+    with pytest.warns(AreaWarning, match=r"^prediction: .* id 1 .* \(and of 1 more segment\)$"):
         assert panoptic_quality((ids, both), (ids, [segment(1, 1), segment(2, 3)]), CATEGORIES).all.pq == 1
 
 
@@ -452,7 +471,10 @@ def test_a_label_set_is_a_mapping_of_categories() -> None:
 
     voc = labels.preset("voc")
     assert PanopticQuality(voc).categories == {c.id: c.isthing for c in voc.categories}  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="categories: expected a mapping of id to isthing, got list"):
+    listed: Any = [{"id": 1, "isthing": 1}]
+    with pytest.raises(TypeError, match=r"got list; of a list as in COCO's JSON: .c..id... c..isthing.. for c in"):
+        Evaluation(listed)
+    with pytest.raises(TypeError, match=r"isthing, got list$"):
         PanopticQuality([1, 2])  # type: ignore[arg-type]
 
 

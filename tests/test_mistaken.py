@@ -103,6 +103,56 @@ def test_a_two_channel_png_is_told(dataset: coco.Dataset) -> None:
         dataset.ids(dataset.annotations[0])
 
 
+def test_ids_whose_red_and_blue_are_swapped_are_told(dataset: coco.Dataset) -> None:
+    ids = np.array([[800, 900, 900]])
+    rgb = np.stack((ids & 255, ids >> 8, 0 * ids), axis=-1).astype(np.uint8)
+    Image.fromarray(np.ascontiguousarray(rgb[..., ::-1])).save(dataset.directory / "3.png")
+    with pytest.raises(FormatError, match=r"ids 2097920, 8651520 not in .*; red and blue are swapped, as cv2\.imwrite"):
+        dataset.ids(dataset.annotations[0])
+
+
+@pytest.mark.parametrize("how", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, "JPEG"])
+def test_ids_that_were_interpolated_or_compressed_are_told(how: Any, tmp_path: Path) -> None:
+    ids = np.full((48, 64), 70_000)
+    ids[10:30, 12:40] = 12_345_678
+    entry = coco.Annotation(3, "3.png", coco.describe(ids, {70_000: 7, 12_345_678: 26})), ids
+    coco.write(tmp_path / "x.json", tmp_path / "x", [entry], LABELS.categories)
+    path = tmp_path / "x" / "3.png"
+    with Image.open(path) as image:
+        if how == "JPEG":
+            image.save(tmp_path / "lossy.jpg", quality=95)
+            image = Image.open(tmp_path / "lossy.jpg")
+        else:
+            image = image.resize((45, 31), how).resize((64, 48), how)
+    image.save(path)
+    data = coco.read(tmp_path / "x.json", tmp_path / "x")
+    with pytest.raises(FormatError, match=r"3\.png: ids .* not in .*such ids come of a resize with interpol"):
+        data.ids(data.annotations[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("JPEG", "not a PNG but JPEG; a photograph\\? it keeps no ids: maps are saved as PNG"),
+        ("WEBP", "not a PNG but WEBP; a photograph"),
+        ("BMP", "not a PNG but BMP; save it as PNG, with the same values"),
+        ("TIFF", "not a PNG but TIFF; save it as PNG"),
+    ],
+)
+def test_a_map_of_another_kind_of_file_is_told(kind: str, words: str, dataset: coco.Dataset) -> None:
+    Image.new("RGB", (3, 1)).save(dataset.directory / "3.png", format=kind)
+    with pytest.raises(FormatError, match=words):
+        dataset.size(dataset.annotations[0])
+
+
+def test_segments_of_transformers_are_told(dataset: coco.Dataset) -> None:
+    dataset.path.write_text(dataset.path.read_text().replace("category_id", "label_id"))
+    with pytest.raises(
+        FormatError, match=r"segments_info\[0\]: no key 'category_id'; label_id, as transformers has it"
+    ):
+        coco.read(dataset.path, dataset.directory)
+
+
 def test_segment_ids_in_the_place_of_instance_ids_are_told(tmp_path: Path) -> None:
     path = tmp_path / "gtFine" / "val" / "a" / "a_0_0_gtFine_instanceIds.png"
     path.parent.mkdir(parents=True)

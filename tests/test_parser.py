@@ -308,6 +308,21 @@ def test_a_model_in_training_is_not_parsed_with() -> None:
     assert parser(photo(20, 20)).size == (20, 20)
 
 
+@pytest.mark.parametrize("made", ["network", "parser"])
+def test_what_was_made_in_inference_mode_parses_outside_of_it(made: str) -> None:
+    image, expected = photo(40, 50), Parser(Net(), LABELS)(photo(40, 50))
+    with torch.inference_mode():
+        net = Net()
+        parser = Parser(net, LABELS) if made == "parser" else None
+    parser = parser or Parser(net, LABELS)
+    assert not any(weight.is_inference() for weight in net.parameters())
+    for _ in range(2):
+        with torch.inference_mode(made == "parser"):
+            found = parser(image)
+        assert torch.equal(found.semantic, expected.semantic)
+        made = "network"
+
+
 def test_results_are_ordinary_tensors() -> None:
     (parsed,) = Parser(Net(), LABELS).stream([photo(20, 20)])
     assert not parsed.heads.heatmap.requires_grad

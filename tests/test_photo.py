@@ -77,7 +77,13 @@ def test_the_first_of_several_pictures_is_read(tmp_path: Path) -> None:
     first, second = (Image.fromarray(picture) for picture in (smooth(), 255 - smooth()))
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("PNG", {})):
         first.save(tmp_path / "x", format=kind, save_all=True, append_images=[second], **options)
-        assert np.abs(photo.read_image(tmp_path / "x").astype(int) - smooth()).max() <= (12 if kind == "GIF" else 0)
+        with pytest.warns(photo.PicturesWarning, match="x: an animation, or several pages; the first picture is read"):
+            read = photo.read_image(tmp_path / "x")
+        assert np.abs(read.astype(int) - smooth()).max() <= (12 if kind == "GIF" else 0)
+        first.save(tmp_path / "x", format=kind, save_all=True, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            photo.read_image(tmp_path / "x")
 
 
 def test_colors_are_read_whatever_covers_them_and_no_library_warns(tmp_path: Path) -> None:

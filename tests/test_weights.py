@@ -833,6 +833,18 @@ def test_a_pickle_in_the_folder_of_a_model_is_not_loaded(tmp_path: Path) -> None
     assert not (tmp_path / "harmed").exists()
 
 
+def test_weights_that_were_cut_short_are_told(tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    for length in (0, 100, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(
+            FormatError, match=r"damaged, or not safetensors: .*; if it was cut short, copy or download"
+        ):
+            DeeperLab.from_pretrained(tmp_path)
+
+
 def test_what_a_refused_pickle_asks_for_is_named(tmp_path: Path) -> None:
     torch.save({"a": Harm(tmp_path / "harmed")}, tmp_path / "a.pth")
     with pytest.raises(FormatError, match=r"a\.pth: a pickle that asks for \w+\.mkdir; refused"):

@@ -342,7 +342,7 @@ def test_overlays_of_another_type_are_another_setting(photos: Path, model: Path,
         assert f"has results of overlay {told}, not 'jpeg'" in fault(*arguments)
         settings.write_text(settings.read_text().replace('"overlay": "png", ', ""))
     result = run(*arguments, "--overwrite")
-    assert "removed 1 results of another model or other settings" in result.stdout
+    assert "removed 1 result of another model or other settings" in result.stdout
     assert result_files(out) == {"overlay/a.jpg", "panoptic/a.png", "panoptic.json"}
     settings.write_text(settings.read_text().replace('"overlay": "jpeg"', '"overlay": "gif"'))
     assert "settings.json: damaged: overlay: expected jpeg, png, none, got 'gif'" in fault(*arguments)

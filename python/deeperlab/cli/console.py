@@ -71,6 +71,11 @@ def size_of(text: str) -> tuple[int, int]:
         raise typer.BadParameter(f"expected a side in pixels or HEIGHTxWIDTH, got {text!r}") from None
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write "1 image", "2 images"; `many` is the plural that an s does not make."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def percent(value: float | None) -> str:
     """Write a fraction as per cent; undefined is a dash."""
     return "–" if value is None else f"{100 * value:.2f}"

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from .confusion import check_suffix, print_confusion, write_confusion
-from .console import ROWS, new_console, new_table, one_line, percent, progress_bar
+from .console import ROWS, counted, new_console, new_table, one_line, percent, progress_bar
 from .files import FollowLinks, MaxPixels, pixel_limit
 from .streams import complain, plain
 
@@ -112,8 +112,8 @@ def eval(
             names = {str(category.id): category.name for category in target.categories}
             print_confusion(new_console(), result["confusion"], names)
     if pictures is not None:
-        number = "1 picture" if len(each) == 1 else f"{len(each)} pictures"
-        new_console().print(f"{number}, and pictures.json with the worst first, in {plain(pictures)}", soft_wrap=True)
+        drawn_of = counted(len(each), "picture")
+        new_console().print(f"{drawn_of}, and pictures.json with the worst first, in {plain(pictures)}", soft_wrap=True)
 
 
 def _print(
@@ -126,8 +126,8 @@ def _print(
     console = new_console()
     for role, data in (("annotations", evaluation.target), ("predictions", evaluation.prediction)):
         console.print(f"{role}: {plain(data.path)}", soft_wrap=True)
-    left_out = f"; {evaluation.left_out} predictions for other images left out" if evaluation.left_out else ""
-    console.print(f"{len(evaluation)} images{left_out}")
+    others = counted(evaluation.left_out, "prediction for another image", "predictions for other images")
+    console.print(counted(len(evaluation), "image") + (f"; {others} left out" if evaluation.left_out else ""))
     _print_report(console, report, iou, {str(c.id): c.name for c in evaluation.target.categories}, extra)
 
 
@@ -152,8 +152,8 @@ def _print_report(
 
     by_class = {name: report[name]["per_class"] for name in extra if isinstance(report[name].get("per_class"), dict)}
     table = new_table("class", "*PQ %", "*SQ", "*RQ", "*TP", "*FP", "*FN", "*PC", "*IoU", *(f"*{n}" for n in by_class))
-    counted = [c for c in names if pq["per_class"][c]["pq"] is not None or iou[c] is not None]
-    for c in counted:
+    present = [c for c in names if pq["per_class"][c]["pq"] is not None or iou[c] is not None]
+    for c in present:
         q = pq["per_class"][c]
         counts = (str(q["tp"]), str(q["fp"]), str(q["fn"]))
         values = (normalized["per_class"][c], iou[c])
@@ -161,9 +161,9 @@ def _print_report(
         row = (*map(percent, (q["pq"], q["sq"], q["rq"])), *counts, *map(percent, values), *more)
         table.add_row(plain(names[c]), *row)
     console.print(table)
-    absent = len(names) - len(counted)
+    absent = len(names) - len(present)
     if absent:
-        console.print(f"{absent} classes are neither annotated nor predicted; – is undefined")
+        console.print(f"{counted(absent, 'class is', 'classes are')} neither annotated nor predicted; – is undefined")
 
 
 def _number(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import ROWS, new_console, new_table, one_line, percent, print_rest, progress_bar
+from .console import ROWS, counted, new_console, new_table, one_line, percent, print_rest, progress_bar
 from .files import FollowLinks, MaxPixels, pixel_limit
 from .streams import plain
 
@@ -59,7 +59,8 @@ def oracle(
 def _print_oracle(console: Console, report: dict[str, Any], names: dict[str, str]) -> None:
     pq, ceiling = report["pq"], report["ceiling"]
     console.print(
-        f"{len(report['images'])} images; heads of stride {report['stride']}, disks of radius {report['radius']:g} px"
+        f"{counted(len(report['images']), 'image')}; heads of stride {report['stride']}, "
+        f"disks of radius {report['radius']:g} px"
     )
     table = new_table("PQ %", "*perfect heads", "*true keypoints", "*SQ", "*RQ", "*classes")
     for group in ("All", "Things", "Stuff"):
@@ -92,7 +93,7 @@ def _print_oracle(console: Console, report: dict[str, Any], names: dict[str, str
             table.add_row(*map(plain, row))
         console.print(table)
         print_rest(console, len(lost), "lost, the largest are shown")
-    console.print(f"{len(lost)} things lost. {report['note']}")
+    console.print(f"{counted(len(lost), 'thing')} lost. {report['note']}")
     console.print(
         "The ceiling assigns the same heads to the true keypoints, without voting; found keypoints may by chance fit a "
         "border better."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import ROWS, new_console, one_line, progress_bar, warnings_in_lines
+from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
 from .files import MaxPixels, pixel_limit
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
 from .network import load_network, network_files
@@ -181,7 +181,7 @@ def predict(
     if len(faults) > ROWS:
         complain(f"{len(faults)} sources were skipped in all")
     if job.removed:
-        console.print(f"removed {job.removed} results of another model or other settings")
+        console.print(f"removed {counted(job.removed, 'result')} of another model or other settings")
     parts = [f"{_done(job)} written"]
     if number := job.images + job.frames:
         parts[0] += f", {number / seconds:.1f} a second on {where}"
@@ -194,8 +194,9 @@ def predict(
     console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
     if found.left_out:
         number = sum(found.left_out.values())
-        others = "1 file" if number == 1 else f"{number} files"
-        console.print(plain(f"left out {others} of other types: {list_suffixes(found.left_out)}"), soft_wrap=True)
+        console.print(
+            plain(f"left out {counted(number, 'file')} of other types: {list_suffixes(found.left_out)}"), soft_wrap=True
+        )
     console.print(f"results, and panoptic.json of all, in {plain(out)}", soft_wrap=True)
     if faults:
         raise typer.Exit(1)
@@ -203,10 +204,7 @@ def predict(
 
 def _done(job: BatchJob) -> str:
     """12 images, 86 frames of 2 videos."""
-    images, frames, videos = (
-        f"{number} {unit}{'s' if number != 1 else ''}"
-        for number, unit in ((job.images, "image"), (job.frames, "frame"), (job.videos, "video"))
-    )
+    images, frames, videos = counted(job.images, "image"), counted(job.frames, "frame"), counted(job.videos, "video")
     film = f"{frames} of {videos}"
     return f"{images}, {film}" if job.images and job.videos else film if job.videos else images
 

@@ -50,7 +50,9 @@ def save(
     arrays: dict[str, Any] = {name: getattr(heads, name) for name in NAMES}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}; use .cpu().numpy()")
+            widened = ".float()" if "bfloat16" in str(getattr(array, "dtype", "")) else ""  # of which NumPy has no type
+            remedy = f"{'.detach()' if getattr(array, 'requires_grad', False) else ''}{widened}.cpu().numpy()"
+            raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}; use {remedy}")
     arrays["stride"] = np.int64(heads.stride)
     if heads.num_classes is not None:
         arrays["num_classes"] = np.int64(heads.num_classes)

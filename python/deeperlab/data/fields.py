@@ -103,6 +103,8 @@ class Field:
         """Return a truth value, written as 0, 1, false or true."""
         if isinstance(self.value, Mapping) and isinstance(self.value.get(key), bool):
             return bool(self.value[key])
+        if isinstance(self.value, Mapping) and key not in self.value and default is _REQUIRED:
+            raise self.fault(f"no key {key!r}: expected 1 or true, or 0 or false")
         value = self.get(key, int, default=default)
         if value not in (0, 1):
             raise self.fault(f"{key}: expected 0 or 1, got {value}")

@@ -99,7 +99,7 @@ class FolderEvaluation:
         predicted = {image_id_of(annotation.image_id): annotation for annotation in prediction.annotations}
         missing = [a.image_id for a in target.annotations if image_id_of(a.image_id) not in predicted]
         if missing:
-            more = f" and {len(missing) - 1} more images" if len(missing) > 1 else ""
+            more = f" and {len(missing) - 1} more image{'s' if len(missing) > 2 else ''}" if len(missing) > 1 else ""
             if predicted and len(missing) == len(target.annotations):
                 more += f": no image is in both files; those here are such as {prediction.annotations[0].image_id!r}"
             raise FormatError(prediction.path, f"no prediction for image {missing[0]!r}{more}")

@@ -48,7 +48,9 @@ class Metric(ABC):
         if hasattr(categories, "categories"):  # a label set
             categories = {category.id: category.isthing for category in categories.categories}
         if not isinstance(categories, Mapping):
-            raise TypeError(f"categories: expected a mapping of id to isthing, got {type(categories).__name__}")
+            listed = isinstance(categories, (list, tuple)) and categories and isinstance(categories[0], Mapping)
+            remedy = '; of a list as in COCO\'s JSON: {c["id"]: c["isthing"] for c in categories}' if listed else ""
+            raise TypeError(f"categories: expected a mapping of id to isthing, got {type(categories).__name__}{remedy}")
         self.categories = {int(category): bool(thing) for category, thing in categories.items()}
         self.sums: NDArray[np.float64] = np.zeros((len(self.categories), self.columns))
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layout import as_array
+from ..data.formats.mistaken import INTERPOLATED, LABEL_ID, is_interpolated
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
@@ -230,8 +231,13 @@ def _from_segments(
     unknown = [value for value in rest if value not in voids]
     if unknown and unknown[0] < 0:
         raise ValueError(f"{name}: expected ids of at least 0, got {unknown[0]}; {_VOID_ID}")
+    counted = np.bincount(inverse.reshape(-1), pixels).tolist() if unknown else []
+    blurred = is_interpolated({v: n for v, n in zip(present, counted, strict=False) if v not in voids}, row)
     if unknown and not target:
-        raise ValueError(f"prediction: expected every id of the map to be listed, got {unknown[0]}; {_VOID_ID}")
+        hint = INTERPOLATED if blurred else ""
+        raise ValueError(f"prediction: expected every id of the map to be listed, got {unknown[0]}; {_VOID_ID}{hint}")
+    if blurred:
+        role_warnings.append(f"target: {len(unknown)} ids are not listed, and count as segments'{INTERPOLATED}")
     for value in set(unknown) & {255, 65535}:
         role_warnings.append(f"target: id {value} is not listed, and counts as a segment's; {_VOID_ID}")
     if not target and len(row) + len(rest) > len(present):
@@ -247,7 +253,7 @@ def _from_segments(
     void[len(fields) :] = [value in voids for value in rest]
     wrong = [(s[0], s[3], a) for s, a in zip(fields, area.tolist(), strict=False) if s[3] is not None and s[3] != a]
     if wrong:
-        more = f" (and of {len(wrong) - 1} more segments)" if len(wrong) > 1 else ""
+        more = f" (and of {len(wrong) - 1} more segment{'s' if len(wrong) > 2 else ''})" if len(wrong) > 1 else ""
         first, said, counted = wrong[0]
         area_warnings.append(f"{name}: the area of id {first} is {counted} px, not {said} as listed{more}")
     return rows, Segments(np.array(list(row), np.int64), area, category, listed, crowd, void)
@@ -266,7 +272,8 @@ def _fields(segment: Any, number: int, name: str) -> tuple[int, int, Any, Any]:
         return index(segment.id), index(category), getattr(segment, "iscrowd", False), getattr(segment, "area", None)
     except (KeyError, AttributeError, TypeError) as fault:
         what = f"an integer id and category_id of segment {number}"
-        raise ValueError(f"{name}: expected {what}, got {segment!r}") from fault
+        labeled = isinstance(segment, Mapping) and "label_id" in segment and "category_id" not in segment
+        raise ValueError(f"{name}: expected {what}, got {segment!r}{LABEL_ID if labeled else ''}") from fault
 
 
 def _from_maps(

@@ -144,12 +144,16 @@ class Parser:
             from ..models.norms import warn_of_initial_statistics
 
             warn_of_initial_statistics(model)
-        self.model = model.eval().to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._forward = torch.compile(self.model) if compile else self.model
         self._weights = weight.dtype
-        self._mean, self._std = (
-            torch.tensor(values, dtype=torch.float32, device=self.device).mul(255) for values in (model.mean, model.std)
-        )
+        with torch.inference_mode(False):  # what is made in that mode works in no other
+            if any(tensor.is_inference() for tensor in model.state_dict().values()):
+                model.load_state_dict({name: t.clone() for name, t in model.state_dict().items()}, assign=True)
+            self.model = model.eval().to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._mean, self._std = (
+                torch.tensor(values, dtype=torch.float32, device=self.device).mul(255)
+                for values in (model.mean, model.std)
+            )
+        self._forward = torch.compile(self.model) if compile else self.model
 
     def __repr__(self) -> str:
         size = "the image's" if self.size is None else self.size

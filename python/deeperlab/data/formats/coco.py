@@ -23,7 +23,7 @@ from ..ids import ImageId, image_id_of, put_image
 from ..missing import existing
 from ..text import encode_json
 from .entries import Annotation, Category, SegmentInfo, describe, to_json
-from .mistaken import describe_ids, describe_json, describe_unlisted, has_scores_within
+from .mistaken import LABEL_ID, describe_ids, describe_json, describe_unlisted, has_scores_within
 from .png import MAX_ID, read_ids, read_size, write_ids
 
 __all__ = [
@@ -78,11 +78,12 @@ class Dataset:
         path = self._path(annotation)
         ids: NDArray[np.int32] = read_ids(path, max_pixels=self.max_pixels)
         self._require_size(path, annotation, ids.shape)
-        present, listed = set(overlap(ids)[0].tolist()), {segment.id for segment in annotation.segments}
-        if unlisted := sorted(present - listed - {0}):
-            hint = describe_unlisted(present, {segment.category_id for segment in annotation.segments})
+        values, counts = overlap(ids)
+        pixels, listed = dict(zip(values.tolist(), counts.tolist(), strict=True)), {s.id for s in annotation.segments}
+        if unlisted := sorted(pixels.keys() - listed - {0}):
+            hint = describe_unlisted(pixels, listed, {segment.category_id for segment in annotation.segments})
             raise FormatError(path, f"{_some_of('id', unlisted)} not in segments_info of {self.path.name}{hint}")
-        if absent := sorted(listed - present):
+        if absent := sorted(listed - pixels.keys()):
             raise FormatError(
                 path, f"no pixel of {_some_of('id', absent)}, listed in segments_info of {self.path.name}"
             )
@@ -261,6 +262,8 @@ def _segment(entry: Field) -> SegmentInfo:
     segment_id = entry.get("id", int)
     if not 0 <= segment_id <= MAX_ID:
         raise entry.fault(f"id: expected 0 to {MAX_ID}, got {segment_id}")
+    if "label_id" in entry.value and "category_id" not in entry.value:
+        raise entry.fault(f"no key 'category_id'{LABEL_ID}")
     return SegmentInfo(segment_id, entry.get("category_id", int), entry.flag("iscrowd", 0))
 
 
@@ -270,6 +273,9 @@ def _categories(entries: Sequence[Field], root: Field) -> tuple[Category, ...]:
         category_id = entry.get("id", int)
         if not -(1 << 31) <= category_id < 1 << 31:
             raise entry.fault(f"id: expected 32 bits, got {category_id}")
+        if "isthing" not in entry.value:
+            remedy = "1 of a thing, 0 of stuff; add it, or give categories that have it (--categories)"
+            raise entry.fault(f"no key 'isthing', {remedy}")
         category = Category(
             category_id,
             entry.get("name", str),

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import numpy as np
+
+from .signatures import kind_of
 
 _CONVERT = (
     "panoptic files list segments_info and have PNGs, which panopticapi's converters/detection2panoptic_coco_format.py "
@@ -28,6 +32,11 @@ _OBJECTS = (
     (("classes",), "a label set", "give the panoptic JSON of the data set"),
 )
 """Keys of an object, what it is, and the remedy."""
+LABEL_ID = "; label_id, as transformers has it, is a class: give the id of its category as category_id"
+INTERPOLATED = (
+    "; such ids come of a resize with interpolation, of JPEG or of a photograph: maps are resized by nearest neighbors "
+    "and saved as PNG"
+)
 _PNG = {
     "I;16": "such are Cityscapes' instanceIds and Vistas' instances, which deeperlab.data.cityscapes and vistas read",
     "P": "a palette holds classes or objects, as VOC's PNGs, which deeperlab.data.voc reads",
@@ -67,22 +76,61 @@ def has_scores_within(value: Mapping[str, Any]) -> bool:
     return False
 
 
+def describe_picture(head: bytes) -> str:
+    """Say what a file is by its first bytes, where it should be a map in PNG: "; …", or nothing."""
+    kind = kind_of(head)
+    if kind is None:
+        return ""
+    keeps = kind in ("Bmp", "Tiff", "Gif")
+    remedy = "save it as PNG, with the same values" if keeps else "a photograph? it keeps no ids: maps are saved as PNG"
+    return f" but {kind.upper()}; {remedy}"
+
+
 def describe_mode(mode: str) -> str:
     """Say what a PNG of a Pillow mode usually holds: "; …", or nothing."""
     return f"; {_PNG[mode]}" if mode in _PNG else ""
 
 
-def describe_unlisted(present: set[int], category_ids: set[int]) -> str:
-    """Say of a PNG whose ids are not those listed that it has two channels, where its red is that of the categories."""
-    categories = {value & 255 for value in present if value}
-    two_channels = max(present, default=0) < 1 << 16 and bool(categories) and categories <= category_ids
-    return "; a two-channel PNG (red: category), which deeperlab.data.two_channel reads?" if two_channels else ""
+def describe_unlisted(pixels: Mapping[int, int], listed: Collection[int], category_ids: set[int]) -> str:
+    """Say what a PNG may be whose ids are not those listed: "; …", or nothing.
+
+    Args:
+        pixels: of each id in the map.
+        listed: the ids that it should have.
+        category_ids: of their categories.
+    """
+    present = pixels.keys() - {0}
+    if {_swapped(value) for value in present} <= set(listed):
+        return (
+            "; red and blue are swapped, as cv2.imwrite does with RGB: cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) before it"
+        )
+    categories = {value & 255 for value in present}
+    if max(present) < 1 << 16 and categories <= category_ids:
+        return "; a two-channel PNG (red: category), which deeperlab.data.two_channel reads?"
+    return INTERPOLATED if is_interpolated(pixels, listed) else ""
+
+
+def is_interpolated(pixels: Mapping[int, int], listed: Collection[int]) -> bool:
+    """Tell whether ids of a map look as if they were computed from others.
+
+    Several, void beside, are not listed: far smaller than those that are, as at the borders of segments, or
+    far more, as of JPEG.
+    """
+    others = [count for value, count in pixels.items() if value and value not in listed]
+    segments = [count for value, count in pixels.items() if value in listed]
+    small = bool(segments) and 8 * np.mean(others or [0]) < np.mean(segments)
+    return len(others) > 1 and (small or len(others) > 8 + 2 * len(listed))
 
 
 def describe_ids(category_ids: set[int]) -> str:
     """Say which ids of categories are known, where another was used."""
     first = ", ".join(map(str, sorted(category_ids)[:8])) + (", …" if len(category_ids) > 8 else "")
     return f": {first}; ids of the data set are needed, which trainIds and numbers of classes are not"
+
+
+def _swapped(value: int) -> int:
+    """The id of a color whose red and blue are exchanged."""
+    return (value & 255) << 16 | value & 0xFF00 | value >> 16
 
 
 def _entry_of(entries: list[Any]) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from ..files import FormatError, open_file, replace
 from ..pointers import describe_pointer
 from . import png
-from .chunks import SIGNATURE, without_words
+from .chunks import without_words
 from .scans import check_scans
+from .signatures import HEAD_BYTES, kind_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".jfif", ".jpe", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif")
 """In small or capital letters; what a file is, its first bytes say."""
@@ -32,21 +34,13 @@ JPEG_SIDE = 65500
 JPEG_QUALITY = 90
 
 _NAMES = "PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF"
-_SIGNATURES = {
-    SIGNATURE: "Png",
-    b"\xff\xd8\xff": "Jpeg",
-    b"GIF87a": "Gif",
-    b"GIF89a": "Gif",
-    b"BM": "Bmp",
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "Tiff"),
-}
-_AVIF = (b"avif", b"avis")
-_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_HEAD = 64
-"""Bytes in which every format says what it is."""
 _STRIP = 1 << 18
 """Pixels that are copied at a time: then Pillow's four bytes a pixel and our three are all there is."""
 _BITS_PER_SAMPLE = 258
+
+
+class PicturesWarning(UserWarning):
+    """A file holds several pictures, of which the first is read."""
 
 
 class Photo:
@@ -115,11 +109,19 @@ class Photo:
 
         Raises:
             FormatError: it is damaged, or too large for the memory.
+
+        Warns:
+            PicturesWarning: it is an animation, or has several pages.
         """
         with self._faults():
+            several = getattr(self._image, "is_animated", False)
             self._image.load()
             self._require_8_bits()  # of what it turned out to be
-            return rgb_of(self._image, exif=exif)
+            picture = rgb_of(self._image, exif=exif)
+        if several:
+            text = f"{os.fspath(self._path)}: an animation, or several pages; the first picture is read, and no other"
+            warnings.warn(text, PicturesWarning, stacklevel=2)
+        return picture
 
     def _require_8_bits(self) -> None:
         depth = self._image.tag_v2.get(_BITS_PER_SAMPLE, (8,)) if self._kind == "Tiff" else (8,)
@@ -187,23 +189,18 @@ def _as_stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8
 
 def _kind_of(path: str | os.PathLike[str], file: IO[bytes], max_pixels: int | None) -> str:
     """The format that the first bytes name, as Pillow spells it in the names of its modules."""
-    head = file.read(_HEAD)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
-    for signature, kind in _SIGNATURES.items():
-        if head.startswith(signature):
-            if kind == "Png" and head[24:25] == b"\x10":
-                raise FormatError(path, "expected an image of 8 bits, got 16 bits")
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+    kind = kind_of(head)
+    if kind == "Png" and head[24:25] == b"\x10":
+        raise FormatError(path, "expected an image of 8 bits, got 16 bits")
+    if kind == "Webp":
         png.check_pixels(path, *_webp_size(path, head), max_pixels)  # Pillow makes room for all before it tells
-        return "Webp"
-    if head[4:8] == b"ftyp":
-        brands = head[8:12] + head[16 : int.from_bytes(head[:4], "big")]
-        if any(brand in brands for brand in _AVIF):
-            return "Avif"
-        if any(brand in brands for brand in _HEIF):
-            raise FormatError(path, "HEIC, which Pillow does not read; convert it to JPEG or PNG")
-    raise FormatError(path, f"not an image of a known format ({_NAMES}){describe_pointer(Path(path))}")
+    if kind == "Heif":
+        raise FormatError(path, "HEIC, which Pillow does not read; convert it to JPEG or PNG")
+    if kind is None:
+        raise FormatError(path, f"not an image of a known format ({_NAMES}){describe_pointer(Path(path))}")
+    return kind
 
 
 def _webp_size(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:

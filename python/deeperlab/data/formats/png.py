@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..files import FormatError, open_file, replace
 from ..pointers import describe_pointer
 from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, encode, without_words
-from .mistaken import describe_mode
+from .mistaken import describe_mode, describe_picture
 
 MAX_ID = (1 << 24) - 1
 
@@ -123,7 +123,7 @@ def _header(
     """The header of a PNG that has been checked, and Pillow's name of its mode."""
     head = file.read(HEADER_BYTES)
     if not head.startswith(SIGNATURE):
-        raise FormatError(path, f"not a PNG{describe_pointer(Path(path))}")
+        raise FormatError(path, f"not a PNG{describe_picture(head) or describe_pointer(Path(path))}")
     header = Header.of(head)
     if header is None:
         raise FormatError(path, "damaged PNG: no header")

@@ -28,7 +28,6 @@ __all__ = [
     "check_names",
     "check_ours",
     "clean_up",
-    "existing",
     "exists",
     "inside",
     "is_dir",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .ceiling import NOTE, ImageReport, Oracle
-from .diagnose import Lost
+from .ceiling import NOTE, ImageReport, Oracle, assigned_to
+from .diagnose import Diagnosis, Lost, Truth
 
-__all__ = ["NOTE", "ImageReport", "Lost", "Oracle"]
+__all__ = ["NOTE", "Diagnosis", "ImageReport", "Lost", "Oracle", "Truth", "assigned_to"]

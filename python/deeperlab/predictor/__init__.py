@@ -6,6 +6,7 @@ from __future__ import annotations
 from .batch import BatchJob
 from .parser import Parsed, Parser
 from .request import MODEL_FILES, describe_request, recall_settings
+from .resize import nearest_pixel
 from .settings import describe as describe_settings
 from .sources import find_sources, list_suffixes
 
@@ -18,5 +19,6 @@ __all__ = [
     "describe_settings",
     "find_sources",
     "list_suffixes",
+    "nearest_pixel",
     "recall_settings",
 ]

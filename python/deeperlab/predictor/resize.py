@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..panoptic import Panoptic
 
@@ -50,6 +50,11 @@ def _resized(image: torch.Tensor, size: tuple[int, int], device: torch.device) -
     return interpolate(narrow, (h, w), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
+def nearest_pixel(index: Any, old: int, new: int) -> Any:
+    """Return in which of `old` pixels the centers of some of `new` ones lie: integers, of an array or of a tensor."""
+    return (2 * index + 1) * old // (2 * new)
+
+
 def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
     """A single image of tensors at another size (H, W) px: see `Parser`. The map itself where it has that size."""
     import torch
@@ -58,10 +63,7 @@ def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
         return panoptic
     (h, w), (height, width) = panoptic.size, size
     device = panoptic.semantic.device
-    y, x = (
-        ((2 * torch.arange(new, device=device) + 1) * old).div(2 * new, rounding_mode="floor")
-        for old, new in ((h, height), (w, width))
-    )  # the old pixel in which the center of the new one lies, by integers
+    y, x = (nearest_pixel(torch.arange(new, device=device), old, new) for old, new in ((h, height), (w, width)))
     semantic, instance = (
         field.index_select(1, x).index_select(0, y) for field in (panoptic.semantic, panoptic.instance)
     )

@@ -198,8 +198,6 @@ def test_a_value_is_toml_or_a_word(text: str, option: str, value: Any) -> None:
         ("model.options.asp=true", "--set: model.options.asp: no such option; the nearest is aspp"),
         ("model.options.head_kernel=4", "--set: model.options.head_kernel: expected an odd number, got 4"),
         ("model.options.aspp=1", "--set: model.options.aspp: expected True or False, got 1"),
-        ("data.scenes.things=3", "--set: data.scenes.things: no such option; the nearest is num_things"),
-        ("data.scenes.count=0", "--set: data.scenes.count: expected an integer of at least 1, got 0"),
         ("data.fold=6/5", "--set: data.fold: expected i/k, such as 1/5, with i from 1 to k, got '6/5'"),
         ("data.scale=[2,0.5]", "--set: data.scale: expected two numbers above 0, the smaller first, got (2.0, 0.5)"),
         ("data.crop=[15,99]", "--set: data.crop: expected at least 16 px, got (15, 99)"),

@@ -41,8 +41,6 @@ SHARES = {
 MAX_INTEGER = (1 << 63) - 1
 LEAST_CROP = 16
 TRACKERS = ("tensorboard", "wandb", "mlflow")
-SCENES = ("count", "count_val")
-"""What `data.scenes` has beside the arguments of `deeperlab.scenes.draw`: how many are trained and validated on."""
 
 
 def check(config: Config) -> None:
@@ -92,12 +90,6 @@ def _check_data(config: Config) -> None:
     fold = re.fullmatch(r"(\d+)/(\d+)", data.fold)
     is_fold = fold is not None and 1 <= int(fold[1]) <= int(fold[2]) >= 2
     _require("data.fold", "i/k, such as 1/5, with i from 1 to k", data.fold, is_fold or not data.fold)
-    from ..scenes import draw
-
-    _check_names("data.scenes", data.scenes, (*list(inspect.signature(draw).parameters)[1:], *SCENES))
-    for name in SCENES:
-        count = data.scenes.get(name, 1)
-        _require(f"data.scenes.{name}", "an integer of at least 1", count, type(count) is int and count >= 1)
 
 
 def _check_train(config: Config) -> None:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 import os
 import re
-import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from ..data.fields import Field, parse_toml
 from ..data.files import FormatError
 from .config import Config
 from .config_check import OptionError, check, nearest
+from .option_values import convert, plain
 
 INHERITS = "inherits"
 RECIPES = Path(__file__).with_name("recipes")
@@ -106,7 +105,7 @@ def to_toml(config: Config) -> str:
         ValueError: a value that TOML has no word for, such as None.
     """
     tomli_w = require("tomli_w", "to write config.toml")
-    options = {name: _plain(name, value) for name, value in flatten(config).items()}
+    options = {name: plain(name, value) for name, value in flatten(config).items()}
     root: dict[str, Any] = {}
     for name, value in options.items():
         *tables, key = name.split(".")
@@ -223,7 +222,7 @@ def _resolve(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
         for option, value in layer.options.items():
             hint = Any if _is_within_mapping(option) else _options()[option]
             try:
-                values[option] = _convert(hint, value)
+                values[option] = convert(hint, value)
             except ValueError as fault:
                 raise ValueError(f"{layer.origin}: {option}: {fault}") from None
             origins[option] = layer.origin
@@ -243,77 +242,6 @@ def _resolve(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
 
     config: Config = build(Config, "")
     return config, origins
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    """Return a value of TOML as its option's type: lists become tuples, integers floats where a float is asked for."""
-    kind = get_origin(hint)
-    if hint is Any:
-        return _frozen(value)
-    if kind is Literal:
-        if value not in get_args(hint):
-            _refuse(" or ".join(map(repr, get_args(hint))), value)
-        return value
-    if kind in (types.UnionType, Union):
-        for choice in get_args(hint):
-            try:
-                return _convert(choice, value)
-            except ValueError:
-                continue
-        _refuse(_noun(hint), value)
-    if kind is tuple:
-        kinds = get_args(hint)
-        if not isinstance(value, (list, tuple)) or (kinds[-1] is not ... and len(value) != len(kinds)):
-            _refuse(_noun(hint), value)
-        try:
-            return tuple(_convert(kinds[0], entry) for entry in value)
-        except ValueError:
-            _refuse(_noun(hint), value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            _refuse("a number", value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        _refuse(_noun(hint), value)
-    return value
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_frozen, value))
-    return {key: _frozen(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
-
-
-NOUNS: dict[Any, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-
-
-def _noun(hint: Any) -> str:
-    """Name a type as somebody who writes TOML would."""
-    if get_origin(hint) in (types.UnionType, Union):
-        return " or ".join(map(_noun, get_args(hint)))
-    if get_origin(hint) is tuple:
-        kind, last = get_args(hint)[0], get_args(hint)[-1]
-        plural = NOUNS[kind].partition(" ")[2] + "s"
-        return f"a list of {'' if last is ... else f'{len(get_args(hint))} '}{plural}"
-    return NOUNS[hint]
-
-
-def _refuse(expected: str, value: Any) -> NoReturn:
-    raise ValueError(f"expected {expected}, got {value!r}")
-
-
-def _plain(option: str, value: Any) -> Any:
-    """What TOML has a word for."""
-    if hasattr(value, "to_config"):  # a graph
-        value = value.to_config()
-    if isinstance(value, (list, tuple)):
-        return [_plain(option, entry) for entry in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(option, entry) for key, entry in value.items()}
-    if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{option}: expected what TOML has a word for, got {value!r}")
-    return value
 
 
 # --- files and recipes ------------------------------------------------------------------------------------------------

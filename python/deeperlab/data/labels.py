@@ -21,6 +21,7 @@ void in maps of class numbers (255).
 from __future__ import annotations
 
 import errno
+import json
 import os
 import reprlib
 from collections import Counter
@@ -194,6 +195,14 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
         )
     except ValueError as fault:
         raise root.fault(str(fault)) from fault
+
+
+def to_json(labels: LabelSet) -> str:
+    """Write a label set in the form that `read` takes."""
+    described = zip(labels.names, labels.isthing, labels.ids, labels.colors, strict=True)
+    classes = [dict(zip(("name", "thing", "id", "color"), values, strict=True)) for values in described]
+    form = {"name": labels.name, "classes": classes, "void": labels.void_ids, "ignore": labels.ignore}
+    return json.dumps(form, indent=2) + "\n"
 
 
 def from_categories(name: str, categories: Iterable[Category]) -> LabelSet:

@@ -47,6 +47,7 @@ class DataConfig:
         workers: Processes that make samples; 0: the training process does.
         max_broken: Files that may be skipped, each named, before the run stops.
         fold: `i/k`: leave out part i of k for validation, told apart by a hash of the image id; empty: no folds.
+        overfit: Train and validate on the first so many images alone, to see whether they are learned by heart; 0: all.
         scenes: Arguments of `deeperlab.scenes.draw` where `source` is `scenes`, and `count`, `count_val`.
     """
 
@@ -63,6 +64,7 @@ class DataConfig:
     workers: int = 2
     max_broken: int = 10
     fold: str = ""
+    overfit: int = 0
     scenes: Mapping[str, Any] = field(default_factory=dict)
 
 

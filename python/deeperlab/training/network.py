@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network that a run begins with, and the modes of its batch norms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..data import labels as label_files
+from ..data.files import FormatError
+from ..data.labels import LabelSet
+from ..data.sample import Sample
+from ..models import DeeperLab, WeightsError, load_backbone, load_weights
+from ..models.deeperlab import MAX_IMAGE_SIZE
+from ..models.hub import WEIGHTS
+from ..models.norms import batch_norms
+from ..models.weights import read_tensors
+from .checkpoint import LABELS
+from .config import Config
+
+LOOKED_AT = 9
+"""Images whose sizes are looked at."""
+
+
+def image_size(config: Config, samples: Sequence[Sample]) -> int:
+    """Return the longer side, px, to which `Parser` shall bring images for a network: that of the validation.
+
+    `validate.size`, or `data.longest_side`, or, where images are taken as they are, the median of a few of them; those
+    that cannot be read do not count. An `image_size` among the options of the network goes before all of these.
+    """
+    if "image_size" in config.model.options:
+        return int(config.model.options["image_size"])
+    size = config.validate.size or config.data.longest_side
+    if not size:
+        sizes = []
+        for i in range(0, len(samples), -(-len(samples) // LOOKED_AT)):
+            with suppress(FormatError, OSError):
+                sizes.append(max(samples[i].category.shape))
+        size = sorted(sizes)[len(sizes) // 2] if sizes else MAX_IMAGE_SIZE
+    return min(size, MAX_IMAGE_SIZE)
+
+
+def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], labels: LabelSet) -> list[str]:
+    """Load the weights that a run begins with: of a whole network, or of a backbone.
+
+    Where a whole network has other classes, all but the last layer of its semantic head is taken. They are others
+    where their number is, or where a labels.json beside the file says so.
+
+    Args:
+        network: changed in place.
+        source: a folder of `save_pretrained`, or a file as of `deeperlab.models.load_weights` or `load_backbone`.
+        labels: the classes of the network.
+
+    Returns:
+        Which parts of the network stay random.
+
+    Raises:
+        WeightsError, FormatError, OSError: the weights do not fit, are damaged, or cannot be read.
+    """
+    file = Path(source)
+    file = file / WEIGHTS if file.is_dir() else file
+    if not any("heads." in name for name in read_tensors(file)):
+        load_backbone(network, file)
+        return [name for name, _ in network.named_children() if name != "backbone"]
+    beside = file.with_name(LABELS)
+    are_others = beside.exists() and label_files.read(beside).names != labels.names
+    try:
+        load_weights(network, file, new_classes=are_others)
+    except WeightsError as fault:
+        faults = (*fault.missing, *fault.unexpected, *fault.misfits)
+        if are_others or not all(name.startswith("heads.semantic.") for name in faults):
+            raise
+        load_weights(network, file, new_classes=True)
+        are_others = True
+    return ["the last layer of heads.semantic"] if are_others else []
+
+
+def set_training_mode(network: DeeperLab, freeze_bn: str) -> None:
+    """Put a network into training mode, and the batch norms that keep their statistics into eval mode.
+
+    Args:
+        network: changed in place.
+        freeze_bn: which: none, those of the backbone, or all.
+    """
+    network.train()
+    frozen = {"none": {}, "backbone": batch_norms(network.backbone), "all": batch_norms(network)}[freeze_bn]
+    for norm in frozen.values():
+        norm.eval()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: what lies where, and the lines of its metrics.
+
+* `config.toml`: all options, resolved.
+* `state/`: everything that the run goes on from.
+* `last/`, `best/`: networks for `DeeperLab.from_pretrained`, with their `labels.json`.
+* `metrics.jsonl`: an object a line, of steps, or of steps and a validation; `metrics.csv`: the same as a table.
+* `pictures/`: of the validations, below their step.
+* `fault/`: what `replay` needs of a step that failed.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..data.files import FormatError, replace
+
+
+class RunFolder:
+    """The paths of a run, and its metrics."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config, self.state = self.path / "config.toml", self.path / "state" / "state.pt"
+        self.last, self.best = self.path / "last", self.path / "best"
+        self.metrics, self.table = self.path / "metrics.jsonl", self.path / "metrics.csv"
+        self.pictures, self.fault = self.path / "pictures", self.path / "fault"
+
+    def require_new(self) -> None:
+        """Refuse a folder that holds a run already.
+
+        Raises:
+            FileExistsError: it does.
+        """
+        if self.config.exists() or self.state.exists():
+            remedy = "go on with it (resume=True, --resume), or give another folder"
+            raise FileExistsError(errno.EEXIST, f"holds a run already; {remedy}", str(self.path))
+
+    def require_run(self) -> None:
+        """Refuse a folder that holds no run.
+
+        Raises:
+            FileNotFoundError: it does not.
+        """
+        if not self.config.exists():
+            raise FileNotFoundError(errno.ENOENT, "holds no run to go on with", str(self.path))
+
+    def create(self, config: str) -> None:
+        """Make the folder, and write the options into it as TOML."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        replace(self.config, lambda file: file.write(config.encode()))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Read the metrics; a last line that a kill has cut is left out.
+
+        Raises:
+            FormatError: another line is no JSON object.
+        """
+        if not self.metrics.exists():
+            return []
+        found = []
+        for number, line in enumerate(self.metrics.read_bytes().splitlines(keepends=True), start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as fault:
+                raise FormatError(self.metrics, f"line {number}: expected an object of JSON ({fault})") from fault
+        return found
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add a line to the metrics, in one write; what is not finite becomes null."""
+        text = json.dumps({name: _plain(value) for name, value in line.items()}, allow_nan=False) + "\n"
+        descriptor = os.open(self.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+    def forget_after(self, step: int, *, outstanding: bool) -> None:
+        """Drop the lines of steps after one, which are going to come again.
+
+        Args:
+            step: how many are done.
+            outstanding: whether the line of that step is going to come, too.
+
+        Raises:
+            FormatError: as `lines`.
+        """
+        kept = [line for line in self.lines() if line["step"] < step + (not outstanding)]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        replace(self.metrics, lambda file: file.write(text.encode()))
+
+    def write_table(self) -> None:
+        """Write metrics.csv anew: a row a line, a column for every name, in the order in which they first came."""
+        lines = self.lines()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        replace(self.table, lambda file: file.write(text.getvalue().encode()))
+
+
+def _plain(value: Any) -> Any:
+    """NaN, which JSON does not know, as null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not -float("inf") < value < float("inf") else value

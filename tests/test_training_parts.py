@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the training's loop: optimizers, the average, less memory, and what lies in the folder of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from deeperlab.data import labels as label_files
+from deeperlab.data.files import FormatError
+from deeperlab.models import DeeperLab, create, load_weights
+from deeperlab.models.norms import batch_norms
+from deeperlab.training import ema
+from deeperlab.training.checkpoint import load_state, save_model, save_state
+from deeperlab.training.config import Config, DataConfig, ModelConfig, TrainConfig, ValidateConfig
+from deeperlab.training.network import image_size, load_initial_weights, set_training_mode
+from deeperlab.training.optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
+from deeperlab.training.overfit import first_samples
+from deeperlab.training.recompute import recompute
+from deeperlab.training.run_folder import RunFolder
+from deeperlab.training.signals import Interruption
+from deeperlab.training.sources import open_sources
+
+LIGHT = {
+    "decoder_channels": 16, "decoder_kernel": 3, "semantic_channels": 16, "instance_channels": 16, "head_kernel": 3,
+}  # fmt: skip
+
+
+def network(classes: int = 3, **options: object) -> DeeperLab:
+    return create("mobilenet_v2", classes, **LIGHT | options)
+
+
+# --- learning rates and groups ----------------------------------------------------------------------------------------
+
+
+def test_poly_falls_from_the_learning_rate_to_nothing_by_its_power() -> None:
+    config = TrainConfig(steps=100, lr=0.01, schedule="poly", power=0.9, warmup=0)
+    assert learning_rate(0, config) == 0.01
+    assert learning_rate(50, config) == pytest.approx(0.01 * 0.5**0.9)
+    assert learning_rate(99, config) == pytest.approx(0.01 * 0.01**0.9)
+
+
+def test_cosine_is_half_way_in_the_middle_and_constant_stays() -> None:
+    config = TrainConfig(steps=100, lr=0.01, schedule="cosine", warmup=0)
+    assert learning_rate(50, config) == pytest.approx(0.005)
+    assert learning_rate(99, replace(config, schedule="constant")) == 0.01
+
+
+def test_the_warm_up_rises_linearly_and_then_no_longer_counts() -> None:
+    config = TrainConfig(steps=100, lr=1.0, schedule="constant", warmup=4)
+    assert [learning_rate(step, config) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_factor() -> None:
+    model = network()
+    optimizer = create_optimizer(model, TrainConfig(lr=1.0, warmup=0, weight_decay=0.1, backbone_lr=0.5))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    seen = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            seen.add(name)
+            assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0)
+            assert group["lr"] == (0.5 if name.startswith("backbone.") else 1.0)
+    assert seen == set(names.values())
+    set_learning_rate(optimizer, 0.1)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.1, 0.05}
+
+
+def test_the_papers_optimizer_has_momentum() -> None:
+    optimizer = create_optimizer(network(), TrainConfig(optimizer="sgd", momentum=0.8))
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.8}
+
+
+def test_a_resumed_optimizer_keeps_its_moments_and_takes_the_options_that_are_typed_now() -> None:
+    model = network()
+    before = create_optimizer(model, TrainConfig(weight_decay=0.1))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before.step()
+    after = create_optimizer(model, TrainConfig(weight_decay=0.2))
+    restore_optimizer(after, before.state_dict())
+    first = next(iter(model.parameters()))
+    assert torch.equal(after.state[first]["exp_avg"], before.state[first]["exp_avg"])
+    assert {group["weight_decay"] for group in after.param_groups} == {0.2, 0.0}
+
+
+# --- the average ------------------------------------------------------------------------------------------------------
+
+
+def test_the_average_has_a_short_memory_at_first() -> None:
+    assert ema.decay_at(0, 0.9998) == 0.1
+    assert ema.decay_at(90, 0.9998) == 0.91
+    assert ema.decay_at(10**6, 0.9998) == 0.9998
+
+
+def test_an_update_moves_weights_and_statistics_and_copies_counts() -> None:
+    average, model = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    with torch.no_grad():
+        model.weight.fill_(2)
+        model.running_mean.fill_(4)
+        model.num_batches_tracked.fill_(7)
+    ema.update(average, model, 0.75)
+    assert average.weight.item() == 1.25
+    assert average.running_mean.item() == 1
+    assert average.num_batches_tracked.item() == 7
+
+
+def test_without_an_average_the_weights_are_those_of_the_step_to_the_bit() -> None:
+    average, model = network(), network()
+    ema.update(average, model, 0.0)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(average.state_dict()[name], tensor), name
+
+
+# --- batch norms and memory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frozen", ["none", "backbone", "all"])
+def test_frozen_batch_norms_keep_the_statistics_they_came_with(frozen: str) -> None:
+    model = network()
+    before = {name: norm.running_mean.clone() for name, norm in batch_norms(model).items()}
+    set_training_mode(model, frozen)
+    model(torch.randn(2, 3, 33, 33))
+    for name, norm in batch_norms(model).items():
+        kept = frozen == "all" or (frozen == "backbone" and name.startswith("backbone."))
+        assert torch.equal(norm.running_mean, before[name]) == kept, name
+
+
+def test_recomputed_activations_change_no_gradient_and_no_statistic() -> None:
+    torch.manual_seed(0)
+    model = network()
+    images = torch.randn(2, 3, 33, 33)
+    results = []
+    for again in (False, True):
+        copy = network()
+        copy.load_state_dict(model.state_dict())
+        set_training_mode(copy, "none")
+        if again:
+            recompute(copy.backbone)
+        torch.manual_seed(1)  # dropout
+        copy(images).semantic.square().sum().backward()
+        gradients = {name: p.grad for name, p in copy.named_parameters() if p.grad is not None}
+        results.append({**copy.state_dict(), **gradients})
+    assert all(torch.equal(results[1][name], tensor) for name, tensor in results[0].items())
+
+
+# --- weights to begin with --------------------------------------------------------------------------------------------
+
+
+def scenes(**options: object) -> DataConfig:
+    drawn = {"size": (65, 65), "instances": 3, "num_classes": 3, "num_things": 2, "count": 8, "count_val": 2}
+    return DataConfig(source="scenes", scenes=drawn | options)
+
+
+def test_a_run_begins_with_a_folder_of_this_package_and_names_the_head_of_other_classes(tmp_path: Path) -> None:
+    labels = open_sources(scenes()).labels
+    trained = network(3)
+    save_model(tmp_path / "best", trained, labels)
+    same = network(3)
+    assert load_initial_weights(same, tmp_path / "best", labels) == []
+    assert torch.equal(same.heads["semantic"][-1].weight, trained.heads["semantic"][-1].weight)
+
+    more = open_sources(scenes(num_classes=5)).labels
+    other = network(5)
+    assert load_initial_weights(other, tmp_path / "best", more) == ["the last layer of heads.semantic"]
+    assert torch.equal(other.heads["heatmap"][-1].weight, trained.heads["heatmap"][-1].weight)
+
+
+def test_other_classes_of_the_same_number_are_known_by_the_labels_beside_the_weights(tmp_path: Path) -> None:
+    labels = open_sources(scenes()).labels
+    save_model(tmp_path / "best", network(3), labels)
+    renamed = replace(labels, names=("a", "b", "c"))
+    assert load_initial_weights(network(3), tmp_path / "best", renamed) == ["the last layer of heads.semantic"]
+
+
+def test_a_run_begins_with_a_backbone_and_names_what_is_random(tmp_path: Path) -> None:
+    labels = open_sources(scenes()).labels
+    trained, model = network(), network()
+    torch.save(trained.backbone.state_dict(), tmp_path / "backbone.pth")
+    assert load_initial_weights(model, tmp_path / "backbone.pth", labels) == ["context", "decoder", "heads"]
+    assert torch.equal(model.backbone.conv_stem.weight, trained.backbone.conv_stem.weight)
+
+
+def test_images_are_parsed_at_the_size_that_is_validated() -> None:
+    samples = open_sources(scenes(size=(65, 97))).train[0].samples
+    assert image_size(Config(), samples) == 97
+    assert image_size(Config(data=DataConfig(longest_side=513)), samples) == 513
+    validated = Config(data=DataConfig(longest_side=513), validate=ValidateConfig(size=641))
+    assert image_size(validated, samples) == 641
+    assert image_size(replace(validated, model=ModelConfig(options={"image_size": 721})), samples) == 721
+
+
+def test_overfitting_takes_the_first_images_to_train_and_to_validate_on() -> None:
+    sources = open_sources(scenes())
+    few = first_samples(sources, 4)
+    assert few.val is few.train[0]
+    assert [sample.image_id for sample in few.val.samples] == [0, 1, 2, 3]
+    assert first_samples(sources, 0) is sources
+    with pytest.raises(ValueError, match=r"data\.overfit: expected at most 8 images of scenes, got 9"):
+        first_samples(sources, 9)
+
+
+# --- the folder of a run ----------------------------------------------------------------------------------------------
+
+
+def test_a_state_comes_back_and_holds_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "state.pt"
+    save_state(path, {"step": 3, "tensor": torch.arange(3), "line": {"loss": 0.5}})
+    state = load_state(path)
+    assert state["step"] == 3
+    assert state["tensor"].tolist() == [0, 1, 2]
+    save_state(path, {"step": Path("x")})
+    with pytest.raises(FormatError, match="damaged, or no state of a run"):
+        load_state(path)
+
+
+def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "state.pt"
+    save_state(path, {"step": 3})
+    with pytest.raises(TypeError):
+        save_state(path, {"step": (i for i in range(3))})  # no pickle
+    assert load_state(path)["step"] == 3
+    assert [file.name for file in path.parent.iterdir()] == ["state.pt"]
+
+
+def test_a_folder_of_a_network_is_what_the_command_line_takes(tmp_path: Path) -> None:
+    labels = open_sources(scenes()).labels
+    model = network()
+    for _ in range(2):  # a second time into the same folder
+        save_model(tmp_path / "last", model, labels)
+    assert label_files.read(tmp_path / "last" / "labels.json") == labels
+    assert DeeperLab.from_pretrained(tmp_path / "last").has_trained_weights
+    load_weights(network(), tmp_path / "last" / "model.safetensors")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.require_new()
+    with pytest.raises(FileNotFoundError, match="holds no run to go on with"):
+        folder.require_run()
+    folder.create("")
+    folder.require_run()
+    with pytest.raises(FileExistsError, match="holds a run already; go on with it"):
+        folder.require_new()
+
+
+def test_lines_after_the_resumed_step_are_dropped_with_a_line_that_a_kill_has_cut(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.append({"step": step, "loss": step / 2})
+    with folder.metrics.open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert [line["step"] for line in folder.lines()] == [1, 2, 3]
+    folder.forget_after(2, outstanding=False)
+    assert [line["step"] for line in folder.lines()] == [1, 2]
+    folder.forget_after(2, outstanding=True)
+    assert folder.metrics.read_text() == '{"step": 1, "loss": 0.5}\n'
+
+
+def test_the_table_has_a_column_for_every_name_and_json_no_nan(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append({"step": 1, "loss": math.nan})
+    folder.append({"step": 2, "loss": 0.5, "pq": 0.25})
+    folder.write_table()
+    assert folder.table.read_text() == "step,loss,pq\n1,,\n2,0.5,0.25\n"
+    assert json.loads(folder.metrics.read_text().splitlines()[0]) == {"step": 1, "loss": None}
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_the_handlers_come_back(number: int) -> None:
+    before = signal.getsignal(number)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        assert interruption.requested
+        os.kill(os.getpid(), number)  # at once: the same one, by another way
+        time.sleep(0.01)
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_ends_what_nothing_would_be_lost_of() -> None:
+    def wait() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+    with Interruption() as interruption, pytest.raises(KeyboardInterrupt), interruption.abort():
+        wait()
+    assert interruption.requested
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    code = """if True:
+        import os, signal, time
+        from deeperlab.training import signals
+        signals.SAME = 0
+        with signals.Interruption():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    """
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGTERM

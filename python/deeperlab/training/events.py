@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run tells while it goes on, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["note", "step", "validation", "saved"]
+Ending = Literal["done", "interrupted", "patience", "max_hours"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that has happened.
+
+    Attributes:
+        kind: A remark; a line of metrics.jsonl, of steps or of steps and a validation; a state on disk.
+        step: Steps that are done.
+        text: Of a remark.
+        values: Of a line.
+    """
+
+    kind: Kind
+    step: int
+    text: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+Progress = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended.
+
+    Attributes:
+        folder: Where it lies; `last/` and, where it was validated, `best/` in it are networks.
+        step: Steps that are done.
+        best: The best PQ, NaN where nothing was validated.
+        ended: Why: all steps are `done`; `interrupted` by a signal, or by `until`; for want of `patience`; after
+            `max_hours`. All but a run that is done can be resumed.
+    """
+
+    folder: Path
+    step: int
+    best: float
+    ended: Ending

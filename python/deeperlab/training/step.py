@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a step computes from one of its parts: targets, counts, loss. A pure function of weights, part and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.labels import LabelSet
+from ..heads import Heads
+from ..models import DeeperLab
+from ..targets import Targets, encode
+from . import losses
+from .batches import Batch
+from .config import Config
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of a step, on the device, with its targets."""
+
+    batch: Batch
+    targets: Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What is the same in all steps of a run.
+
+    Attributes:
+        config: Its options.
+        labels: Its classes.
+        device: Where it runs.
+        stuff: The classes that are no things.
+    """
+
+    config: Config
+    labels: LabelSet
+    device: torch.device
+    stuff: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stuff", tuple(set(range(len(self.labels))) - set(self.labels.things)))
+
+    def prepare(self, batch: Batch, network: DeeperLab) -> Part:
+        """Move a batch to the device and encode its targets at the nodes of a network."""
+        batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))
+        points = None if batch.points is None else (batch.point_ids, batch.points)
+        targets = encode(
+            batch.instance,
+            ignore=batch.ignore,
+            points=points,
+            radius=self.config.data.radius,
+            stride=network.stride,
+            graph=network.graph,
+        )
+        return Part(batch, targets)
+
+    def counts(self, parts: list[Part]) -> Tensor:
+        """Count what the losses of several parts compare: int64 [5]."""
+        return torch.stack([losses.counts(part.targets, part.batch.category) for part in parts]).sum(0)
+
+    def loss(
+        self, forward: Callable[[Tensor], Heads], network: DeeperLab, part: Part, counts: Tensor, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute a part's share of the loss of a step, and of its five terms.
+
+        Args:
+            forward: the network, perhaps wrapped.
+            network: the network itself.
+            part: as of `prepare`.
+            counts: of the whole step.
+            step: its number, on which the ramp of the hardest pixels depends.
+        """
+        config, batch = self.config.loss, part.batch
+        images = network.normalized(batch.images)
+        if self.config.train.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return losses.total(
+            forward(images),
+            part.targets,
+            batch.category,
+            losses.instance_weight(batch.instance, area=config.small_area, weight=config.small_weight),
+            counts,
+            config.weights,
+            top_k=losses.ramp(step, config.top_k_steps, config.top_k),
+            stuff=self.stuff,
+        )
+
+
+def seed_part(seed: int, step: int, part: int) -> None:
+    """Seed what is random in the forward pass of a part, dropout: equal wherever the part is computed."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, part)).generate_state(1, np.uint64)[0]))

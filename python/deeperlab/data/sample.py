@@ -152,7 +152,7 @@ class Samples(Sequence[Sample]):
     """
 
     labels: LabelSet
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
 
     def __len__(self) -> int:
         return len(self.entries)

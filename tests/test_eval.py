@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import os
+import shutil
 import struct
 import sys
 import zlib
@@ -197,6 +201,31 @@ def test_no_images_are_undefined_not_zero(case: Case) -> None:
     assert report["pq"]["All"] == {"pq": None, "sq": None, "rq": None, "n": 0}
     assert report["pc"]["pixel"]["All"] == {"pc": None, "n": 0}
     assert report["miou"] is None
+
+
+def test_packed_files_are_told(case: Case) -> None:
+    text = case.gt.read_bytes()
+    for data, words in (
+        (gzip.compress(text), "; it is packed by gzip: unpack it with gunzip first"),
+        (bz2.compress(text), "; it is packed by bzip2: unpack it with bunzip2 first"),
+        (lzma.compress(text), "; it is packed by xz: unpack it with unxz first"),
+        (b'{"id": 1}\n{"id": 2}\n', "; a value a line, as JSON Lines have it? one object is needed"),
+    ):
+        case.gt.write_bytes(data)
+        assert case.fault().endswith(words)
+    case.gt.write_bytes(text)
+    shutil.make_archive(str(case.folder / "gt"), "zip", case.gt_dir)
+    case.gt_dir = case.folder / "gt.zip"
+    assert case.fault() == f"{case.gt_dir}: is no folder; an archive is to be unpacked first"
+
+
+def test_the_home_folder_is_known_where_no_shell_has_put_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(case.folder))
+    monkeypatch.chdir(case.folder)
+    result = run("~/gt.json", "~/pred.json", "--gt-dir", "~/gt", "--pred-dir=~/pred", "--json=~/out.json")
+    assert result.exit_code == 0, result.output
+    assert case.out.exists()
+    assert not (case.folder / "~").exists()
 
 
 def test_one_of_a_kind_is_no_plural(case: Case) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile, PngImagePlugin
 from safetensors.torch import save_file
 
 from deeperlab.data import archive, labels
@@ -581,3 +581,25 @@ def test_listings_are_sorted_and_name_what_is_missing(tmp_path: Path) -> None:
         list_files(tmp_path / "none", "*.png", "pictures")
     with pytest.raises(NotADirectoryError, match=r"a\.png"):
         list_files(tmp_path / "a.png", "*.png", "pictures")
+
+
+@pytest.mark.parametrize("damage", ["cut", "wrong bytes"])
+def test_a_damaged_map_is_refused_though_pillow_is_told_to_fill_it_up(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.png"
+    png.write_ids(path, np.random.default_rng(0).integers(1, 1 << 24, (40, 30)))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with Image.open(path) as image:
+        image.convert("RGB").save(tmp_path / "whole.png", dpi=(2, 2), pnginfo=_private())
+    assert (png.read_ids(tmp_path / "whole.png") == png.read_ids(path)).all()  # by Pillow, as it has another chunk
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:500] + b"no" + data[502:])
+    with pytest.raises(FormatError, match="damaged PNG: cut short, or with wrong bytes"):
+        png.read_ids(path)
+
+
+def _private() -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add(b"prIv", b"x")
+    return info

@@ -130,6 +130,33 @@ def test_a_file_of_labels_needs_names_and_things(tmp_path: Path) -> None:
     assert (labels.read(path).name, labels.read(path).ignore) == ("x", -1)  # 255 is a class
 
 
+def test_categories_of_a_panoptic_file_are_labels(tmp_path: Path) -> None:
+    listed = [{"id": 7, "name": "cow", "isthing": 1, "color": [1, 2, 3]}, {"id": 0, "name": "grass", "isthing": 0}]
+    expected = labels.LabelSet("x", ("cow", "grass"), (True, False), ((1, 2, 3), (0, 0, 0)), (7, 0), (), 255)
+    for content in (listed, {"categories": listed, "images": []}):
+        (tmp_path / "x.json").write_text(json.dumps(content))
+        assert labels.find(tmp_path / "x.json") == expected
+    (tmp_path / "x.json").write_text(json.dumps([*listed, listed[0] | {"id": 8}]))
+    with pytest.raises(FormatError, match=r"x\.json: names: expected each once, got 'cow' 2 times"):
+        labels.read(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "cow\ngrass\n"),
+        ("data.yaml", "names: [cow, grass]"),
+        ("x.json", '["cow", "grass"]'),
+        ("x.json", '{"0": "cow"}'),
+        ("x.json", '{"categories": [{"id": 1, "name": "cow"}]}'),
+    ],
+)
+def test_names_alone_are_told_to_be_too_little(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FormatError, match=f"{name}: .*; a list of names does not tell which are things"):
+        labels.find(tmp_path / name)
+
+
 @toml
 def test_the_same_as_toml(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"

@@ -308,6 +308,11 @@ def test_a_model_in_training_is_not_parsed_with() -> None:
     assert parser(photo(20, 20)).size == (20, 20)
 
 
+def test_a_network_of_float64_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"model: expected weights of float32, .*, got float64; use model\.float\(\)"):
+        Parser(Net().double(), LABELS)
+
+
 @pytest.mark.parametrize("made", ["network", "parser"])
 def test_what_was_made_in_inference_mode_parses_outside_of_it(made: str) -> None:
     image, expected = photo(40, 50), Parser(Net(), LABELS)(photo(40, 50))

@@ -833,6 +833,31 @@ def test_a_pickle_in_the_folder_of_a_model_is_not_loaded(tmp_path: Path) -> None
     assert not (tmp_path / "harmed").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"atrous_rate": 3, "a": 1},
+            "expected arguments of DeeperLab, got 'a', 'atrous_rate'; of a newer deeperlab, or of",
+        ),
+        ({"num_classes": None, "model_type": "mask2former"}, r"a model of transformers \(mask2former\), not one that"),
+    ],
+)
+def test_a_config_of_another_network_is_told(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = {name: value for name, value in (json.loads(path.read_text()) | change).items() if value is not None}
+    path.write_text(json.dumps(config))
+    with pytest.raises(FormatError, match=rf"config\.json: {words}"):
+        DeeperLab.from_pretrained(tmp_path)
+
+
+def test_a_file_of_torch_save_under_another_name_is_told(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "x.safetensors")
+    with pytest.raises(FormatError, match=r"x\.safetensors: damaged, .*; it is a file of torch\.save: call it \.pth"):
+        load_weights(small(), tmp_path / "x.safetensors")
+
+
 def test_weights_that_were_cut_short_are_told(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"

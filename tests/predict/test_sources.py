@@ -281,8 +281,12 @@ def test_photographs_of_every_suffix_are_sources(tmp_path: Path) -> None:
 
 def test_addresses_are_not_fetched(tmp_path: Path) -> None:
     for address in ("https://example.org/a.jpg", "s3://bucket/a.jpg"):
-        with pytest.raises(FormatError, match="an address, which is not fetched; download it first"):
+        with pytest.raises(FormatError, match="an address, which is not fetched; download or record it first"):
             find_sources([address], tmp_path / "out")
+    with pytest.raises(
+        FormatError, match=r"^0: no such file or directory; cameras are not read: record a video first$"
+    ):
+        find_sources(["0"], tmp_path / "out")
 
 
 def test_links_that_leave_the_folder_are_followed(photos: Path, model: Path, tmp_path: Path) -> None:

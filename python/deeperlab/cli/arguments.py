@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How arguments are read: all that are missing are told at once."""
+"""How arguments are read: all that are missing are told at once, and ~ is the home folder wherever it begins a path."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+
+def _at_home(argument: str) -> str:
+    """Expand ~ where no shell has done it: in quotes, and in --out=~/results."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{Path(value).expanduser()}" if value == "~" or value.startswith("~/") else argument
 
 
 class Command(TyperCommand):
@@ -14,6 +21,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, as the base class does."""
+        args = [_at_home(argument) for argument in args]
         given = list(args)
         try:
             return super().parse_args(ctx, args)

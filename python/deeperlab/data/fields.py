@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import FormatError, open_file, read_bytes
-from .pointers import describe_pointer
+from .pointers import describe_packed, describe_pointer
 from .text import decode_text
 
 _REQUIRED = object()
@@ -153,7 +153,9 @@ def _parse(path: str | os.PathLike[str], data: bytes, kind: str) -> Any:
     except MemoryError as fault:
         raise FormatError(path, f"{kind} too large for the memory") from fault
     except ValueError as fault:
-        raise FormatError(path, f"not {kind}: {fault}{describe_pointer(Path(path))}") from fault
+        lines = isinstance(fault, json.JSONDecodeError) and fault.msg == "Extra data" and fault.colno == 1
+        hint = "; a value a line, as JSON Lines have it? one object is needed" if lines else describe_packed(data)
+        raise FormatError(path, f"not {kind}: {fault}{hint or describe_pointer(Path(path))}") from fault
 
 
 def parse_toml(text: str) -> Any:

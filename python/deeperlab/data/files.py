@@ -39,6 +39,7 @@ __all__ = [
     "read_bytes",
     "reason_of",
     "replace",
+    "require_folder",
     "require_writable",
 ]
 
@@ -118,6 +119,13 @@ def inside(directory: str | os.PathLike[str], name: str, *, follow_links: bool |
             f"a symbolic link that leaves the folder {os.fspath(directory)}{choice if follow_links is False else ''}",
         )
     return path
+
+
+def require_folder(directory: Path) -> None:
+    """Raise an OSError where there is no such folder."""
+    if not is_dir(directory):
+        directory.stat()
+        raise NotADirectoryError(errno.ENOTDIR, "is no folder; an archive is to be unpacked first", str(directory))
 
 
 def is_relative_name(name: str) -> bool:

@@ -25,7 +25,7 @@ import json
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,11 +36,16 @@ from numpy.typing import NDArray
 
 from ._lookup import UnknownValueError, look_up
 from .fields import Field
-from .formats.coco import Category
+from .files import FormatError
+from .formats.coco import Category, read_categories
 
 RGB = tuple[int, int, int]
 
 PRESETS = ("coco", "cityscapes", "vistas", "voc")
+_NEEDED = (
+    'a list of names does not tell which are things: {"classes": [{"name": "cow", "thing": true}, …]}, or COCO\'s '
+    "categories with isthing"
+)
 MAX_BYTES = 1 << 24
 """Of a file of labels; the largest preset has 10 kB."""
 
@@ -173,7 +178,11 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
         FormatError: not JSON or TOML, a key is missing or of the wrong type, or as `LabelSet`.
         OSError: the file cannot be read.
     """
+    if Path(path).suffix.lower() in (".txt", ".names", ".yaml", ".yml"):
+        raise FormatError(path, f"expected JSON or TOML; {_NEEDED}")
     root = Field.load(path, max_bytes=MAX_BYTES)
+    if isinstance(root.value, list) or (isinstance(root.value, Mapping) and "classes" not in root.value):
+        return _of_other(root)
     names, isthing, colors, ids = [], [], [], []
     for i, entry in enumerate(root.each("classes")):
         names.append(entry.get("name", str))
@@ -203,6 +212,17 @@ def to_json(labels: LabelSet) -> str:
     classes = [dict(zip(("name", "thing", "id", "color"), values, strict=True)) for values in described]
     form = {"name": labels.name, "classes": classes, "void": labels.void_ids, "ignore": labels.ignore}
     return json.dumps(form, indent=2) + "\n"
+
+
+def _of_other(root: Field) -> LabelSet:
+    """Categories as COCO's panoptic files have them, in an object or by themselves."""
+    listed = root.value if isinstance(root.value, list) else root.value.get("categories")
+    if isinstance(listed, list) and all(isinstance(entry, Mapping) and "isthing" in entry for entry in listed):
+        try:
+            return from_categories(root.path.stem, read_categories(root.path))
+        except ValueError as fault:
+            raise fault if isinstance(fault, FormatError) else root.fault(str(fault)) from fault
+    raise root.fault(f"no key 'classes'; {_NEEDED}")
 
 
 def from_categories(name: str, categories: Iterable[Category]) -> LabelSet:

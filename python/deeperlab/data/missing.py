@@ -8,7 +8,7 @@ import os
 import unicodedata
 from pathlib import Path
 
-from .files import inside
+from .files import exists, inside
 from .formats.photo import SUFFIXES
 
 
@@ -20,7 +20,7 @@ def spellings(name: str) -> list[str]:
 def as_spelled(directory: str | os.PathLike[str], name: str, *, follow_links: bool) -> Path:
     """Return what `inside` does of the spelling of a name that is there; of the name itself where none is."""
     paths = (inside(directory, spelled, follow_links=follow_links) for spelled in spellings(name))
-    return next((path for path in paths if path.exists()), Path(directory) / name)
+    return next((path for path in paths if exists(path)), Path(directory) / name)
 
 
 def existing(directory: str | os.PathLike[str], name: str, *, follow_links: bool) -> Path:
@@ -31,7 +31,7 @@ def existing(directory: str | os.PathLike[str], name: str, *, follow_links: bool
         FileNotFoundError: there is none; where it can be told, why.
     """
     path = as_spelled(directory, name, follow_links=follow_links)
-    if path.exists():
+    if exists(path):
         return path
     raise FileNotFoundError(errno.ENOENT, f"no such file{_hint(path, name)}", str(path))
 
@@ -43,7 +43,7 @@ def _hint(path: Path, name: str) -> str:
     if not path.stem:
         return " or directory"
     others = (path.with_suffix(suffix) for kind in SUFFIXES for suffix in (kind, kind.upper()))
-    found = next((other for other in others if other != path and other.exists()), None)
+    found = next((other for other in others if other != path and exists(other)), None)
     if found is None:
         return " or directory"
     if found.suffix.lower() == path.suffix.lower():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that stand for others: what Git LFS and git-annex leave until the file is fetched, and links copied as text."""
+"""Files that stand for others: what Git LFS and git-annex leave until the file is fetched, links copied as text, and
+packed files."""
 
 from __future__ import annotations
 
@@ -7,6 +8,14 @@ from pathlib import Path
 
 _LONGEST = 4096
 """Bytes: of a path."""
+_PACKED = {
+    b"\x1f\x8b": "packed by gzip: unpack it with gunzip",
+    b"PK\3\4": "a ZIP archive: unpack it",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with unzstd",
+    b"BZh": "packed by bzip2: unpack it with bunzip2",
+    b"\xfd7zXZ\0": "packed by xz: unpack it with unxz",
+}
+"""First bytes, what they mean, and the remedy."""
 
 
 def describe_pointer(path: Path) -> str:
@@ -23,3 +32,8 @@ def describe_pointer(path: Path) -> str:
     except (OSError, ValueError):  # it says nothing: a folder, no text, no path
         pass
     return ""
+
+
+def describe_packed(data: bytes) -> str:
+    """Say by what a file is packed whose first bytes these are: "; it is …", or nothing."""
+    return next((f"; it is {packed} first" for magic, packed in _PACKED.items() if data.startswith(magic)), "")

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from .._threads import in_order
-from ..data.files import FaultyFilesError, FormatError
+from ..data.files import FaultyFilesError, FormatError, require_folder
 from ..data.formats.coco import Annotation, Dataset
 from ..data.ids import image_id_of
 from .doubts import doubt_files, doubt_result
@@ -124,7 +124,7 @@ class FolderEvaluation:
             Whatever `visit` raises.
         """
         for data in (self.target, self.prediction):
-            data.directory.stat()  # or every PNG would be missed
+            require_folder(data.directory)  # or every PNG would be missed
         faults = [fault for found in in_order(self._check, self._pairs, self._workers) for fault in found]
         FaultyFilesError.require_none(faults)
         for image, pairs in in_order(self._count, self._pairs, self._workers):

@@ -195,6 +195,9 @@ class Pretrained(
                     errno.ENOENT, f"no such file in the folder of a model{hint}", str(folder / name)
                 )
         config = _read_config(folder / CONFIG) | model_kwargs
+        if strange := config.keys() - inspect.signature(cls).parameters.keys():
+            text = f"expected arguments of {cls.__name__}, got {list_first(sorted(map(repr, strange)))}"
+            raise FormatError(folder / CONFIG, f"{text}; of a newer deeperlab, or of a class of its own?")
         found = read_tensors(folder / WEIGHTS)
         try:
             model = cls._blueprint(config)
@@ -214,6 +217,8 @@ class Pretrained(
 
 def _read_config(path: Path) -> dict[str, Any]:
     root = Field.load(path, max_bytes=MAX_CONFIG_BYTES)
+    if isinstance(root.value, Mapping) and "num_classes" not in root.value and "model_type" in root.value:
+        raise root.fault(f"a model of transformers ({root.value['model_type']}), not one that save_pretrained wrote")
     root.get("num_classes", int)
     return dict(root.value)
 

@@ -287,7 +287,8 @@ def _read_safetensors(path: Path) -> Any:
     except (OSError, MemoryError):
         raise
     except Exception as fault:  # SafetensorError, and whatever torch says to a header that lies
-        hint = describe_pointer(path) or "; if it was cut short, copy or download it again"
+        pickled = "; it is a file of torch.save: call it .pth" if zipfile.is_zipfile(path) else ""
+        hint = pickled or describe_pointer(path) or "; if it was cut short, copy or download it again"
         raise FormatError(path, f"damaged, or not safetensors: {fault}{hint}") from fault
 
 

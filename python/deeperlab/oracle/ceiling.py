@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.files import FaultyFilesError, FormatError
+from ..data.files import FaultyFilesError, FormatError, require_folder
 from ..data.formats.coco import Annotation, Dataset
 from ..data.ids import ImageId
 from ..fuse import fuse
@@ -91,7 +91,7 @@ class Oracle:
             FaultyFilesError: several of the errors of `image`, as far as headers tell.
             FormatError, OSError: as `image`.
         """
-        self.data.directory.stat()  # or every PNG would be missed
+        require_folder(self.data.directory)  # or every PNG would be missed
         faults = list[Exception]()
         for annotation in self.data.annotations:
             try:

@@ -144,6 +144,8 @@ class Parser:
             from ..models.norms import warn_of_initial_statistics
 
             warn_of_initial_statistics(model)
+        if weight.dtype == torch.float64:
+            raise ValueError("model: expected weights of float32, float16 or bfloat16, got float64; use model.float()")
         self._weights = weight.dtype
         with torch.inference_mode(False):  # what is made in that mode works in no other
             if any(tensor.is_inference() for tensor in model.state_dict().values()):

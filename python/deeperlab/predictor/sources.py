@@ -227,7 +227,9 @@ class _Search:
                 yield from self._sources(path, self._below(path, set()), path)
         else:
             if URL.match(str(path)):
-                raise FormatError(path, "an address, which is not fetched; download it first")
+                raise FormatError(path, "an address, which is not fetched; download or record it first")
+            if str(path).isdigit() and not path.exists():
+                raise FormatError(path, "no such file or directory; cameras are not read: record a video first")
             try:
                 path.stat()  # it must be there
             except ValueError as fault:  # a name with a zero in it

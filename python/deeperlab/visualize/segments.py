@@ -112,5 +112,6 @@ def _colors(kinds: NDArray[np.int32], places: inputs.Map, labels: inputs.Labels)
     if not given.all():
         present = np.intersect1d(kinds[~given], kinds[np.unique(places[places >= 0])])
         if present.size:
-            raise ValueError(f"colors: expected one for each category, none for {present[0]}")
+            hint = "a label set has those of its classes 0, 1, …, not of the ids of a data set"
+            raise ValueError(f"colors: expected one for each category, none for {present[0]}; {hint}")
     return colors

@@ -100,6 +100,21 @@ def decode(file: IO[bytes], header: Header) -> NDArray[Any] | None:
         return None
 
 
+def is_whole(file: IO[bytes]) -> bool:
+    """Tell whether the pixels of a PNG of any kind are all there, and as they were packed."""
+    stream = fast_zlib.decompressobj()
+    try:
+        for kind, start, length in _walk(file):
+            file.seek(start)
+            rest = file.read(length) if kind == b"IDAT" else b""
+            while rest and not stream.eof:
+                stream.decompress(rest, _STRIP)
+                rest = stream.unconsumed_tail
+    except fast_zlib.error:
+        return False
+    return bool(stream.eof)
+
+
 def _packed(data: bytes) -> bytes | None:
     """The joined IDAT of a whole file in which every chunk is one that we know, once; else None."""
     parts, seen, last = list[bytes](), set[bytes](), b""

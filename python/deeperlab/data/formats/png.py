@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..files import FormatError, open_file, replace
 from ..pointers import describe_pointer
-from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, encode, without_words
+from .chunks import HEADER_BYTES, SIGNATURE, Header, decode, encode, is_whole, without_words
 from .mistaken import describe_mode, describe_picture
 
 MAX_ID = (1 << 24) - 1
@@ -50,6 +50,10 @@ def read_map(path: str | os.PathLike[str], modes: tuple[str, ...], *, max_pixels
             raise FormatError(path, "too large for the memory") from fault
         if numbers is not None:
             return numbers
+        from PIL import ImageFile
+
+        if ImageFile.LOAD_TRUNCATED_IMAGES and not is_whole(file):  # Pillow would fill up what is missing
+            raise FormatError(path, "damaged PNG: cut short, or with wrong bytes")
         values = _decode(path, without_words(file), mode)
         return _ids(values) if mode == "RGB" else values
 

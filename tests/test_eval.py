@@ -203,12 +203,19 @@ def test_no_images_are_undefined_not_zero(case: Case) -> None:
     assert report["miou"] is None
 
 
-def test_packed_files_are_told(case: Case) -> None:
+def test_files_that_are_packed_or_cut_or_something_else_are_told(case: Case) -> None:
     text = case.gt.read_bytes()
     for data, words in (
         (gzip.compress(text), "; it is packed by gzip: unpack it with gunzip first"),
         (bz2.compress(text), "; it is packed by bzip2: unpack it with bunzip2 first"),
         (lzma.compress(text), "; it is packed by xz: unpack it with unxz first"),
+        (b" \n", "; the file is empty"),
+        (text[: len(text) // 2], "; it ends too early: if it was cut short, copy or download it again"),
+        (text[:-2], "; it ends too early: if it was cut short, copy or download it again"),
+        (
+            b"<!DOCTYPE html><title>404</title>",
+            "; it is HTML or XML, perhaps what a server said instead: download it again",
+        ),
         (b'{"id": 1}\n{"id": 2}\n', "; a value a line, as JSON Lines have it? one object is needed"),
     ):
         case.gt.write_bytes(data)

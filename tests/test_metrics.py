@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 import deeperlab
 from deeperlab.data.formats import coco
-from deeperlab.metrics import AreaWarning, Evaluation, PanopticQuality, RoleWarning, match, panoptic_quality
+from deeperlab.metrics import (
+    AreaWarning,
+    Evaluation,
+    PanopticQuality,
+    RoleWarning,
+    match,
+    panoptic_quality,
+    parsing_covering,
+)
 
 CATEGORIES = {1: True, 2: True, 3: False}
 """Two things and one stuff."""
@@ -125,6 +133,15 @@ def test_a_predicted_id_zero_that_is_listed_is_a_segment() -> None:
 def test_a_target_id_that_is_not_listed_is_neither_segment_nor_void() -> None:
     result = quality((row((5, 8)), [segment(5, 1)]), (row((1, 5), (6, 3)), [segment(1, 1)]))
     assert result["All"]["pq"] == 5 / 8
+
+
+def test_the_functions_of_one_image_take_ignore_too() -> None:
+    maps = np.array([[1, 1, 3, 255]]), np.array([[1, 1, 0, 0]])
+    for function in (panoptic_quality, parsing_covering):
+        with pytest.raises(ValueError, match="got 255; void is negative, or what ignore= says"):
+            function(maps, maps, CATEGORIES)
+        assert function(maps, maps, CATEGORIES, ignore=255)
+    assert panoptic_quality(maps, maps, CATEGORIES, ignore=255).all.n == 2
 
 
 def test_segments_of_transformers_are_told() -> None:

@@ -168,3 +168,9 @@ def test_values_beyond_the_labels_and_other_modes_are_named(root: Path) -> None:
         vistas.samples(root, "training", version="v3")
     with pytest.raises(FileNotFoundError, match="validation"):
         vistas.samples(root, "validation")
+
+
+def test_another_version_in_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "validation" / "v2.0" / "instances").mkdir(parents=True)
+    with pytest.raises(FormatError, match=r"validation: no instances of v1\.2, but v2\.0; give version='v2\.0'"):
+        vistas.samples(tmp_path, "validation")

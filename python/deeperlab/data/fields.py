@@ -153,9 +153,23 @@ def _parse(path: str | os.PathLike[str], data: bytes, kind: str) -> Any:
     except MemoryError as fault:
         raise FormatError(path, f"{kind} too large for the memory") from fault
     except ValueError as fault:
-        lines = isinstance(fault, json.JSONDecodeError) and fault.msg == "Extra data" and fault.colno == 1
-        hint = "; a value a line, as JSON Lines have it? one object is needed" if lines else describe_packed(data)
-        raise FormatError(path, f"not {kind}: {fault}{hint or describe_pointer(Path(path))}") from fault
+        hint = describe_pointer(Path(path)) or describe_packed(data) or _hint(fault)
+        raise FormatError(path, f"not {kind}: {fault}{hint}") from fault
+
+
+def _hint(fault: ValueError) -> str:
+    """Say what a file may be that is no JSON: "; …", or nothing."""
+    if not isinstance(fault, json.JSONDecodeError):
+        return ""
+    text = fault.doc.strip()
+    if not text:
+        return "; the file is empty"
+    if text.startswith("<"):
+        return "; it is HTML or XML, perhaps what a server said instead: download it again"
+    if fault.pos >= len(fault.doc.rstrip()) or fault.msg.startswith("Unterminated string"):
+        return "; it ends too early: if it was cut short, copy or download it again"
+    lines = fault.msg == "Extra data" and fault.colno == 1
+    return "; a value a line, as JSON Lines have it? one object is needed" if lines else ""
 
 
 def parse_toml(text: str) -> Any:

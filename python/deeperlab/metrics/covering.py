@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .metric import Metric
-from .pairs import Pairs, Segmentation, or_none, sum_rows
+from .pairs import Ignore, Pairs, Segmentation, or_none, sum_rows
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,12 @@ class ParsingCovering(Metric):
         return Covering(every, things, stuff, dict(zip(self.categories, covering, strict=True)))
 
 
-def parsing_covering(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> CoveringResult:
+def parsing_covering(
+    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: Ignore = None
+) -> CoveringResult:
     """Compute the parsing covering of one image; rules and errors as of `ParsingCovering`."""
     metric = ParsingCovering(categories)
-    for pairs in metric._intersect(prediction, target)[1]:
+    for pairs in metric._intersect(prediction, target, ignore)[1]:
         metric.add(pairs)
     return metric.compute()
 

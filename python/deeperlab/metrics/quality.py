@@ -139,10 +139,12 @@ class PanopticQuality(Metric):
         return QualityResult(every, things, stuff, dict(zip(self.categories, per_class, strict=True)))
 
 
-def panoptic_quality(prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool]) -> QualityResult:
+def panoptic_quality(
+    prediction: Segmentation, target: Segmentation, categories: Mapping[int, bool], *, ignore: Ignore = None
+) -> QualityResult:
     """Compute the panoptic quality of one image; rules and errors as of `PanopticQuality`."""
     metric = PanopticQuality(categories)
-    for pairs in metric._intersect(prediction, target)[1]:
+    for pairs in metric._intersect(prediction, target, ignore)[1]:
         metric.add(pairs)
     return metric.compute()
 

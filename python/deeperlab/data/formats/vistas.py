@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .._lookup import relabel
 from ..fields import Field
-from ..files import FormatError, list_files
+from ..files import FormatError, is_dir, list_files
 from ..labels import MAX_BYTES, RGB, LabelSet, bit_color, preset
 from ..photos import photo_beside
 from ..sample import Regions, Samples, flat_folder, translate_ids
@@ -66,6 +66,9 @@ def samples(
     photos, base = root / split / "images", root / split / version
     if not base.is_dir() and version == "v1.2":
         base = root / split  # v1.1
+    others = [other for other in VERSIONS if other != version and is_dir(root / split / other)]
+    if others and not is_dir(base / source):
+        raise FormatError(root / split, f"no {source} of {version}, but {others[0]}; give version={others[0]!r}")
     labels = labels or _labels(root, version)
     if source == "panoptic":
         path = base / source / VERSIONS[version]

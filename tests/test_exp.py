@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cpp import rows_of
 from numpy.typing import NDArray
 
 from deeperlab.stages.reference import exp, sigmoid
@@ -94,3 +96,13 @@ def test_sigmoid_lies_within_zero_and_one() -> None:
     value = sigmoid(sweep())
     assert value.min() >= 0
     assert value.max() <= 1
+
+
+@pytest.mark.slow
+def test_log_and_the_exp_of_what_is_below_zero_err_by_less_than_one_ulp(tmp_path: Path) -> None:
+    found = {name: float(value) for name, value in rows_of("ulps", tmp_path)}
+    assert found["log"] < 0.82
+    assert found["exp_below_zero"] < 0.95
+    assert (found["log(1)"], found["exp_below_zero(0)"]) == (0, 1)
+    assert 1e-38 < found["exp_below_zero(-inf)"] < 2e-38
+    assert np.isnan([found["log(nan)"], found["exp_below_zero(nan)"]]).all()

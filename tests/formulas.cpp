@@ -7,6 +7,7 @@
 
 #include "deeperlab/fuse.h"
 #include "deeperlab/resample.h"
+#include "deeperlab/semantic_loss.h"
 #include "simd/dispatch.h"
 #include "simd/number.h"
 
@@ -70,6 +71,11 @@ void visit_formulas(const Check& check) {
   static const CellCorners corners{{3, 5, 3, 7}, {1, 2, 0, 1}, {4.0f, 4.0f, infinity, 2.0f}, {true, true, true, false}};
 
   check("exp", [](const auto* in) { return bits_of_value(exp(in[0])); });
+  check("exp_below_zero", [](const auto* in) { return bits_of_value(exp_below_zero(minimum(in[0], -in[0]))); });
+  check("log", [](const auto* in) {
+    using V = std::decay_t<decltype(*in)>;
+    return bits_of_value(log(maximum(broadcast<V>(1.0f), in[0] * in[0])));
+  });
   check("sigmoid", [](const auto* in) { return bits_of_value(sigmoid(in[0])); });
   check("round", [](const auto* in) { return round_to_int(clamp(in[0], -4194304.0f, 4194304.0f)); });
   check("divide", [](const auto* in) { return bits_of_value(divide(in[0], 4)) ^ bits_of_value(divide(in[1], 7)); });
@@ -134,6 +140,39 @@ void visit_formulas(const Check& check) {
       weight[i] = bit_cast<IntOf<V>>(in[i]) & 3;
     }
     return choose_instance(corners, (bit_cast<IntOf<V>>(in[4]) & 7), weight);
+  });
+  check("loss_of_share", [](const auto* in) {
+    using V = std::decay_t<decltype(*in)>;
+    ScoreSum<V> all, chosen;
+    for (int i = 0; i < 6; ++i) {
+      all.raise(in[i]);
+      if (i % 2 == 0) {
+        chosen.raise(in[i]);
+      }
+    }
+    for (int i = 0; i < 6; ++i) {
+      all.add(in[i]);
+      if (i % 2 == 0) {
+        chosen.add(in[i]);
+      }
+    }
+    return bits_of_value(loss_of_share(all, chosen)) ^ bits_of_value(all.log_sum()) * 3;
+  });
+  check("score_gradient", [](const auto* in) {
+    using V = std::decay_t<decltype(*in)>;
+    const V wanted = share_of_stuff(in[0], in[1], in[2]);
+    return bits_of_value(score_gradient(in[3], share_of(in[0], in[1]), wanted));
+  });
+  check("add_column", [](const auto* in) {
+    using V = std::decay_t<decltype(*in)>;
+    ColumnGradient<V> column;
+    for (int i = 0; i < 4; ++i) {
+      column.add(in[i], float(i) * 0.25f);
+    }
+    CornersOf<V> corners{in[4], in[5], in[6], in[7]};
+    add_column(column, inside(in[5], 0.75f), corners);
+    return bits_of_value(corners.top_left) ^ bits_of_value(corners.top_right) * 3 ^
+           bits_of_value(corners.bottom_left) * 5 ^ bits_of_value(corners.bottom_right) * 7;
   });
   check("best", [](const auto* in) {
     using V = std::decay_t<decltype(*in)>;

@@ -357,7 +357,37 @@ def resample_alone(rng: np.random.Generator) -> tuple[Array, ...]:
     return tuple(_numpy.resample(head, stride=stride, offsets=offsets, num_threads=2) for offsets in (False, True))
 
 
+def semantic_loss_case(rng: np.random.Generator) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    """Arrays and options of the operator: logits of every type and layout, labels of every kind."""
+    n, classes, stride = int(rng.integers(1, 4)), int(rng.integers(1, 7)), int(rng.choice([1, 2, 3, 4, 5, 16, 17]))
+    h, w = int(rng.integers(1, 21 if stride < 9 else 3)), int(rng.integers(1, 40 if stride < 9 else 3))
+    size = (n, int(rng.integers(1, h * stride + 1)), int(rng.integers(1, w * stride + 1)))
+    logits = rng.normal(0, 3, (n, classes, h, w))
+    if rng.random() < 0.3:
+        logits = np.where(rng.random(logits.shape) < 0.02, rng.choice([np.inf, -np.inf, np.nan, 1e4, -1e4]), logits)
+    logits = np.round(logits) if rng.random() < 0.3 else logits  # ties
+    stuff = rng.permutation(classes)[: int(rng.integers(0, classes + 1))].tolist()
+    labels = rng.integers(-2 if stuff else -1, classes, size)
+    labels[rng.random(n) < 0.1] = -1
+    arrays = (
+        arranged(logits.astype(np.float16 if rng.random() < 0.3 else np.float32), str(rng.choice(LAYOUTS))),
+        labels.astype(rng.choice([np.int16, np.int32, np.int64])),
+        rng.uniform(0, 3, size).astype(np.float32),
+    )
+    return arrays, {"stride": stride, "top_k": float(rng.choice([1.0, 0.15, rng.uniform(0.001, 1)])), "stuff": stuff}
+
+
+def semantic_loss_alone(rng: np.random.Generator, engine: Any = _numpy, num_threads: int = 2) -> tuple[Array, ...]:
+    """The losses, all that is known of the pixels, and the gradient."""
+    arrays, options = semantic_loss_case(rng)
+    found = engine.semantic_loss(*arrays, **options, num_threads=num_threads)
+    del options["top_k"]
+    given = rng.normal(0, 1, found[0].shape).astype(np.float32)
+    return *found, engine.semantic_loss_backward(*arrays, *found[1:], given, **options, num_threads=num_threads)
+
+
 ALONE = {
+    "semantic_loss": semantic_loss_alone,
     "resample": resample_alone,
     "peaks": peaks_alone,
     "select": select_alone,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulator import build
-from simd_digests import EAGER, Case, random_case, scene_case
+from simd_digests import EAGER, Case, random_case, scene_case, semantic_loss_alone
 
 from deeperlab import STAR, Graph, Heads, _numpy
 from deeperlab.fuse import image_size
@@ -136,6 +136,23 @@ def test_half_pixel_heads(emulated: Any, dtype: Any, order: int) -> None:
             emulated.resample(head, stride=4, offsets=True)
     finally:
         emulated.fail(0)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_semantic_losses(emulated: Any, seed: int) -> None:
+    want = semantic_loss_alone(np.random.default_rng(seed))
+    for order in (FORWARDS, REVERSED):
+        got = semantic_loss_alone(np.random.default_rng(seed), emulated, order)
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_a_wrong_label_on_the_device_makes_the_loss_of_its_image_nan(emulated: Any) -> None:
+    labels = np.zeros((2, 9, 9), np.int64)
+    labels[1, 3, 4] = 5
+    arrays = np.zeros((2, 5, 3, 3), np.float32), labels, np.ones((2, 9, 9), np.float32)
+    loss, *_ = emulated.semantic_loss(*arrays, stride=4, top_k=0.15, stuff=(), num_threads=FORWARDS)
+    assert np.isnan(loss).tolist() == [False, True]
 
 
 def test_empty_batch(emulated: Any, case: Case) -> None:

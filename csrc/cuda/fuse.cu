@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "class_set.cuh"
 #include "deeperlab/nodes.h"
 #include "deeperlab/scratch.h"
 #include "launch.cuh"
@@ -50,12 +51,6 @@ Layout lay_out(const Problem& problem, void* block) {
   return at;
 }
 
-__global__ void keep_things(Things things, Things* kept) {
-  for (int i = int(threadIdx.x); i < max_classes / 32; i += block) {
-    kept->words[i] = things.words[i];
-  }
-}
-
 }  // namespace
 
 int64_t fuse_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
@@ -69,7 +64,7 @@ const char* fuse(const Heads& heads, const Problem& call, const Panoptic& out, v
   problem.things = at.things;
 
   cudaGetLastError();  // of somebody else
-  launch(keep_things, 1, stream, *call.things, at.things);
+  launch(keep_classes, 1, stream, *call.things, at.things);
   argmax(heads.semantic, problem, at.nodes, out.semantic, at.speaks, stream);
   refine(heads, problem, at.nodes.label, at.target, at.far, stream);
   vote(heads, problem, at.target, at.nodes.label, votes, stream);

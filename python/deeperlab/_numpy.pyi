@@ -170,3 +170,26 @@ def resample(
     offsets: bool,
     num_threads: int = 1,
 ) -> Array: ...
+def semantic_loss(
+    logits: Array,
+    labels: Array,
+    weight: Array,
+    *,
+    stride: int,
+    top_k: float,
+    stuff: Sequence[int],
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array, Array]: ...
+def semantic_loss_backward(
+    logits: Array,
+    labels: Array,
+    weight: Array,
+    pixel_loss: Array,
+    log_sum: Array,
+    cut: Array,
+    gradient: Array,
+    *,
+    stride: int,
+    stuff: Sequence[int],
+    num_threads: int = 1,
+) -> Array: ...

@@ -4,6 +4,7 @@
 
 #include "fuse.h"
 #include "resample.h"
+#include "semantic_loss.h"
 #include "stages.h"
 
 namespace deeperlab::binding {
@@ -16,12 +17,19 @@ struct Function {
 
 template <class Traits>
 constexpr Function<Traits> functions[] = {
-    {"fuse", &binding::fuse<Traits>},         {"argmax", &binding::argmax<Traits>},
-    {"refine", &binding::refine<Traits>},     {"vote", &binding::vote<Traits>},
-    {"peaks", &binding::peaks<Traits>},       {"trace", &binding::trace<Traits>},
-    {"rescore", &binding::rescore<Traits>},   {"select", &binding::select<Traits>},
-    {"assign", &binding::assign<Traits>},     {"merge", &binding::merge<Traits>},
+    {"fuse", &binding::fuse<Traits>},
+    {"argmax", &binding::argmax<Traits>},
+    {"refine", &binding::refine<Traits>},
+    {"vote", &binding::vote<Traits>},
+    {"peaks", &binding::peaks<Traits>},
+    {"trace", &binding::trace<Traits>},
+    {"rescore", &binding::rescore<Traits>},
+    {"select", &binding::select<Traits>},
+    {"assign", &binding::assign<Traits>},
+    {"merge", &binding::merge<Traits>},
     {"resample", &binding::resample<Traits>},
+    {"semantic_loss", &binding::semantic_loss<Traits>},
+    {"semantic_loss_backward", &binding::semantic_loss_backward<Traits>},
 };
 
 }  // namespace deeperlab::binding

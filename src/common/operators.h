@@ -42,10 +42,11 @@ struct Operator {
 };
 
 inline Kind kind_of_option(const std::string& name) {
-  return name == "things" || name == "edges" ? Kind::integers
-         : name == "nodes" || name == "size" ? Kind::sizes
-         : name == "offsets"                 ? Kind::flag
-                                             : Kind::integer;
+  return name == "things" || name == "edges" || name == "stuff" ? Kind::integers
+         : name == "nodes" || name == "size"                    ? Kind::sizes
+         : name == "offsets"                                    ? Kind::flag
+         : name == "top_k"                                      ? Kind::real
+                                                                : Kind::integer;
 }
 
 // N images, C classes, P keypoints, E edges, h × w nodes, H × W image, K = max_candidates, M = max_instances.
@@ -87,6 +88,13 @@ inline const std::vector<Operator>& operators() {
          4},
         // Before the stages, of a head [N, channels, h, w] on a half-pixel grid -> [N, channels, h + 1, w + 1] float32
         {"resample", {"head"}, {"stride", "offsets"}, 1},
+        // For training -> loss [N], pixel_loss, log_sum [N, H, W] float32, cut [N, 3] int32
+        {"semantic_loss", {"logits", "labels", "weight"}, {"stride", "top_k", "stuff"}, 4},
+        // Its gradient -> [N, C, h, w] float32
+        {"semantic_loss_backward",
+         {"logits", "labels", "weight", "pixel_loss", "log_sum", "cut", "gradient"},
+         {"stride", "stuff"},
+         1},
     };
     std::vector<Operator> made;
     for (const Signature& signature : signatures) {

@@ -14,6 +14,7 @@
 #include "checks.h"
 #include "deeperlab/fuse.h"
 #include "deeperlab/resample.h"
+#include "deeperlab/semantic_loss.h"
 #include "simd/dispatch.h"
 
 namespace deeperlab::binding {
@@ -59,6 +60,15 @@ struct CpuEngine {
     cpu::fuse(heads, problem, out, scratch, parallel);
   }
   void resample(const Resampling& of, float* out) const { cpu::resample(of, out, parallel); }
+
+  int64_t scratch_bytes(const Shape& shape) const { return cpu::semantic_loss_scratch_bytes(shape); }
+  LabelRange labels(const SemanticLoss& of) const { return cpu::label_range(of); }
+  void semantic_loss(const SemanticLoss& of, const PixelLosses& pixels, Cut* cut, float* loss, void* scratch) const {
+    cpu::semantic_loss(of, pixels, cut, loss, scratch, parallel);
+  }
+  void semantic_loss_backward(const SemanticLossBackward& of, float* out, void* scratch) const {
+    cpu::semantic_loss_backward(of, out, scratch, parallel);
+  }
 };
 
 template <class Traits>

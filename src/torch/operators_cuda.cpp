@@ -2,6 +2,7 @@
 // deeperlab._C: the operators of torch on CUDA tensors. No CUDA header here: the engine takes a stream as a pointer.
 #include "common/fuse.h"
 #include "common/resample.h"
+#include "common/semantic_loss.h"
 #include "tensor_traits.h"
 
 #include <torch/csrc/stable/accelerator.h>
@@ -23,6 +24,15 @@ struct CudaEngine {
     check("heatmap", cuda::fuse(heads, problem, out, scratch, stream("heatmap")));
   }
   void resample(const Resampling& of, float* out) const { check("head", cuda::resample(of, out, stream("head"))); }
+
+  int64_t scratch_bytes(const Shape& shape) const { return cuda::semantic_loss_scratch_bytes(shape); }
+  static LabelRange labels(const SemanticLoss&) { return {}; }  // the host does not look: a wrong one makes NaN
+  void semantic_loss(const SemanticLoss& of, const PixelLosses& pixels, Cut* cut, float* loss, void* scratch) const {
+    check("logits", cuda::semantic_loss(of, pixels, cut, loss, scratch, stream("logits")));
+  }
+  void semantic_loss_backward(const SemanticLossBackward& of, float* out, void* scratch) const {
+    check("logits", cuda::semantic_loss_backward(of, out, scratch, stream("logits")));
+  }
 
  private:
   void* stream(const char* name) const {
@@ -70,11 +80,23 @@ void boxed_resample(StableIValue* stack, uint64_t, uint64_t) {
   boxed<&binding::resample<CudaTraits>>(op, stack);
 }
 
+void boxed_semantic_loss(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("semantic_loss");
+  boxed<&binding::semantic_loss<CudaTraits>>(op, stack);
+}
+
+void boxed_semantic_loss_backward(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("semantic_loss_backward");
+  boxed<&binding::semantic_loss_backward<CudaTraits>>(op, stack);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
   m.impl("fuse", &boxed_fuse);
   m.impl("resample", &boxed_resample);
+  m.impl("semantic_loss", &boxed_semantic_loss);
+  m.impl("semantic_loss_backward", &boxed_semantic_loss_backward);
 }
 
 }  // namespace deeperlab::binding

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuse and resample of NumPy arrays by the kernels of csrc/cuda on emulated threads; otherwise as in deeperlab._numpy.
+// fuse, resample and the semantic loss of NumPy arrays by the kernels of csrc/cuda on emulated threads; otherwise as in
+// deeperlab._numpy.
 #include <pybind11/stl.h>
 
 #include "array_traits.h"
 #include "common/fuse.h"
 #include "common/resample.h"
+#include "common/semantic_loss.h"
 
 #include <cuda_runtime.h>
 
@@ -29,6 +31,22 @@ struct EmulatedEngine {
     const char* fault = cuda::resample(of, out, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
   }
+
+  int64_t scratch_bytes(const Shape& shape) const { return cuda::semantic_loss_scratch_bytes(shape); }
+  static LabelRange labels(const SemanticLoss&) { return {}; }
+
+  void semantic_loss(const SemanticLoss& of, const PixelLosses& pixels, Cut* cut, float* loss, void* scratch) const {
+    memset(scratch, 0xa5, size_t(scratch_bytes(of.shape)));
+    emulator::reversed = reversed;
+    const char* fault = cuda::semantic_loss(of, pixels, cut, loss, scratch, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
+
+  void semantic_loss_backward(const SemanticLossBackward& of, float* out, void* scratch) const {
+    emulator::reversed = reversed;
+    const char* fault = cuda::semantic_loss_backward(of, out, scratch, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
 };
 
 struct EmulatedTraits : ArrayTraits {
@@ -40,6 +58,8 @@ struct EmulatedTraits : ArrayTraits {
 PYBIND11_MODULE(_emulated, m) {
   define(m, "fuse", &fuse<EmulatedTraits>);
   define(m, "resample", &resample<EmulatedTraits>);
+  define(m, "semantic_loss", &semantic_loss<EmulatedTraits>);
+  define(m, "semantic_loss_backward", &semantic_loss_backward<EmulatedTraits>);
   // Launches end with an error from now on: 1 no kernel image, 2 driver too old, 3 another; 0: they work.
   m.def("fail", [](int error) { emulator::launch_error = cudaError_t(error); });
 }

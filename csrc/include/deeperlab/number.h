@@ -43,6 +43,7 @@ template <class V>
 using MaskOf = typename Number<V>::Mask;
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 // One value in all lanes.
 template <class V, class T>

@@ -42,12 +42,13 @@ struct Shape {
   DEEPERLAB_HD int64_t pixels() const { return int64_t(height) * width; }  // of an image
 };
 
-// The thing classes, one bit each.
-struct Things {
+// Some of the classes, one bit each.
+struct ClassSet {
   uint32_t words[max_classes / 32];
 
   DEEPERLAB_HD bool has(int label) const { return label >= 0 && (words[label >> 5] >> (label & 31) & 1u); }
 };
+using Things = ClassSet;
 
 struct Heads {
   View semantic;      // logits [N, C, h, w], or integer labels [N, H, W]

@@ -55,10 +55,31 @@ struct View {
   }
 };
 
+// The integer at (y, x) of channel 0.
+DEEPERLAB_HD inline int64_t integer_at(const View& view, int64_t n, int64_t y, int64_t x) {
+  const int64_t at = n * view.image + y * view.row + x * view.column;
+  switch (view.type) {
+    case Type::uint8:
+      return static_cast<const uint8_t*>(view.data)[at];
+    case Type::int16:
+      return static_cast<const int16_t*>(view.data)[at];
+    case Type::int32:
+      return static_cast<const int32_t*>(view.data)[at];
+    default:
+      return static_cast<const int64_t*>(view.data)[at];
+  }
+}
+
 // a at f = 0, towards b at f = 1. At f = 0 nothing of b is left, even if it is NaN or infinite.
 template <class V>
 DEEPERLAB_HD inline V blend(const V& a, const V& b, const V& f) {
   return select(equal(f, V{}), a, a * (1.0f - f) + b * f);
+}
+
+// The same for one f of all lanes: a branch, not a choice of lanes.
+template <class V>
+DEEPERLAB_HD inline V blend_alike(const V& a, const V& b, float f) {
+  return f == 0.0f ? a : a * (1.0f - f) + b * f;
 }
 
 // What the four nodes around a position say.

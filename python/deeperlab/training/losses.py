@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from .batches import SOME_STUFF, VOID
+from .batches import VOID
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,50 +68,9 @@ def semantic(
     Raises:
         ValueError, TypeError: an argument is not as above; labels are looked at on the CPU only.
     """
-    import torch
+    from .torch_ops import semantic_loss
 
-    _n, classes, grid_h, grid_w = logits.shape
-    height, width = labels.shape[1:]
-    if (grid_h, grid_w) != (-(-height // stride), -(-width // stride)):
-        expected = f"ceil(H / stride) x ceil(W / stride) = {-(-height // stride)} x {-(-width // stride)} nodes"
-        raise ValueError(f"logits: expected {expected}, got {grid_h} x {grid_w}")
-    if not 0 < top_k <= 1:
-        raise ValueError(f"top_k: expected more than 0, at most 1, got {top_k}")
-    if labels.device.type == "cpu" and labels.numel():
-        for label in (int(labels.min()), int(labels.max())):
-            least = SOME_STUFF if len(stuff) else VOID
-            if not least <= label < classes:
-                raise ValueError(f"labels: expected {least} to {classes - 1}, got {label}")
-
-    def between(nodes: int, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
-        at = torch.arange(pixels, device=logits.device)
-        node = (at // stride).clamp(max=nodes - 1)
-        past = torch.where(node == nodes - 1, 0, at % stride)
-        return node, (node + 1).clamp(max=nodes - 1), (past / stride).to(torch.float32)
-
-    def blend(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-        return torch.where(f == 0, a, a * (1 - f) + b * f)
-
-    left, right, fx = between(grid_w, width)
-    above, below, fy = between(grid_h, height)
-    nodes = logits.float()
-    rows = blend(nodes[..., left], nodes[..., right], fx)
-    scores = blend(rows[:, :, above], rows[:, :, below], fy[:, None])
-
-    labels = labels.long()
-    chosen = torch.gather(scores, 1, labels.clamp(min=0)[:, None])[:, 0]
-    if len(stuff):
-        chosen = torch.where(labels == SOME_STUFF, scores[:, list(stuff)].logsumexp(1), chosen)
-    losses = (scores.logsumexp(1) - chosen).flatten(1)
-    labeled = (labels != VOID).flatten(1)
-    count = labeled.sum(1)
-    kept = torch.ceil(count.double() * top_k)  # K
-    order = torch.where(labeled, losses.detach(), -torch.inf).sort(dim=1, descending=True, stable=True).indices
-    hardest = torch.arange(order.shape[1], device=order.device) < kept[:, None]
-    picked = losses.gather(1, order)
-    if weight is not None:
-        picked = picked * weight.flatten(1).gather(1, order)
-    return torch.where(hardest, picked, 0).sum(1) / kept.clamp(min=1).float()
+    return semantic_loss(logits, labels, weight, stride=stride, top_k=top_k, stuff=stuff)
 
 
 def heatmap(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .batches import VOID
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..heads import Heads
+    from ..targets import Targets
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def semantic(
     goes on.
 
     Args:
-        logits: floating [N, C, h, w], h = ceil(H / stride), w = ceil(W / stride).
+        logits: float32, float16 or bfloat16 [N, C, h, w]; h >= ceil(H / stride), w >= ceil(W / stride).
         labels: integer [N, H, W]: a class 0 … C − 1; `VOID`, no pixel of the loss; or `SOME_STUFF`, whose p is the sum
             over the classes of `stuff`.
         stride: px between nodes.
@@ -63,10 +64,14 @@ def semantic(
         stuff: the classes that `SOME_STUFF` may be.
 
     Returns:
-        float32 [N]; 0 for an image without a labeled pixel.
+        float32 [N]; 0, with gradient 0, for an image without a labeled pixel; NaN where a logit of a pixel that counts
+        is NaN or +inf. Gradients have the dtype of the logits. The same bits on every device, for any number of
+        threads and any place in a batch. The upsampled logits are never in memory; `plain.semantic` holds them, and
+        reads more easily.
 
     Raises:
-        ValueError, TypeError: an argument is not as above; labels are looked at on the CPU only.
+        ValueError: an argument is not as above, or on a device for which the package was not built. Labels are looked
+            at on the CPU only: on CUDA, where nothing waits for the device, a wrong one makes its image's loss NaN.
     """
     from .torch_ops import semantic_loss
 
@@ -139,7 +144,7 @@ def ramp(step: int, steps: int, top_k: float) -> float:
     return top_k if step >= steps else 1 + (top_k - 1) * step / steps
 
 
-def counts(targets: Any, labels: Tensor) -> Tensor:
+def counts(targets: Targets, labels: Tensor) -> Tensor:
     """Count what each loss compares, before the network runs.
 
     Args:
@@ -156,7 +161,7 @@ def counts(targets: Any, labels: Tensor) -> Tensor:
     return torch.stack(
         [
             (labels != VOID).flatten(1).any(1).sum(),
-            _heatmap_valid(targets).sum() * keypoints,
+            targets.heatmap_valid.sum() * keypoints,
             targets.short_valid.sum() * pairs,
             targets.middle_valid.sum() * pairs,
             targets.long_valid.sum() * keypoints * pairs,
@@ -164,16 +169,9 @@ def counts(targets: Any, labels: Tensor) -> Tensor:
     )
 
 
-def _heatmap_valid(targets: Any) -> Tensor:
-    import torch
-
-    valid = getattr(targets, "heatmap_valid", None)
-    return torch.ones_like(targets.long_valid) if valid is None else valid
-
-
 def total(
     heads: Heads,
-    targets: Any,
+    targets: Targets,
     labels: Tensor,
     weight: Tensor | None,
     counts: Tensor,
@@ -207,7 +205,7 @@ def total(
     image_losses = semantic(heads.semantic, labels, stride=heads.stride, weight=weight, top_k=top_k, stuff=stuff)
     sums = {
         "semantic": image_losses.sum(),
-        "heatmap": heatmap(heads.heatmap, targets.heatmap, _heatmap_valid(targets)),
+        "heatmap": heatmap(heads.heatmap, targets.heatmap, targets.heatmap_valid),
         "short_range": offsets(heads.short_range, targets.short_range, targets.short_valid),
         "middle_range": offsets(heads.middle_range, targets.middle_range, targets.middle_valid),
         "long_range": offsets(heads.long_range, targets.long_range, targets.long_valid),

@@ -8,7 +8,18 @@ from .._layout import require_torch
 
 require_torch("deeperlab.models")
 
-from .deeperlab import MODELS, DeeperLab, create, list_models
+from .deeperlab import MAX_IMAGE_SIZE, MODELS, DeeperLab, create, list_models
+from .hub import WEIGHTS
 from .weights import WeightsError, load_backbone, load_weights
 
-__all__ = ["MODELS", "DeeperLab", "WeightsError", "create", "list_models", "load_backbone", "load_weights"]
+__all__ = [
+    "MAX_IMAGE_SIZE",
+    "MODELS",
+    "WEIGHTS",
+    "DeeperLab",
+    "WeightsError",
+    "create",
+    "list_models",
+    "load_backbone",
+    "load_weights",
+]

@@ -12,11 +12,8 @@ from ..data import labels as label_files
 from ..data.files import FormatError
 from ..data.labels import LabelSet
 from ..data.sample import Sample
-from ..models import DeeperLab, WeightsError, load_backbone, load_weights
-from ..models.deeperlab import MAX_IMAGE_SIZE
-from ..models.hub import WEIGHTS
+from ..models import MAX_IMAGE_SIZE, WEIGHTS, DeeperLab, WeightsError, load_backbone, load_weights
 from ..models.norms import batch_norms
-from ..models.weights import read_tensors
 from .checkpoint import LABELS
 from .config import Config
 
@@ -61,14 +58,14 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
     """
     file = Path(source)
     file = file / WEIGHTS if file.is_dir() else file
-    if not any("heads." in name for name in read_tensors(file)):
-        load_backbone(network, file)
-        return [name for name, _ in network.named_children() if name != "backbone"]
     beside = file.with_name(LABELS)
     are_others = beside.exists() and label_files.read(beside).names != labels.names
     try:
         load_weights(network, file, new_classes=are_others)
     except WeightsError as fault:
+        if not any("heads." in name for name in (*fault.unexpected, *fault.misfits)):
+            load_backbone(network, file)
+            return [name for name, _ in network.named_children() if name != "backbone"]
         faults = (*fault.missing, *fault.unexpected, *fault.misfits)
         if are_others or not all(name.startswith("heads.semantic.") for name in faults):
             raise

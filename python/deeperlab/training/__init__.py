@@ -7,6 +7,23 @@ one's own: `losses` (plain functions), batches that are a pure function of seed,
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .config import Config
 
-__all__ = ["Config"]
+if TYPE_CHECKING:
+    from .faults import replay
+    from .loop import train
+
+__all__ = ["Config", "replay", "train"]
+
+
+if not TYPE_CHECKING:  # or a type checker would believe any name
+
+    def __getattr__(name: str) -> Any:
+        import importlib
+
+        homes = {"replay": "faults", "train": "loop"}
+        if name in homes:
+            return getattr(importlib.import_module(f".{homes[name]}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

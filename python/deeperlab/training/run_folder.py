@@ -77,7 +77,7 @@ class RunFolder:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Add a line to the metrics, in one write; what is not finite becomes null."""
-        text = json.dumps({name: _plain(value) for name, value in line.items()}, allow_nan=False) + "\n"
+        text = json.dumps({name: plain(value) for name, value in line.items()}, allow_nan=False) + "\n"
         descriptor = os.open(self.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             os.write(descriptor, text.encode())
@@ -99,8 +99,8 @@ class RunFolder:
         replace(self.metrics, lambda file: file.write(text.encode()))
 
     def write_table(self) -> None:
-        """Write metrics.csv anew: a row a line, a column for every name, in the order in which they first came."""
-        lines = self.lines()
+        """Write metrics.csv anew: a row a line, a column for every name of a number, as they first came."""
+        lines = [{name: value for name, value in line.items() if not isinstance(value, dict)} for line in self.lines()]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), lineterminator="\n")
         writer.writeheader()
@@ -108,10 +108,10 @@ class RunFolder:
         replace(self.table, lambda file: file.write(text.getvalue().encode()))
 
 
-def _plain(value: Any) -> Any:
-    """NaN, which JSON does not know, as null."""
+def plain(value: Any) -> Any:
+    """Return None for numbers that are not finite, which JSON does not know, also within mappings and lists."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
+        return {str(name): plain(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return None if isinstance(value, float) and not -float("inf") < value < float("inf") else value

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop of the training: it can be read as the recipe.
+
+A run is a pure function of its options, whatever interrupts it. Samples and dropout depend on the seed, the step and
+the place in the batch alone, so that the state on disk needs no more of them than the number of the step. Every term
+of the loss is a sum over its count in the whole step: neither accumulated parts nor several processes change it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models import create
+from . import ema
+from .batches import Batch
+from .checkpoint import load_state, save_model, save_state
+from .config import Config
+from .config_file import to_toml
+from .events import Ending, Progress, Run
+from .faults import DivergedError, keep_fault, replay
+from .journal import Journal
+from .loader import batches
+from .losses import TERMS
+from .memory import memory_explained
+from .network import image_size, load_initial_weights, set_training_mode
+from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
+from .overfit import first_samples
+from .processes import create_accelerator, determinism, gather, share_buffers, start_trackers
+from .recompute import recompute
+from .run_folder import RunFolder
+from .signals import Interruption
+from .slots import Skips
+from .sources import open_sources
+from .step import Step, seed_part
+from .validation import Validator
+
+
+def train(
+    config: Config,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    until: int | None = None,
+) -> Run:
+    """Train a network, as torchrun's processes or alone.
+
+    SIGTERM and SIGINT (Ctrl-C) end the run after the step that is being computed, with its state saved.
+
+    Args:
+        config: all options.
+        out: folder of the run, on a file system that all processes see.
+        resume: go on from the state in `out`; on the same device, with as many threads, to the same bits.
+        progress: called on the first process with what happens.
+        until: end after so many steps, as if interrupted; None: go on to `config.train.steps`.
+
+    Raises:
+        FileExistsError: `out` holds a run already, and `resume` is false.
+        FileNotFoundError: `resume`, and `out` holds no run.
+        DivergedError: the loss or the gradient is not finite.
+        OutOfMemoryError: with the peak, and what would need less.
+        ValueError, FormatError, OSError, ImportError: options, data or weights that cannot be trained on.
+    """
+    with Interruption() as interruption, torch.random.fork_rng(), determinism(config.train.deterministic):
+        return Loop(config, RunFolder(out), interruption, progress, resume=resume).run(until)
+
+
+class Loop:
+    """One run in this process.
+
+    Attributes:
+        step: Steps that are done.
+        network: What is trained; `forward` is it with all that is wrapped around.
+        average: The moving average of its weights, which is validated and saved.
+        best, best_step, stale: The best PQ, after how many steps, and how many validations ago.
+        hours: Spent before this process.
+        outstanding: The line of a step whose validation is still to come.
+    """
+
+    def __init__(
+        self, config: Config, folder: RunFolder, interruption: Interruption, progress: Progress | None, *, resume: bool
+    ) -> None:
+        folder.require_run() if resume else folder.require_new()
+        self.config, self.folder, self.interruption = config, folder, interruption
+        self.step, self.best, self.best_step, self.stale = 0, math.nan, 0, 0
+        self.hours, self.started = 0.0, time.monotonic()
+        self.outstanding: dict[str, Any] | None = None
+        settings = config.train
+        self.accelerator = accelerator = create_accelerator(config, folder)
+        self.rank, self.world, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
+        self.journal = Journal(folder, accelerator, progress, settings.batch)
+        self.sources = first_samples(open_sources(config.data), config.data.overfit)
+        self.labels, self.skips = self.sources.labels, Skips(config.data.max_broken)
+        state = load_state(folder.state) if resume and folder.state.exists() else None
+
+        torch.manual_seed(settings.seed)
+        options = {**config.model.options, "image_size": image_size(config, self.sources.train[0].samples)}
+        self.network = create(config.model.name, len(self.labels), **options)
+        if config.model.weights and state is None:
+            fresh = load_initial_weights(self.network, config.model.weights, self.labels)
+            self.journal.tell("note", 0, f"weights of {config.model.weights}; random: {', '.join(fresh) or 'none'}")
+        layout = torch.channels_last if settings.channels_last else torch.preserve_format
+        self.network.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        if settings.sync_bn and self.world > 1:
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
+        if settings.recompute:
+            recompute(self.network.backbone)
+        if settings.compile:
+            self.network.compile()
+        set_training_mode(self.network, settings.freeze_bn)
+        self.optimizer = accelerator.prepare(create_optimizer(self.network, settings))
+        self.forward = accelerator.prepare(self.network)
+        self.recipe = Step(config, self.labels, self.device)
+        self.validator: Validator | None = None
+        if self.sources.val is not None:
+            samples, graph = self.sources.val.samples, self.network.graph
+            self.validator = Validator(samples, self.labels, config, graph, rank=self.rank, world=self.world)
+        if state is not None:
+            self.restore(state)
+        if self.rank == 0:
+            folder.create(to_toml(config))
+            folder.forget_after(self.step, outstanding=self.outstanding is not None)
+        start_trackers(accelerator, config, folder, self.step)
+
+    # --- the recipe ---------------------------------------------------------------------------------------------------
+
+    def run(self, until: int | None) -> Run:
+        """Train until the steps are done, or something ends the run."""
+        try:
+            with self.interruption.abort(self.world == 1):
+                self.begin()
+            if self.outstanding is not None:  # an interrupted run still owes it
+                self.validate()
+                self.save()
+            stream: Any = batches(
+                self.sources, self.config, graph=self.network.graph, start=self.step, rank=self.rank, world=self.world,
+                skip=self.skips, mean=self.network.mean,
+            )  # fmt: skip
+            with closing(stream):
+                ended = self.follow(stream, until)
+        except KeyboardInterrupt:
+            if not self.interruption.requested:
+                raise
+            ended = "interrupted"
+        self.accelerator.end_training()
+        return Run(self.folder.path, self.step, self.best, ended)
+
+    def begin(self) -> None:
+        """Find out whether the truth itself passes the validation, before the first step."""
+        if self.step == 0 and self.outstanding is None:
+            if self.validator is not None:
+                self.journal.tell("note", 0, f"ceiling: PQ {100 * self.validator.ceiling(gather=gather).pq:.1f}")
+            else:
+                self.journal.tell("note", 0, "nothing to validate on: there will be no best/, only last/")
+
+    def follow(self, stream: Iterator[tuple[int, list[Batch]]], until: int | None) -> Ending:
+        """Take the steps, and after each log, validate and save what is due."""
+        settings, every = self.config.train, self.config.validate.every
+        ended = self.ending(until)
+        while ended is None:
+            asked = time.monotonic()
+            _, parts = next(stream)
+            waited = time.monotonic() - asked
+            with memory_explained(self.config, self.device, self.step, self.world):
+                values = self.optimize(parts)
+            self.journal.count(values, waited=waited, seconds=time.monotonic() - asked)
+            self.step += 1
+            ended = self.ending(until)
+            is_due = self.step == settings.steps or (every > 0 and self.step % every == 0)
+            if is_due and self.validator is not None:
+                self.outstanding = self.journal.line(self.step)
+            elif is_due or self.step % settings.log_every == 0:
+                self.journal.log("step", self.journal.line(self.step))
+            if self.outstanding is not None and ended in (None, "done"):
+                self.save()  # first: a validation takes long
+                self.validate()
+                ended = ended or self.ending(until)
+            if ended is not None or self.step % settings.save_every == 0:
+                self.save()
+        return ended
+
+    def optimize(self, batches: list[Batch]) -> dict[str, float]:
+        """Take one step; return its loss with the five terms, learning rate, and norm of the gradient."""
+        settings, weights = self.config.train, self.config.loss.weights
+        rate = learning_rate(self.step, settings)
+        set_learning_rate(self.optimizer, rate)
+        parts = [self.recipe.prepare(batch, self.network) for batch in batches]
+        counts = self.accelerator.reduce(self.recipe.counts(parts))
+        sums = torch.zeros(len(TERMS), device=self.device)
+        for m, part in enumerate(parts):
+            seed_part(settings.seed, self.step, m * self.world + self.rank)
+            with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.forward):
+                loss, terms = self.recipe.loss(self.forward, self.network, part, counts, self.step)
+                self.accelerator.backward(loss * self.world)  # of the processes' gradients the mean is taken
+            sums += torch.stack([terms[name] for name in TERMS])
+        norm = float(self.accelerator.clip_grad_norm_(self.network.parameters(), settings.clip_grad or math.inf))
+        values = dict(zip(TERMS, self.accelerator.reduce(sums).tolist(), strict=True))
+        total = sum(getattr(weights, name) * value for name, value in values.items())
+        scaler = self.accelerator.scaler  # float16's, which leaves out steps until its scale fits
+        if not math.isfinite(total) or not (math.isfinite(norm) or (scaler is not None and scaler.get_scale() > 1)):
+            raise self.diverged(batches, counts, sums)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        ema.update(self.average, self.network, ema.decay_at(self.step, settings.ema) if settings.ema else 0.0)
+        return {"loss": total, **values, "lr": rate, "grad_norm": norm}
+
+    def validate(self) -> None:
+        """Validate the average, where a line of the metrics waits for it, and keep it where it is the best."""
+        if self.outstanding is None or self.validator is None:
+            return
+        config, is_last = self.config.validate, self.step == self.config.train.steps
+        share_buffers(self.average)
+        with self.interruption.abort(self.world == 1):
+            found = self.validator.validate(
+                self.average,
+                heads=config.heads == "always" or (config.heads == "end" and is_last),
+                pictures=self.folder.pictures / str(self.step) if self.rank == 0 and config.pictures else None,
+                gather=gather,
+            ).to_dict()
+        pq, self.stale = found["pq"], self.stale + 1
+        if pq is not None and not pq <= self.best:
+            self.best, self.best_step, self.stale = pq, self.step, 0
+            if self.rank == 0:
+                save_model(self.folder.best, self.average, self.labels)
+        self.journal.log("validation", self.outstanding | found)
+        self.outstanding = None
+
+    def ending(self, until: int | None) -> Ending | None:
+        """Say why the run is to end now, if it is; all processes say the same."""
+        settings = self.config.train
+        is_late = 0 < settings.max_hours < self.hours + self.elapsed()
+        asked = torch.tensor([self.interruption.requested, is_late], device=self.device).int()
+        interrupted, late = self.accelerator.reduce(asked).tolist()
+        if self.step >= settings.steps and not interrupted:
+            return "done"
+        if interrupted or (until is not None and self.step >= until):
+            return "interrupted"
+        if settings.patience and self.stale >= settings.patience:
+            return "patience"
+        return "max_hours" if late else None
+
+    # --- what is kept -------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the network, then the state: a run that is killed between them comes here again."""
+        if self.rank == 0:
+            save_model(self.folder.last, self.average, self.labels)
+            save_state(self.folder.state, self.state())
+            self.folder.write_table()
+        self.accelerator.wait_for_everyone()
+        self.journal.tell("saved", self.step)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the run goes on from."""
+        scaler = self.accelerator.scaler
+        return {
+            "step": self.step,
+            "best": (self.best, self.best_step, self.stale),
+            "hours": self.hours + self.elapsed(),
+            "outstanding": self.outstanding,
+            "window": self.journal.window,
+            "skips": self.skips.faults,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.step, self.hours, self.outstanding = state["step"], state["hours"], state["outstanding"]
+        self.best, self.best_step, self.stale = state["best"]
+        self.journal.window = state["window"]
+        self.skips.faults.update(state["skips"])
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        restore_optimizer(self.optimizer, state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def elapsed(self) -> float:
+        """Hours of this process."""
+        return (time.monotonic() - self.started) / 3600
+
+    def diverged(self, batches: list[Batch], counts: torch.Tensor, sums: torch.Tensor) -> DivergedError:
+        """Keep the step on the first process whose own loss is not finite, and find out where that began."""
+        are_finite = gather(bool(torch.isfinite(sums).all()))
+        culprit = are_finite.index(False) if False in are_finite else 0
+        fault = None
+        if self.rank == culprit:
+            numbered = [(m * self.world + self.rank, batch) for m, batch in enumerate(batches)]
+            keep_fault(self.folder, self.network, self.labels, numbered, counts, self.step)
+            fault = replay(self.folder.path)
+        return DivergedError(gather(fault)[culprit], self.step, self.folder.fault)

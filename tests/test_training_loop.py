@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop of the training: what interrupts, cuts or spreads a run changes no bit of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_runs import STAGES, differences, environment, metrics, small, start, state
+
+import deeperlab
+from deeperlab.models import DeeperLab
+from deeperlab.models.backbones import mobilenet_v2
+from deeperlab.models.norms import batch_norms
+from deeperlab.training import replay, train
+from deeperlab.training.events import Event
+from deeperlab.training.faults import DivergedError
+from deeperlab.training.loop import Loop
+from deeperlab.training.memory import OutOfMemoryError
+
+
+@pytest.fixture(autouse=True)
+def _light(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, as the processes of `start` have, and a small network."""
+    monkeypatch.setattr(mobilenet_v2, "STAGES", STAGES)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def steps_of(run: Path) -> list[int]:
+    return [line["step"] for line in metrics(run)]
+
+
+# --- exact resume -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_two_halves_are_the_whole_to_the_bit(tmp_path: Path, optimizer: str, workers: int) -> None:
+    whole = train(small(optimizer=optimizer), tmp_path / "whole")
+    assert (whole.step, whole.ended) == (6, "done")
+    config = small(optimizer=optimizer, workers=workers)
+    half = train(config, tmp_path / "halves", until=3)
+    assert (half.step, half.ended) == (3, "interrupted")
+    train(config, tmp_path / "halves", resume=True)
+    assert not differences(state(tmp_path / "whole"), state(tmp_path / "halves"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "halves")
+    for name in ("best", "last"):
+        one, other = (DeeperLab.from_pretrained(tmp_path / run / name).state_dict() for run in ("whole", "halves"))
+        assert not differences(dict(one), dict(other))
+
+
+def test_steps_are_different_and_the_seed_decides_them(tmp_path: Path) -> None:
+    runs = {seed: train(small(2, seed=seed, every=0, log_every=1), tmp_path / str(seed)) for seed in (0, 1)}
+    losses = [line["loss"] for run in runs.values() for line in metrics(run.folder)]
+    assert len(set(losses)) == 4
+
+
+def test_a_run_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
+    train(small(2), tmp_path / "run")
+    before = (state(tmp_path / "run"), metrics(tmp_path / "run"))
+    assert train(small(2), tmp_path / "run", resume=True).ended == "done"
+    assert not differences(before, (state(tmp_path / "run"), metrics(tmp_path / "run")))
+
+
+def test_a_run_is_refused_where_one_lies_and_resumed_where_none_does(tmp_path: Path) -> None:
+    train(small(1), tmp_path / "run")
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        train(small(1), tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        train(small(1), tmp_path / "other", resume=True)
+
+
+# --- signals and kills ------------------------------------------------------------------------------------------------
+
+RUN = """if True:
+    import sys
+    from pathlib import Path
+    from training_runs import lighten, small
+    from deeperlab.training import train
+    lighten()
+    out, steps, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+    tell = lambda event: print(event.kind, event.step, flush=True)
+    print(train(small(steps, workers=int(sys.argv[4])), out, resume=resume, progress=tell).ended)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_after_the_step_with_its_state_saved(tmp_path: Path, number: int) -> None:
+    process = start(RUN, tmp_path / "run", 100_000, False, 1)
+    assert process.stdout is not None
+    while process.stdout.readline() != "step 2\n":
+        assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines()[-1] == "interrupted"
+    done = state(tmp_path / "run")["step"]
+    assert out.splitlines()[-2] == f"saved {done}"
+    assert train(small(100_000), tmp_path / "run", resume=True, until=done + 1).step == done + 1
+
+
+def kill_at_random(folder: Path, kills: int, steps: int, seed: int) -> None:
+    """Kill a run at random moments, go on each time, and compare it with one that nobody has killed."""
+    moments = random.Random(seed)
+    train(small(steps), folder / "whole")
+    run, saved = folder / "run", 0
+    for kill in range(kills):
+        process = start(RUN, run, steps, kill > 0 and (run / "config.toml").exists(), 0)
+        assert process.stdout is not None
+        for _ in range(moments.randrange(6)):  # events; the first are notes
+            process.stdout.readline()
+        time.sleep(moments.random() * 0.3)
+        process.kill()
+        out, err = process.communicate()
+        assert "Error" not in err
+        if (run / "state" / "state.pt").exists():
+            step = state(run)["step"]
+            assert step >= saved  # nothing that was saved is lost
+            saved = step
+            DeeperLab.from_pretrained(run / "last")
+        if (run / "best").exists():
+            DeeperLab.from_pretrained(run / "best")
+        told = [int(line.split()[1]) for line in out.splitlines() if line.startswith("saved ")]
+        assert saved >= max(told, default=0)
+    train(small(steps), run, resume=(run / "config.toml").exists())
+    assert not differences(state(folder / "whole"), state(run))
+    assert metrics(folder / "whole") == metrics(run)
+
+
+@pytest.mark.slow
+def test_kills_lose_only_the_steps_since_the_last_state(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, kills=3, steps=8, seed=0)
+
+
+# --- accumulation, processes, precision -------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:model. .* batch norms")
+def test_accumulated_parts_are_the_whole_batch_but_for_rounding(tmp_path: Path) -> None:
+    for parts in (1, 2):
+        train(
+            small(3, batch=4, accumulate=parts, freeze_bn="all", model={"aspp": False}, every=0), tmp_path / str(parts)
+        )
+    one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
+    assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in two], rel=1e-5)
+    assert [line["grad_norm"] for line in one] == pytest.approx([line["grad_norm"] for line in two], rel=1e-4)
+
+
+TWO = """
+import sys
+from pathlib import Path
+from training_runs import lighten, small
+from deeperlab.training import train
+lighten()
+train(small(3, batch=4, sync_bn=False), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_that_accumulates_to_the_bit(tmp_path: Path) -> None:
+    """But for the running statistics of the batch norms, which are those of the first process."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    import subprocess
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    subprocess.run([*command, str(tmp_path / "two")], env=environment(), check=True, capture_output=True, timeout=120)
+    train(small(3, batch=4, accumulate=2), tmp_path / "one")
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    assert all("running" in name or "tracked" in name for name in differences(one["network"], two["network"]))
+    assert not differences(one["optimizer"], two["optimizer"])
+    assert [line["loss"] for line in metrics(tmp_path / "one")] == pytest.approx(
+        [line["loss"] for line in metrics(tmp_path / "two")]
+    )
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"recompute": True}, {"channels_last": False}])
+def test_every_mode_trains_nearly_alike(tmp_path: Path, options: dict[str, Any]) -> None:
+    train(small(3, every=0, log_every=1), tmp_path / "plain")
+    train(small(3, every=0, log_every=1, **options), tmp_path / "mode")
+    losses = [[line["loss"] for line in metrics(tmp_path / run)] for run in ("plain", "mode")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    if options.get("recompute"):
+        assert not differences(state(tmp_path / "plain"), state(tmp_path / "mode"))
+
+
+@pytest.mark.filterwarnings("ignore:model. .* batch norms")
+def test_frozen_norms_stay_and_others_move(tmp_path: Path) -> None:
+    train(small(2, freeze_bn="backbone", every=0), tmp_path / "run")
+    model = DeeperLab.from_pretrained(tmp_path / "run" / "last")
+    moved = {name.startswith("backbone.") for name, norm in batch_norms(model).items() if norm.running_mean.any()}
+    assert moved == {False}
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def test_the_best_network_goes_into_the_parser_with_its_labels(tmp_path: Path) -> None:
+    events: list[Event] = []
+    run = train(small(), tmp_path / "run", progress=events.append)
+    best = DeeperLab.from_pretrained(run.folder / "best")
+    assert best.has_trained_weights
+    assert best.image_size == 65
+    parser = deeperlab.Parser(best, run.folder / "best" / "labels.json")
+    from deeperlab.scenes import draw
+
+    assert parser(draw(0, 65).image).size == (65, 65)
+    assert steps_of(run.folder) == [2, 3, 4, 6]
+    assert max(line["pq"] for line in metrics(run.folder) if "pq" in line) == run.best
+    assert {event.kind for event in events} == {"note", "step", "validation", "saved"}
+    first = metrics(run.folder)[0]
+    assert {
+        "loss",
+        "semantic",
+        "heatmap",
+        "short_range",
+        "middle_range",
+        "long_range",
+        "lr",
+        "grad_norm",
+    } <= first.keys()
+
+
+def test_a_run_begins_with_the_best_of_another(tmp_path: Path) -> None:
+    train(small(), tmp_path / "one")
+    config = small(1, lr=1e-12)
+    config = replace(config, model=replace(config.model, weights=str(tmp_path / "one" / "best")))
+    notes: list[str] = []
+    train(config, tmp_path / "two", progress=lambda event: notes.append(event.text))
+    assert any(note.endswith("random: none") for note in notes)
+    one, two = (DeeperLab.from_pretrained(tmp_path / run / "last") for run in ("one", "two"))
+    assert torch.allclose(one.backbone.conv_stem.weight, two.backbone.conv_stem.weight, atol=1e-2)
+
+
+def test_patience_and_hours_end_a_run(tmp_path: Path) -> None:
+    assert train(small(20, lr=1e-12, every=1, patience=2), tmp_path / "patience").ended == "patience"
+    run = train(small(20, max_hours=1e-9), tmp_path / "hours")
+    assert (run.ended, run.step) == ("max_hours", 0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_gets_what_the_metrics_get(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = small(4, trackers=("tensorboard",))
+    train(config, tmp_path / "run", until=2)
+    train(config, tmp_path / "run", resume=True)
+    events = EventAccumulator(str(tmp_path / "run" / "deeperlab"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == steps_of(tmp_path / "run")
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_layer(tmp_path: Path) -> None:
+    with pytest.raises(
+        DivergedError, match=r"step 1: loss or gradient is not finite, first at backbone\.\S+ \(output\)"
+    ) as error:
+        train(small(6, optimizer="sgd", lr=1e30, warmup=0, clip_grad=0.0), tmp_path / "run")
+    fault = error.value.fault
+    assert fault is not None
+    again = replay(tmp_path / "run")
+    assert again is not None
+    assert (again.step, again.part, again.images, again.layer) == (1, 0, fault.images, fault.layer)
+    kept = json.loads((tmp_path / "run" / "fault" / "fault.json").read_text())
+    assert (kept["step"], kept["layer"]) == (1, fault.layer)
+    assert all(name.startswith("scenes/") for name in fault.images)
+
+
+def test_what_is_finite_with_other_options_is_told(tmp_path: Path) -> None:
+    config = small(6, every=0, precision="bf16")
+    train(config, tmp_path / "run", until=1)
+    with pytest.raises(FileNotFoundError):
+        replay(tmp_path / "run")
+
+
+def test_too_little_memory_is_told_with_the_peak_and_three_remedies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(Loop, "optimize", fail)
+    expected = (
+        r"step 0: out of memory: peak \d+\.\d GiB, for 2 images of 65 × 65 px at once; try train\.accumulate = 2 "
+        r"\(the same step in smaller parts\), or train\.recompute = true \(the same step, slower\), or "
+        r"train\.precision = 'bf16'"
+    )
+    with pytest.raises(OutOfMemoryError, match=expected):
+        train(small(1), tmp_path / "run")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from deeperlab.data.files import FormatError
 from deeperlab.data.formats import voc
-from deeperlab.data.labels import bit_color
+from deeperlab.data.labels import bit_color, preset
 
 CLASS = np.array([[0, 0, 255, 255, 0], [255, 15, 15, 15, 255], [255, 15, 15, 20, 20], [0, 255, 255, 255, 255]])
 OBJECT = np.array([[0, 0, 255, 255, 0], [255, 1, 1, 2, 255], [255, 1, 1, 3, 3], [0, 255, 255, 255, 255]])
@@ -139,3 +139,11 @@ def test_missing_lists_and_maps_are_named(root: Path) -> None:
     (root / "VOCdevkit" / "VOC2012" / "SegmentationObject" / "2007_000032.png").unlink()
     with pytest.raises(FileNotFoundError, match="SegmentationObject/2007_000032"):
         voc.samples(root, "val")[0]
+
+
+def test_colors_in_the_place_of_numbers_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 2), (128, 0, 0)).save(tmp_path / "a.png")
+    with pytest.raises(
+        FormatError, match=r"got mode RGB, 8 bits; are these colors of classes\? their numbers are need"
+    ):
+        voc.load(tmp_path / "a.png", None, preset("voc"))

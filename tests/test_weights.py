@@ -858,6 +858,14 @@ def test_a_file_of_torch_save_under_another_name_is_told(tmp_path: Path) -> None
         load_weights(small(), tmp_path / "x.safetensors")
 
 
+def test_a_whole_network_in_the_place_of_a_backbone_is_told(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "x.pth")
+    with pytest.raises(
+        WeightsError, match=r"x\.pth: does not fit .*; it looks like a whole network's: see load_weights"
+    ):
+        load_backbone(small(), tmp_path / "x.pth")
+
+
 def test_weights_that_were_cut_short_are_told(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"

@@ -110,7 +110,9 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
     if kind == "mobilenet_v2" and TORCHVISION_FIRST in found:
         found = _from_torchvision(found, list(wanted))
     found = {name: tensor for name, tensor in found.items() if name not in CLASSIFIER[kind]}
-    backbone.load_state_dict(match_tensors(file, found, wanted, widen=True))
+    whole = any(name.startswith("backbone.") for name in found)
+    hint = "; it looks like a whole network's: see load_weights" if whole else ""
+    backbone.load_state_dict(match_tensors(file, found, wanted, widen=True, hint=hint))
     if isinstance(model, TrainedHeads):
         model.mark_untrained()
 

@@ -86,8 +86,10 @@ def describe_picture(head: bytes) -> str:
     return f" but {kind.upper()}; {remedy}"
 
 
-def describe_mode(mode: str) -> str:
-    """Say what a PNG of a Pillow mode usually holds: "; …", or nothing."""
+def describe_mode(mode: str, wanted: Collection[str]) -> str:
+    """Say what a PNG of a Pillow mode usually holds, where others are wanted: "; …", or nothing."""
+    if mode == "RGB" and "P" in wanted:
+        return "; are these colors of classes? their numbers are needed, in a palette or as gray"
     return f"; {_PNG[mode]}" if mode in _PNG else ""
 
 

@@ -135,7 +135,7 @@ def _header(
     mode = "I;16" if (color, depth) == (0, 16) else _MODES.get(color, str(color))
     if mode not in modes or (depth != 8 and mode in ("L", "RGB")):
         words = " or ".join(_WORDS[m] for m in modes)
-        raise FormatError(path, f"expected a PNG of {words}, got mode {mode}, {depth} bits{describe_mode(mode)}")
+        raise FormatError(path, f"expected a PNG of {words}, got mode {mode}, {depth} bits{describe_mode(mode, modes)}")
     check_pixels(path, header.width, header.height, max_pixels)
     return header, mode
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeperlab.training.sampling import CHANGES, ORDER, Plan, bits, deal, fold_of, uniform
+from deeperlab.training.sampling import CHANGES, ORDER, Plan, bits, deal, uniform
 
 SHARES = st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any)
 
@@ -87,14 +87,6 @@ def test_random_numbers_of_neighbors_are_independent() -> None:
     assert ((values >= 0) & (values < 1)).all()
     assert np.abs(values.mean(0) - 0.5).max() < 0.06  # four standard deviations
     assert np.abs(np.corrcoef(values[:-1].T, values[1:].T) - np.eye(16)).max() < 0.2
-
-
-def test_folds_are_of_equal_size_and_an_image_keeps_its_own_whatever_others_there_are() -> None:
-    folds = Counter(fold_of(image_id, 5) for image_id in range(10_000))
-    assert sorted(folds) == list(range(5))
-    assert all(abs(count - 2000) < 160 for count in folds.values())  # four standard deviations
-    assert fold_of("aachen_000001", 5) == 1
-    assert fold_of(139, 5) == 1
 
 
 @pytest.mark.parametrize(

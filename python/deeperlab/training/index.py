@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.ids import ImageId
 from ..data.sample import Entry, Sample, Samples
@@ -38,6 +39,8 @@ def packed(sources: Sources) -> Sources:
 
 def pack(samples: Sequence[Sample]) -> Sequence[Sample]:
     """Pack the entries of `Samples`; other sequences, such as drawn scenes, have none and stay."""
+    if isinstance(samples, Chosen):
+        return Chosen(tuple(pack(part) for part in samples.parts), samples.places)
     if isinstance(samples, Samples) and not isinstance(samples.entries, Packed):
         return replace(samples, entries=Packed.of(samples.entries))
     return samples
@@ -45,7 +48,35 @@ def pack(samples: Sequence[Sample]) -> Sequence[Sample]:
 
 def id_of(samples: Sequence[Sample], number: int) -> ImageId:
     """Return the id of an image without reading its annotation; the number where there are no entries."""
+    if isinstance(samples, Chosen):
+        part, place = samples.places[number].tolist()
+        return id_of(samples.parts[part], place)
     return samples.entries[number].image_id if isinstance(samples, Samples) else number
+
+
+class Chosen(Sequence[Sample]):
+    """Some samples of several sequences.
+
+    Args:
+        parts: the sequences.
+        places: int32 [N, 2]: part of each sample, and its number there.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Sample]], places: NDArray[np.int32]) -> None:
+        self.parts, self.places = tuple(parts), places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Chosen: ...
+    def __getitem__(self, index: int | slice) -> Sample | Chosen:
+        if isinstance(index, slice):
+            return Chosen(self.parts, self.places[index])
+        part, number = self.places[index].tolist()
+        return self.parts[part][number]
 
 
 class Packed(Sequence[Entry]):
@@ -69,10 +100,11 @@ class Packed(Sequence[Entry]):
         """Pack entries."""
         counted = Counter(id(argument) for entry in entries for argument in _arguments(entry))
         several = {id(a): a for entry in entries for a in _arguments(entry) if counted[id(a)] > 1}
+        places = {key: place for place, key in enumerate(several)}
         file = io.BytesIO()
         offsets = np.zeros(len(entries) + 1, np.int64)
         for i, entry in enumerate(entries):
-            _Pickler(file, {key: place for place, key in enumerate(several)}).dump(entry)
+            _Pickler(file, places).dump(entry)
             offsets[i + 1] = file.tell()
         offsets += offsets.nbytes
         return cls(_Memory.of(offsets.tobytes(), file.getbuffer()), len(entries), tuple(several.values()))

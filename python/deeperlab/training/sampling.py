@@ -7,7 +7,6 @@ does not.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,8 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ..data.ids import ImageId
 
 ORDER, SLOTS, CHANGES = range(3)
 """What random bits are for: the order of an epoch, the sources of a step's slots, what happens to a sample."""
@@ -114,11 +111,6 @@ def deal(n: int, shares: Sequence[int]) -> tuple[int, int]:
             return source, before
         n, total = n - before, total - share
     raise AssertionError("the last source takes all that is left")
-
-
-def fold_of(image_id: ImageId, folds: int) -> int:
-    """Return the part 0 … folds − 1 that an image is in: a hash of its id, whatever other images there are."""
-    return int.from_bytes(hashlib.sha256(str(image_id).encode()).digest()[:8], "big") % folds
 
 
 def _integers(weights: Sequence[float]) -> tuple[int, ...]:

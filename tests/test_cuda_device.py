@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from simd_digests import EAGER, Case, random_case, scene_case
+from simd_digests import EAGER, Case, random_case, scene_case, semantic_loss_case
 
 import deeperlab
 from deeperlab import Heads, Panoptic
 from deeperlab.stages.torch_ops import HAS_CUDA
+from deeperlab.training import losses
 
 if not (torch.cuda.is_available() and HAS_CUDA):
     pytest.skip("no CUDA device, or built without CUDA", allow_module_level=True)
@@ -74,6 +75,23 @@ def test_half_pixel_heads(case: Case, dtype: torch.dtype) -> None:
     got = Heads.from_layout(**{name: head.cuda() for name, head in given.items()}, **options)
     for name in HEADS:
         assert torch.equal(getattr(got, name).cpu(), getattr(want, name)), name
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_semantic_losses(seed: int) -> None:
+    arrays, options = semantic_loss_case(np.random.default_rng(seed))
+    found = []
+    for device in ("cpu", "cuda"):
+        logits, labels, weight = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
+        loss = losses.semantic(logits.requires_grad_(), labels, weight=weight, **options)
+        found.append((loss.detach().cpu(), torch.autograd.grad(loss.sum(), logits)[0].cpu()))
+    torch.testing.assert_close(*found, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_wrong_label_makes_the_loss_of_its_image_nan() -> None:
+    labels = torch.zeros(2, 9, 9, dtype=torch.int32)
+    labels[1, 3, 4] = 5
+    assert losses.semantic(torch.zeros(2, 5, 3, 3).cuda(), labels.cuda()).isnan().tolist() == [False, True]
 
 
 def test_a_thousand_times() -> None:

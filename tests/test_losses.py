@@ -128,7 +128,7 @@ def test_what_is_not_valid_may_be_anything() -> None:
         assert prediction.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("far", [1, 2**40])
+@pytest.mark.parametrize("far", [1, 2**40, -1])
 def test_pixels_of_small_instances_weigh_more(far: int) -> None:
     instance = torch.zeros(2, 8, 8, dtype=torch.int64)
     instance[0, :2, :2] = 7 * far  # 4 px
@@ -139,6 +139,9 @@ def test_pixels_of_small_instances_weigh_more(far: int) -> None:
     assert torch.equal(weight == 3, instance == 7 * far)
     assert torch.equal(weight == 1, instance != 7 * far)
     assert (losses.instance_weight(instance, area=10, weight=2)[1] == 2).sum() == 9
+    if far == 1:
+        assert torch.equal(losses.instance_weight(instance.to(torch.uint8), area=5), weight)
+    assert losses.instance_weight(instance[:0]).shape == (0, 8, 8)
 
 
 def test_the_share_of_pixels_falls_linearly() -> None:

@@ -34,8 +34,8 @@ class LossWeights:
 TERMS = tuple(field.name for field in fields(LossWeights))
 """The names of the terms, in the order of `counts`."""
 
-_MANY_IDS = 2**24
-"""Of a batch, which are renumbered before they are counted."""
+_MANY_IDS = 2**22
+"""Ids of an image from this one on are renumbered before they are counted."""
 
 
 def semantic(
@@ -127,16 +127,17 @@ def instance_weight(instance: Tensor, *, area: int = 4096, weight: float = 3.0) 
     """
     import torch
 
-    ids, images = instance.long(), len(instance)
-    if not ids.numel():
-        return torch.ones_like(ids, dtype=torch.float32)
-    first, last = int(ids.min()), int(ids.max())
-    if last - first >= _MANY_IDS // images:
-        ids, first = torch.unique(ids, return_inverse=True)[1], 0
+    made = torch.ones(instance.shape, dtype=torch.float32, device=instance.device)
+    for of_image, weights in zip(instance, made, strict=True):
+        ids = of_image.flatten().to(torch.int64 if of_image.dtype == torch.int64 else torch.int32)
         last = int(ids.max())
-    ids = ids - first + (last - first + 1) * torch.arange(images, device=ids.device)[:, None, None]
-    small = torch.bincount(ids.flatten()) < area
-    return torch.where(small[ids] & (instance != 0), weight, 1.0).to(torch.float32)
+        if int(ids.min()) < 0 or last >= _MANY_IDS:
+            known, ids = torch.unique(ids, return_inverse=True)
+        else:
+            known = torch.arange(last + 1, device=ids.device)
+        small = (torch.bincount(ids) < area) & (known != 0)
+        weights.copy_(torch.where(small, weight, 1.0).to(torch.float32).index_select(0, ids).view_as(weights))
+    return made
 
 
 def ramp(step: int, steps: int, top_k: float) -> float:

@@ -211,3 +211,17 @@ def test_losses_of_half_precision_heads_are_float32() -> None:
     assert {loss.dtype, *(term.dtype for term in terms.values())} == {torch.float32}
     wide, _ = losses.total(heads.map(torch.Tensor.float), targets, labels, None, counts)
     assert loss == wide
+
+
+@pytest.mark.slow
+def test_the_whole_loss_compiles_as_one_graph() -> None:
+    targets, labels = make_targets(), torch.randint(0, C, (N, 17, 25))
+    counts, weight = losses.counts(targets, labels), torch.rand(N, 17, 25)
+
+    def run(*heads: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return losses.total(Heads(*heads), targets, labels, weight, counts, stuff=(1,))
+
+    heads = [getattr(make_heads(), name) for name in HEADS]
+    (one, terms), (other, of_other) = run(*heads), torch.compile(run, fullgraph=True, backend="aot_eager")(*heads)
+    torch.testing.assert_close(other, one)
+    torch.testing.assert_close(of_other, terms)

@@ -264,6 +264,19 @@ def test_what_does_not_fit_is_named(change: Options, message: str) -> None:
         losses.semantic(**given)
 
 
+@pytest.mark.parametrize("name", ["logits", "labels", "weight", "pixel_loss", "log_sum", "cut", "gradient"])
+def test_the_gradient_names_what_does_not_fit(name: str) -> None:
+    logits, labels, weight = random_call(11, 2, 5, (17, 25), 4)
+    _loss, *pixels = torch.ops.deeperlab.semantic_loss(logits, labels, weight, stride=4, top_k=0.15, stuff=[])
+    found = zip(("pixel_loss", "log_sum", "cut", "gradient"), (*pixels, torch.ones(2)), strict=True)
+    given = {"logits": logits, "labels": labels, "weight": weight, **dict(found)}
+    assert torch.ops.deeperlab.semantic_loss_backward(**given, stride=4, stuff=[]).shape == logits.shape
+    for other in (given[name][None], given[name][..., :1], given[name][:1], given[name].to(torch.complex64)):
+        blamed = "|".join(given) if name in ("logits", "labels") else name  # the others' shapes follow from these
+        with pytest.raises(ValueError, match=rf"\A({blamed}): expected .+, got .+"):
+            torch.ops.deeperlab.semantic_loss_backward(**{**given, name: other}, stride=4, stuff=[])
+
+
 def test_a_label_beside_the_classes_is_found_wherever_it_is() -> None:
     for place in ((0, 0, 0), (1, 8, 12), (1, 3, 5)):
         labels = torch.zeros(2, 9, 13, dtype=torch.int32)

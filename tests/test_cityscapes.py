@@ -180,9 +180,9 @@ def test_categories_are_understood_by_name_before_id(root: Path) -> None:
     """In the trainId file, 7 is a traffic sign; in the other, the road."""
     base = root / "gtFine"
     data = coco.read(base / "cityscapes_panoptic_val_trainId.json", base)
-    assert segments.classes_of(data, LABELS)[7] == 7
+    assert segments.classes_of(data.path, data.categories, LABELS)[7] == 7
     data = coco.read(base / "cityscapes_panoptic_val.json", base)
-    assert segments.classes_of(data, LABELS)[7] == 0
+    assert segments.classes_of(data.path, data.categories, LABELS)[7] == 0
 
 
 def test_categories_of_another_data_set_are_refused(root: Path) -> None:
@@ -190,7 +190,9 @@ def test_categories_of_another_data_set_are_refused(root: Path) -> None:
     file = json.loads(path.read_text())
     file["categories"][0]["name"] = "Straße"  # an unknown name: now the ids must do, and they mean something else
     path.write_text(json.dumps(file))
-    with pytest.raises(FormatError, match="category 1 is sidewalk, but void in cityscapes"):
+    with pytest.raises(
+        FormatError, match=r"category 1 \(sidewalk\) is void in cityscapes; .*; the file has Straße, sidewalk"
+    ):
         cityscapes.samples(root, "val", source="panoptic_trainId")
     farm = LabelSet("farm", ("cow",), (True,), ((0, 0, 0),), (200,))
     with pytest.raises(FormatError, match=r"category 7 \(road\) is not in farm"):

@@ -26,7 +26,18 @@ from safetensors.torch import save_file
 
 from deeperlab.data import archive, labels
 from deeperlab.data.files import FormatError, inside, list_files, replace
-from deeperlab.data.formats import cityscapes, coco, label_map, photo, png, segments, two_channel, vistas, voc
+from deeperlab.data.formats import (
+    cityscapes,
+    coco,
+    instances,
+    label_map,
+    photo,
+    png,
+    segments,
+    two_channel,
+    vistas,
+    voc,
+)
 from deeperlab.data.labels import LabelSet
 from deeperlab.models import DeeperLab
 from deeperlab.models.weights import is_marked_trained, match_tensors, read_tensors
@@ -99,6 +110,15 @@ def panoptic(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     )
 
 
+def instances_file(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
+    path = root / "x.json"
+    image = {"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}
+    masks = [[[1, 1, 7, 1, 7.5, 7]], {"size": [9, 9], "counts": [9, 5, 67]}, {"size": [9, 9], "counts": "m027000i0"}]
+    listed = [{"id": i, "image_id": 1, "category_id": 1, "segmentation": m} for i, m in enumerate(masks)]
+    path.write_text(json.dumps({"images": [image], "annotations": listed, "categories": [{"id": 1, "name": "a"}]}))
+    return [path], lambda **how: instances.samples(path, **how)
+
+
 def label_file(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = root / "x.json"
     path.write_text(
@@ -140,7 +160,7 @@ def weights(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
 
 READERS = (
     instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
-    label_file, photographs, npz_of_heads, weights,
+    instances_file, label_file, photographs, npz_of_heads, weights,
 )  # fmt: skip
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 
@@ -185,7 +205,7 @@ def test_a_file_cut_short_anywhere_is_named(make: Callable[..., object], tmp_pat
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("make", READERS[:-4], ids=lambda make: make.__name__)  # of the rest the caller names the file
+@pytest.mark.parametrize("make", READERS[:-5], ids=lambda make: make.__name__)  # of the rest the caller names the file
 def test_a_symbolic_link_out_of_the_folder_is_followed_if_asked(make: Callable[..., object], tmp_path: Path) -> None:
     """As in the cache of the Hugging Face hub, where all files are links to ../../blobs."""
     (tmp_path / "in").mkdir()

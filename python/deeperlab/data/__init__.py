@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data: annotation formats, label sets, and archives of heads.
 
-Annotations, each as `Samples` of one form (`sample`): `segments` (COCO panoptic), `cityscapes`, `vistas`, `voc`,
-`two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are. `labels` knows the classes.
+Annotations, each as `Samples` of one form (`sample`): `segments` (COCO panoptic), `instances` (COCO), `cityscapes`,
+`vistas`, `voc`, `ade20k`, `two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are. `labels`
+knows the classes, `folders` what a folder holds.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import archive, fields, files, folders, ids, labels, layouts, photos, pointers, sample, text
-    from .formats import cityscapes, coco, label_map, predictions, segments, two_channel, vistas, voc
+    from .formats import cityscapes, coco, instances, label_map, predictions, segments, two_channel, vistas, voc
 
-_FORMATS = ("cityscapes", "coco", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
+_FORMATS = ("cityscapes", "coco", "instances", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
 
 __all__ = [
     "archive",
@@ -23,6 +24,7 @@ __all__ = [
     "files",
     "folders",
     "ids",
+    "instances",
     "label_map",
     "labels",
     "layouts",

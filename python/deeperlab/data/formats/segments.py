@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,10 @@ from ..labels import LabelSet, from_categories
 from ..layouts import Layout, photo_folder
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples
-from .coco import Annotation, Dataset, read
+from .coco import Annotation, Category, Dataset, read
+
+MOST_NAMES = 40
+"""Of classes, in an error."""
 
 
 def samples(
@@ -26,6 +29,7 @@ def samples(
     *,
     images: str | os.PathLike[str] | None = None,
     labels: LabelSet | None = None,
+    exact: bool = False,
     max_pixels: int | None = None,
     follow_links: bool = False,
 ) -> Samples:
@@ -40,6 +44,7 @@ def samples(
         images: the folder of the images; None where they are not needed.
         labels: the classes wanted; None takes those of the file, in its order. Otherwise a category of the file is
             the class of its name, or, where the names are others, of its id.
+        exact: other names are refused, as of `classes_of`.
         max_pixels: of a PNG; None is Pillow's limit.
         follow_links: read what symbolic links outside of the folders lead to.
 
@@ -60,7 +65,7 @@ def samples(
         name = annotation.image_file_name or Path(annotation.file_name).with_suffix(".jpg").name
         return photo_beside(Path(images), name, follow_links=follow_links)
 
-    return from_dataset(dataset, labels, image)
+    return from_dataset(dataset, labels, image, exact=exact)
 
 
 def find(root: Path) -> Layout | None:
@@ -72,13 +77,15 @@ def find(root: Path) -> Layout | None:
     for path in (*matching(root, "panoptic_*.json"), *matching(root / "annotations", "panoptic_*.json")):
         name = path.stem.removeprefix("panoptic_")
         if is_dir(path.with_suffix("")):
-            splits[name] = partial(samples, path, path.with_suffix(""), images=photo_folder(root, name))
+            splits[name] = partial(samples, path, path.with_suffix(""), images=photo_folder(root, name), exact=True)
     return Layout("segments", splits) if splits else None
 
 
-def from_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation], Path | None]) -> Samples:
+def from_dataset(
+    dataset: Dataset, labels: LabelSet, image: Callable[[Annotation], Path | None], *, exact: bool = False
+) -> Samples:
     """Make samples of a file that is read already; `image` says where the image of an annotation is."""
-    class_of = classes_of(dataset, labels)
+    class_of = classes_of(dataset.path, dataset.categories, labels, exact=exact)
     small = replace(dataset, categories=(), annotations=())  # to be pickled with every entry
     entries = (
         Entry(a.image_id, image(a), dataset.directory / a.file_name, partial(_load, small, a, class_of))
@@ -87,27 +94,50 @@ def from_dataset(dataset: Dataset, labels: LabelSet, image: Callable[[Annotation
     return Samples(labels, tuple(entries))
 
 
-def classes_of(dataset: Dataset, labels: LabelSet) -> dict[int, int]:
+def classes_of(path: Path, categories: Sequence[Category], labels: LabelSet, *, exact: bool = False) -> dict[int, int]:
     """Map the category ids of a file to classes; −1 for void.
 
     By name, so that Cityscapes' two files (labelIds, trainIds) are both understood; by id where a name is unknown,
     and then no known name may speak against it.
 
+    Args:
+        path: the file, for errors.
+        categories: of the file.
+        labels: the classes.
+        exact: every name has to be known, and things and stuff have to agree.
+
     Raises:
         FormatError: a category is not in the label set, or name and id say different classes.
     """
+
+    def disagree(category: Category, fault: str) -> FormatError:
+        lists = f"{labels.name} has {list_names(labels.names)}; the file has {list_names([c.name for c in categories])}"
+        return FormatError(path, f"category {category.id} ({category.name}) {fault} {labels.name}; {lists}")
+
     by_name = {name: c for c, name in enumerate(labels.names)}
-    if all(category.name in by_name for category in dataset.categories):
-        return {category.id: by_name[category.name] for category in dataset.categories}
+    known = [category.name in by_name for category in categories]
+    if exact:
+        for category in categories:
+            if category.name not in by_name:
+                raise disagree(category, "is not in")
+            if category.isthing != labels.isthing[by_name[category.name]]:
+                raise disagree(category, f"is {'a thing' if category.isthing else 'stuff'}, but not so in")
+    if all(known):
+        return {category.id: by_name[category.name] for category in categories}
     table = {}
-    for category in dataset.categories:
+    for category in categories:
         if category.id not in labels.class_of:
-            raise FormatError(dataset.path, f"category {category.id} ({category.name}) is not in {labels.name}")
+            raise disagree(category, "is not in")
         table[category.id] = labels.class_of[category.id]
         if by_name.get(category.name, table[category.id]) != table[category.id]:
             meant = labels.names[table[category.id]] if table[category.id] >= 0 else "void"
-            raise FormatError(dataset.path, f"category {category.id} is {category.name}, but {meant} in {labels.name}")
+            raise disagree(category, f"is {meant} in")
     return table
+
+
+def list_names(names: Sequence[str]) -> str:
+    """List the names of classes, of many the first."""
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
 def _load(dataset: Dataset, annotation: Annotation, class_of: dict[int, int]) -> Regions:

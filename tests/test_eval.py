@@ -221,9 +221,16 @@ def test_files_that_are_packed_or_cut_or_something_else_are_told(case: Case) -> 
         case.gt.write_bytes(data)
         assert case.fault().endswith(words)
     case.gt.write_bytes(text)
+
+
+def test_the_maps_may_be_in_a_zip(case: Case) -> None:
+    unpacked = run(*case.arguments())
     shutil.make_archive(str(case.folder / "gt"), "zip", case.gt_dir)
     case.gt_dir = case.folder / "gt.zip"
-    assert case.fault() == f"{case.gt_dir}: is no folder; an archive is to be unpacked first"
+    zipped = run(*case.arguments())
+    assert (zipped.exit_code, zipped.stdout) == (0, unpacked.stdout)
+    case.gt_dir = case.gt
+    assert case.fault() == f"{case.gt}: is no folder, zip or tar file"
 
 
 def test_the_home_folder_is_known_where_no_shell_has_put_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def test_label_maps_that_cannot_be_are_named(tmp_path: Path) -> None:
     np.save(path, np.full((2, 3), np.iinfo(np.uint64).max))
     assert "below 2^62" in error()
     np.save(path, np.array([[{}]]), allow_pickle=True)
-    assert error().startswith("not a whole NumPy array")
+    assert error() == "expected integers [H, W], got object of shape (1, 1)"
     np.save(path, np.zeros((2, 3), int))
     whole = path.read_bytes()
     for length in (0, 5, 60, 127, 128, len(whole) - 1):

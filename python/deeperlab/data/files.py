@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from . import containers
 from .faults import FaultyFilesError, FormatError, reason_of
 
 __all__ = [
@@ -28,13 +29,10 @@ __all__ = [
     "check_names",
     "check_ours",
     "clean_up",
-    "exists",
     "inside",
-    "is_dir",
     "is_relative_name",
     "is_special",
     "list_files",
-    "matching",
     "open_file",
     "read_bytes",
     "reason_of",
@@ -53,7 +51,9 @@ NOT_REGULAR = "not a regular file; write what a pipe or device gives to a file f
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a regular file for reading. A pipe, a socket or a device, which may never end, is refused without a wait.
+    """Open a regular file for reading, also one in a zip or tar file (`containers`).
+
+    A pipe, a socket or a device, which may never end, is refused without a wait.
 
     Raises:
         FormatError: not a regular file.
@@ -61,6 +61,10 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except NotADirectoryError:
+        if (member := containers.open_member(path)) is not None:
+            return member
+        raise
     except OSError as fault:
         if fault.errno == errno.ENXIO:  # a socket
             raise FormatError(path, NOT_REGULAR) from fault
@@ -84,7 +88,7 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int, kind: str) -> bytes
         OSError: it cannot be read.
     """
     with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = containers.size_of(file)
         if size > max_bytes:
             raise FormatError(path, f"too large: {size:,} bytes of {kind}, the most is {max_bytes:,}")
         return file.read(size) or b""  # the kernel's own files may have nothing to say
@@ -122,30 +126,15 @@ def inside(directory: str | os.PathLike[str], name: str, *, follow_links: bool |
 
 
 def require_folder(directory: Path) -> None:
-    """Raise an OSError where there is no such folder."""
-    if not is_dir(directory):
+    """Raise an OSError where there is no such folder, nor a zip or tar file that is read as one."""
+    if not containers.is_dir(directory):
         directory.stat()
-        raise NotADirectoryError(errno.ENOTDIR, "is no folder; an archive is to be unpacked first", str(directory))
+        raise NotADirectoryError(errno.ENOTDIR, "is no folder, zip or tar file", str(directory))
 
 
 def is_relative_name(name: str) -> bool:
     """Tell whether a name is relative and does not go up."""
     return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
-
-
-def is_dir(path: Path) -> bool:
-    """Tell whether there is a folder."""
-    return path.is_dir()
-
-
-def exists(path: Path) -> bool:
-    """Tell whether there is a file or a folder."""
-    return path.exists()
-
-
-def matching(directory: Path, pattern: str) -> list[Path]:
-    """List what matches a pattern of `Path.glob` in a folder, sorted, without hidden files; none of no folder."""
-    return sorted(path for path in directory.glob(pattern) if not path.name.startswith("."))
 
 
 def list_files(
@@ -164,8 +153,9 @@ def list_files(
         OSError: there is no such folder.
     """
     directory = Path(directory)
-    next(os.walk(directory, onerror=_fail), None)  # an OSError where it is no folder that can be read
-    found = matching(directory, pattern)
+    if directory.is_dir() or not containers.is_dir(directory):
+        next(os.walk(directory, onerror=_fail), None)  # an OSError where it is no folder that can be read
+    found = containers.matching(directory, pattern)
     if not found:
         raise FormatError(directory, f"no file {pattern}; expected {expected}")
     for path in found:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import is_dir
+from .containers import is_dir
 from .sample import Samples
 
 _CANONICAL = {"training": "train", "validation": "val", "valid": "val"}

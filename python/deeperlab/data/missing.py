@@ -8,7 +8,8 @@ import os
 import unicodedata
 from pathlib import Path
 
-from .files import exists, inside
+from .containers import exists
+from .files import inside
 from .formats.photo import SUFFIXES
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .containers import exists, is_dir
 from .files import inside
 from .formats.photo import SUFFIXES
 from .missing import spellings
@@ -25,9 +26,9 @@ def photo_beside(directory: Path, name: str, *, follow_links: bool = False) -> P
     Raises:
         FormatError: a symbolic link leads out of the folder.
     """
-    if not directory.is_dir():
+    if not is_dir(directory):
         return None
     named = [inside(directory, spelled, follow_links=follow_links) for spelled in spellings(name)]
     others = (path.with_suffix(suffix) for path in named for kind in SUFFIXES for suffix in (kind, kind.upper()))
-    found = next((path for path in (*named, *others) if path.exists()), named[0])
+    found = next((path for path in (*named, *others) if exists(path)), named[0])
     return inside(directory, str(found.relative_to(directory)), follow_links=follow_links)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._lookup import relabel
+from .containers import exists
 from .files import FormatError
 from .formats.coco import SegmentInfo, describe
 from .formats.photo import SUFFIXES, Photo
@@ -98,7 +99,7 @@ class Sample:
             return self.pixels
         if self.image_path is None:
             raise FileNotFoundError(f"image {self.image_id!r} has no file")
-        if not self.image_path.exists():
+        if not exists(self.image_path):
             fault = f"no such photograph, nor one of this name with {', '.join(SUFFIXES)}"
             raise FileNotFoundError(errno.ENOENT, fault, os.fspath(self.image_path))
         wanted = self.category.shape

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._lookup import relabel
+from ..containers import matching
 from ..fields import Field
-from ..files import FormatError, is_relative_name, matching
+from ..files import FormatError, is_relative_name
 from ..ids import ImageId, image_id_of, put_image
 from ..labels import LabelSet, from_categories
 from ..layouts import Layout, photo_folder
@@ -179,7 +180,7 @@ def _draw(item: Field, size: tuple[int, int]) -> NDArray[np.bool_]:
             warnings.filterwarnings(
                 "ignore", "__array__ implementation", DeprecationWarning
             )  # of NumPy 2, of pycocotools
-            drawn: NDArray[np.bool_] = masks.decode(packed).any(axis=2)
+            drawn = np.asarray(masks.decode(packed).any(axis=2))
     except ValueError as fault:
         raise item.fault(f"segmentation: damaged run lengths: {fault}") from fault
     return drawn

@@ -128,14 +128,20 @@ def _check(divisor: int, first: int) -> None:
 
 def _read(path: Path, max_pixels: int | None) -> NDArray[Any]:
     """The array of a file; its header is believed only as far as the file is long."""
-    open_file(path).close()  # names a missing or special file
-    try:
-        mapped = np.lib.format.open_memmap(path, mode="r")
-    except OSError:
-        raise
-    except Exception as fault:  # NumPy parses the header as Python: many kinds
-        raise FormatError(path, f"not a whole NumPy array: {fault}") from fault
-    if mapped.ndim != 2 or mapped.dtype.kind not in "iu":
-        raise FormatError(path, f"expected integers [H, W], got {mapped.dtype} of shape {mapped.shape}")
-    check_pixels(path, mapped.shape[1], mapped.shape[0], max_pixels)
-    return np.array(mapped)
+    with open_file(path) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, by_columns, dtype = header(file)
+        except FormatError:
+            raise
+        except Exception as fault:  # NumPy parses the header as Python: many kinds
+            raise FormatError(path, f"not a whole NumPy array: {fault}") from fault
+        if len(shape) != 2 or dtype.kind not in "iu":
+            raise FormatError(path, f"expected integers [H, W], got {dtype} of shape {shape}")
+        check_pixels(path, shape[1], shape[0], max_pixels)
+        wanted = shape[0] * shape[1] * dtype.itemsize
+        data = file.read(wanted)
+    if len(data) < wanted:
+        raise FormatError(path, f"not a whole NumPy array: {len(data):,} bytes of {wanted:,}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if by_columns else "C")

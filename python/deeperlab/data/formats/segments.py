@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import look_up, relabel
-from ..files import FormatError, is_dir, matching
+from ..containers import is_dir, matching
+from ..files import FormatError
 from ..labels import LabelSet, from_categories
 from ..layouts import Layout, photo_folder
 from ..photos import photo_beside

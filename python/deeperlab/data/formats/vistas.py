@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._lookup import relabel
+from ..containers import exists, is_dir
 from ..fields import Field
-from ..files import FormatError, is_dir, list_files
+from ..files import FormatError, list_files
 from ..labels import MAX_BYTES, RGB, LabelSet, bit_color, preset
 from ..photos import photo_beside
 from ..sample import Regions, Samples, flat_folder, translate_ids
@@ -64,7 +65,7 @@ def samples(
             raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
     root = Path(root)
     photos, base = root / split / "images", root / split / version
-    if not base.is_dir() and version == "v1.2":
+    if not is_dir(base) and version == "v1.2":
         base = root / split  # v1.1
     others = [other for other in VERSIONS if other != version and is_dir(root / split / other)]
     if others and not is_dir(base / source):
@@ -141,7 +142,7 @@ def _classes(path: Path, labels: LabelSet, label: NDArray[np.int64]) -> NDArray[
 
 def _labels(root: Path, version: str) -> LabelSet:
     for name in (f"config_{version}.json", *(["config.json"] if version == "v1.2" else [])):
-        if (root / name).exists():
+        if exists(root / name):
             return read_config(root / name)
     if version == "v1.2":
         return preset("vistas")

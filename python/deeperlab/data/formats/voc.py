@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import relabel
+from ..containers import is_dir
 from ..files import FormatError, is_relative_name
 from ..ids import ids_of
 from ..labels import LabelSet, preset
@@ -55,7 +56,7 @@ def samples(
         OSError: a folder or the list cannot be read, or a map of the list is missing.
     """
     root, labels = Path(root), labels or preset("voc")
-    if (root / "VOCdevkit" / "VOC2012").is_dir():
+    if is_dir(root / "VOCdevkit" / "VOC2012"):
         root = root / "VOCdevkit" / "VOC2012"
     entries = []
     listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"

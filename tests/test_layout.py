@@ -77,8 +77,8 @@ def test_the_engine_knows_neither_python_nor_torch(path: Path) -> None:
 
 
 LAYERS = (
-    ("_torch_library",),
-    ("_layout", "_runs", "_schema", "_threads"),
+    ("_threads", "_torch_library"),
+    ("_layout", "_runs", "_schema"),
     ("graph", "params"),
     ("heads",),
     ("conventions",),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -134,8 +133,9 @@ def to_nodes(name: str, head: Any, stride: int, *, offsets: bool) -> Any:
     batch = head if head.ndim == 4 else head[None]
     if isinstance(head, np.ndarray):
         from ._numpy import resample
+        from ._threads import thread_count
 
-        made = resample(batch, stride=stride, offsets=offsets, num_threads=len(os.sched_getaffinity(0)))
+        made = resample(batch, stride=stride, offsets=offsets, num_threads=thread_count(None))
     else:
         from ._torch_library import require_kernels
         from ._torch_library import resample as resample_tensor

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`map` in threads, in order and not far ahead."""
+"""How many threads work, and `map` in threads, in order and not far ahead."""
 
 from __future__ import annotations
 
+import operator
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +12,18 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def thread_count(num_threads: int | None) -> int:
+    """Return the number of threads that a call on arrays has: by default one for each processor it may use.
+
+    Raises:
+        TypeError: no integer.
+    """
+    try:
+        return len(os.sched_getaffinity(0)) if num_threads is None else operator.index(num_threads)
+    except TypeError as wrong:
+        raise TypeError(f"num_threads: expected an int, got {num_threads!r}") from wrong
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

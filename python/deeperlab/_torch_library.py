@@ -53,6 +53,18 @@ def require_kernels(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name}: expected device {' or '.join(kernels[:-1])}, got {tensor.device}; use .cpu(){hint}")
 
 
+def call(operator: Any, *tensors: Tensor, **options: Any) -> Any:
+    """Call an operator, and raise what the handler of a signal has raised meanwhile."""
+    raised = None
+    try:
+        return operator(*tensors, **options)
+    except RuntimeError as error:  # an operator cannot raise what the handler of a signal has: that is its cause
+        raised = error.__cause__ if str(error).startswith("interrupted: ") else None
+        if raised is None:
+            raise
+    raise raised
+
+
 @register_fake("resample")  # type: ignore[untyped-decorator]
 def _resample(head: Tensor, **_: Any) -> Tensor:
     n, channels, h, w = head.shape

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import operator
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ._threads import thread_count
 from .conventions import HeadsWarning, contradiction
 from .heads import NAMES, Heads
 from .panoptic import Panoptic
@@ -80,27 +80,15 @@ def fuse(
     if isinstance(heads.heatmap, np.ndarray):
         from ._numpy import fuse as fuse_arrays
 
-        try:
-            threads = len(os.sched_getaffinity(0)) if num_threads is None else operator.index(num_threads)
-        except TypeError as wrong:
-            raise TypeError(f"num_threads: expected an int, got {num_threads!r}") from wrong
-        result = fuse_arrays(*tensors, **options, num_threads=threads)
+        result = fuse_arrays(*tensors, **options, num_threads=thread_count(num_threads))
     else:
         if num_threads is not None:
             raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
-        from ._torch_library import require_kernels
+        from ._torch_library import call, require_kernels
         from .stages.torch_ops import fuse as fuse_tensors
 
         require_kernels("heatmap", heads.heatmap)
-        raised = None
-        try:
-            result = fuse_tensors(*(head.detach() for head in tensors), **options)
-        except RuntimeError as error:  # an operator cannot raise what the handler of a signal has: that is its cause
-            raised = error.__cause__ if str(error).startswith("interrupted: ") else None
-            if raised is None:
-                raise
-        if raised is not None:
-            raise raised
+        result = call(fuse_tensors, *(head.detach() for head in tensors), **options)
     # Now that the memory of the heads is known to be there.
     if _can_be_read(heads.heatmap) and _is_looked_at() and (fault := contradiction(heads, thing_ids, found=result[0])):
         warnings.warn(fault, HeadsWarning, stacklevel=2)

@@ -386,8 +386,46 @@ def semantic_loss_alone(rng: np.random.Generator, engine: Any = _numpy, num_thre
     return *found, engine.semantic_loss_backward(*arrays, *found[1:], given, **options, num_threads=num_threads)
 
 
+PLACES = ("top_left", "top_right", "bottom_right", "bottom_left", "center", "top", "right", "bottom", "left")
+
+
+def encode_call(rng: np.random.Generator, images: int = 2) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    """Arguments of the operator: overlapping boxes with holes, some with points of their own; any type and layout."""
+    shape = images, *(int(rng.choice((9, 40, 75))) for _ in range(2))
+    dtype = rng.choice((np.uint8, np.int16, np.int32, np.int64))
+    instance = np.zeros(shape, dtype)
+    for image in instance:
+        for number in rng.choice(100, int(rng.integers(0, 20))):
+            y, x = (int(rng.integers(0, side)) for side in image.shape)
+            image[y : y + int(rng.integers(1, 20)), x : x + int(rng.integers(1, 30))] = number
+    instance[rng.random(shape) < 0.05] = 0
+    places = rng.permutation(PLACES)[: int(rng.integers(2, 6))].tolist()
+    keypoints, rows = len(places), int(rng.integers(2, 5))
+    ids = rng.choice((0, *np.unique(instance[instance > 0])[:20], 200), (images, rows)).astype(np.int64)
+    points = rng.integers(-40, 110, (images, rows, keypoints, 2)).astype(np.int32)
+    options = {
+        "edges": [end for k in range(keypoints) for end in (k, (k + 1) % keypoints)],
+        "keypoints": ",".join(places),
+        "disk_radius": float(rng.choice((0.0, 3.5, 12.0, 1e5))),
+        "stride": int(rng.choice((1, 2, 3, 4, 8))),
+        "max_instances": 64,
+    }
+    return (
+        arranged(instance, str(rng.choice(LAYOUTS))),
+        (rng.random(shape) < 0.2).astype(np.uint8),
+        ids,
+        points,
+    ), options
+
+
+def encode_alone(rng: np.random.Generator) -> tuple[Array, ...]:
+    arrays, options = encode_call(rng)
+    return tuple(_numpy.encode(*arrays, **options, num_threads=2))
+
+
 ALONE = {
     "semantic_loss": semantic_loss_alone,
+    "encode": encode_alone,
     "resample": resample_alone,
     "peaks": peaks_alone,
     "select": select_alone,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulator import build
-from simd_digests import EAGER, Case, random_case, scene_case, semantic_loss_alone
+from simd_digests import EAGER, Case, encode_call, random_case, scene_case, semantic_loss_alone
 
 from deeperlab import STAR, Graph, Heads, _numpy
 from deeperlab.fuse import image_size
@@ -153,6 +153,34 @@ def test_a_wrong_label_on_the_device_makes_the_loss_of_its_image_nan(emulated: A
     arrays = np.zeros((2, 5, 3, 3), np.float32), labels, np.ones((2, 9, 9), np.float32)
     loss, *_ = emulated.semantic_loss(*arrays, stride=4, top_k=0.15, stuff=(), num_threads=FORWARDS)
     assert np.isnan(loss).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("order", [FORWARDS, REVERSED])
+@pytest.mark.parametrize("seed", range(6))
+def test_targets_of_instance_maps(emulated: Any, seed: int, order: int) -> None:
+    arrays, options = encode_call(np.random.default_rng(seed))
+    want = _numpy.encode(*arrays, **options)
+    got = emulated.encode(*arrays, **options, num_threads=order)
+    for i, (one, other) in enumerate(zip(got, want, strict=True)):
+        np.testing.assert_array_equal(one, other, err_msg=f"result {i}", strict=True)
+
+
+@pytest.mark.parametrize("order", [FORWARDS, REVERSED])
+def test_maps_that_are_wrong_have_no_targets(emulated: Any, order: int) -> None:
+    arrays, options = encode_call(np.random.default_rng(0), images=5)
+    instance, ignore, ids, points = (array.copy() for array in arrays)
+    instance[0] = np.arange(1, instance[0].size + 1).reshape(instance[0].shape)  # too many
+    instance[1, 3, 5] = -1
+    ids[2, 1] = -7
+    points[3, 0, 2, 1], ids[3, 0] = 2**24 + 1, 4
+    ids[4] = 0
+    want = _numpy.encode(instance, ignore, ids, points, **options)
+    assert want[-1][:4].tolist() == [-3, -2, -1, -1]
+    assert want[-1][4] > 0
+    assert not any(result[:4].any() for result in want[:-1])
+    got = emulated.encode(instance, ignore, ids, points, **options, num_threads=order)
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
 
 
 def test_empty_batch(emulated: Any, case: Case) -> None:

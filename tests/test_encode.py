@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from simd_digests import encode_call
 
-from deeperlab import STAR
-from deeperlab.targets import Targets, encode, reference
+from deeperlab import RECTANGLE, STAR, Graph
+from deeperlab.stages import numpy_ops
+from deeperlab.stages import torch_ops as ops
+from deeperlab.targets import KEYPOINTS, Masks, Targets, encode, reference
 from deeperlab.targets.target_maps import MAPS
+
+EXTREMES = Graph(("left", "top", "center", "bottom", "right"), ((2, 0), (2, 1), (0, 2), (1, 3), (3, 4), (4, 2)))
+GRAPHS = (STAR, RECTANGLE, EXTREMES, Graph(("center",), ()))
+IDS = (0, 0, 1, 2, 5, 9000, 2**31, 2**62, 2**63 - 1)
 
 
 def boxes(seed: int, shape: tuple[int, int], count: int) -> np.ndarray:
@@ -33,6 +43,53 @@ def assert_image(got: Targets, n: int, want: Targets) -> None:
     np.testing.assert_array_equal(np.asarray(got.keypoints[n, :count]), want.keypoints, strict=True)
     assert not got.ids[n, count:].any()
     assert not got.keypoints[n, count:].any()
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_the_engine_gives_what_the_reference_gives(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 40)))
+    maps = data.draw(hnp.arrays(np.int64, shape, elements=st.sampled_from(IDS), fill=st.sampled_from(IDS)))
+    graph, stride = data.draw(st.sampled_from(GRAPHS)), data.draw(st.integers(1, 8))
+    radius = data.draw(st.sampled_from([0, 1, 2.5, 4, 25, 1e9, 1e300]))
+    ignore = data.draw(st.none() | hnp.arrays(np.bool_, shape))
+    points = None
+    if data.draw(st.booleans()):
+        ids = data.draw(hnp.arrays(np.int64, (shape[0], 3), elements=st.sampled_from((*IDS, 77))))
+        places = st.integers(-30, 60) | st.sampled_from((-(2**24), 2**24))
+        points = ids, data.draw(hnp.arrays(np.int64, (*ids.shape, len(graph.keypoints), 2), elements=places))
+    got = encode(maps, ignore=ignore, points=points, radius=radius, stride=stride, graph=graph)
+    for n in range(shape[0]):
+        rows = None if points is None else (points[0][n], points[1][n])
+        alone = None if ignore is None else ignore[n]
+        assert_image(got, n, reference.encode(maps[n], alone, rows, radius=radius, stride=stride, graph=graph))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (700, 1), (1200, 1100)])
+def test_long_rows_and_many_instances_are_as_the_reference_has_them(shape: tuple[int, int]) -> None:
+    """Rows of more nodes than are looked at together, more instances than there is room for at first."""
+    maps = boxes(sum(shape), shape, 700 if min(shape) > 1 else 40)
+    targets = encode(maps[None], radius=3.5)
+    assert_image(targets, 0, reference.encode(maps, radius=3.5, stride=1, graph=STAR))
+    assert targets.ids.size > 256 or min(shape) == 1
+
+
+def test_as_many_instances_as_pixels_find_room() -> None:
+    maps = np.random.default_rng(0).permutation(80 * 90).reshape(1, 80, 90).astype(np.int32) + 1
+    assert_image(encode(maps, radius=1), 0, reference.encode(maps[0], radius=1, stride=1, graph=STAR))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_threads_types_and_layouts_change_nothing(seed: int) -> None:
+    (instance, ignore, ids, points), options = encode_call(np.random.default_rng(seed), images=3)
+    want = numpy_ops.encode(np.ascontiguousarray(instance, np.int32), ignore, ids, points, **options)
+    for threads in (1, 2, 5):
+        got = numpy_ops.encode(instance, ignore, ids, points, **options, num_threads=threads)
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_array_equal(one, other, strict=True)
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in (instance, ignore, ids, points)]
+    for tensor, other in zip(ops.encode(*tensors, **options), want, strict=True):
+        np.testing.assert_array_equal(tensor.numpy(), other, strict=True)
 
 
 @pytest.mark.parametrize("face", ["arrays", "tensors"])
@@ -77,6 +134,109 @@ def test_ignored_pixels_do_not_train_the_heatmap_alone() -> None:
     for name in MAPS:
         if name != "heatmap_valid":
             np.testing.assert_array_equal(getattr(got, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("face", ["arrays", "tensors"])
+def test_places_of_the_users_own_become_points(face: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(masks: Masks) -> Any:
+        return masks.left + 1, masks.top - 40
+
+    maps = np.stack([boxes(seed, (30, 40), 4) for seed in range(2)])
+    points = np.array([[7], [0]]), np.full((2, 1, 2, 2), 12)
+    instance: Any = torch.from_numpy(maps) if face == "tensors" else maps
+    given: Any = tuple(map(torch.from_numpy, points)) if face == "tensors" else points
+    for name in ("mine", "top"):  # a new name, and a standard one that means something else
+        monkeypatch.setitem(KEYPOINTS, name, shifted)
+        graph = Graph((name, "center"), ((0, 1), (1, 0)))
+        for rows in (None, given):
+            got = encode(instance, points=rows, radius=50, graph=graph)
+            for n in range(2):
+                alone = None if rows is None else (points[0][n], points[1][n])
+                assert_image(got, n, reference.encode(maps[n], None, alone, radius=50, stride=1, graph=graph))
+
+
+def test_an_empty_batch_has_empty_targets() -> None:
+    for nothing in (np.zeros((0, 9, 9), np.int32), torch.zeros((0, 9, 9), dtype=torch.int32)):
+        targets = encode(nothing, stride=4)
+        assert tuple(targets.heatmap.shape) == (0, 5, 3, 3)
+        assert tuple(targets.ids.shape) == (0, 0)
+
+
+def test_max_instances_is_the_number_of_rows() -> None:
+    maps = boxes(0, (40, 40), 5)
+    count = np.unique(maps[maps > 0]).size
+    targets = encode(maps, max_instances=9)
+    assert targets.ids.shape == (9,)
+    assert (targets.ids > 0).sum() == count
+    with pytest.raises(ValueError, match=f"max_instances: expected at least the instances of image 0, got {count - 1}"):
+        encode(maps, max_instances=count - 1)
+    with pytest.raises(ValueError, match=r"instance: expected ids >= 0, got -3"):
+        encode(torch.tensor([[4, -3]]), max_instances=2)
+
+
+@pytest.mark.slow
+def test_the_operator_is_sound_for_torch() -> None:
+    (instance, ignore, ids, points), options = encode_call(np.random.default_rng(1))
+    tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in (instance, ignore, ids, points))
+    torch.library.opcheck(ops.encode, tensors, options)
+    nothing = torch.zeros((0, 0, 0), dtype=torch.uint8)
+    torch.library.opcheck(ops.encode, (tensors[0], nothing, tensors[2][:, :0], tensors[3][:, :0]), options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_targets_compile_as_one_graph(dynamic: bool) -> None:
+    def train(instance: torch.Tensor, ignore: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        targets = encode(instance, ignore=ignore, stride=4, max_instances=32)
+        return targets.heatmap * 2, targets.middle_range, targets.heatmap_valid, targets.ids
+
+    compiled = torch.compile(train, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for shape in ((41, 45), (33, 60)):
+        instance = torch.from_numpy(np.stack([boxes(seed, shape, 6) for seed in range(2)]))
+        for one, other in zip(compiled(instance, instance == 4), train(instance, instance == 4), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_meta_tensors_give_the_shapes_of_targets() -> None:
+    instance = torch.from_numpy(np.stack([boxes(seed, (41, 45), 6) for seed in range(2)]))
+    real, fake = encode(instance, stride=4, max_instances=8), encode(instance.to("meta"), stride=4, max_instances=8)
+    for name in (*MAPS, "ids", "keypoints"):
+        one, other = getattr(fake, name), getattr(real, name)
+        assert one.is_meta
+        assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
+
+
+@pytest.mark.parametrize("face", ["arrays", "tensors"])
+@pytest.mark.parametrize(
+    ("which", "value", "message"),
+    [
+        ("instance", np.zeros((2, 4), np.int32), r"instance: expected shape \[N, H, W\]"),
+        ("instance", np.zeros((2, 4, 6), np.float32), "instance: expected labels of type uint8, int16, int32 or int64"),
+        ("instance", np.zeros((2, 0, 6), np.int32), "instance: expected 1 to 2\\^20 pixels a side"),
+        ("ignore", np.zeros((2, 4, 5), np.uint8), "ignore: expected shape"),
+        ("ignore", np.zeros((2, 4, 6), np.int32), "ignore: expected uint8, got"),
+        ("ids", np.zeros((2, 1), np.int32), "ids: expected int64, got"),
+        ("ids", np.zeros((1, 1), np.int64), "ids: expected shape"),
+        ("points", np.zeros((2, 1, 5, 2), np.int64), "points: expected int32, got"),
+        ("points", np.zeros((2, 2, 5, 2), np.int32), "points: expected shape"),
+        ("stride", 0, "stride: expected 1 to 65536, got 0"),
+        ("disk_radius", float("nan"), "disk_radius: expected a finite number >= 0, got nan"),
+        ("max_instances", 0, "max_instances: expected 1 to"),
+        ("keypoints", "top_left,nose", "keypoints: expected names of places with commas between them, got nose"),
+        ("keypoints", "", "keypoints: expected 1 to 32 keypoints, got 0"),
+        ("edges", [0, 9], "edges: expected keypoints in"),
+    ],
+)
+def test_what_the_operator_cannot_take_is_named(face: str, which: str, value: Any, message: str) -> None:
+    arguments: dict[str, Any] = {
+        "instance": IMAGE, "ignore": np.zeros((0, 0, 0), np.uint8), "ids": np.zeros((2, 1), np.int64),
+        "points": np.zeros((2, 1, 5, 2), np.int32), "edges": [end for edge in STAR.edges for end in edge],
+        "keypoints": ",".join(STAR.keypoints), "disk_radius": 25.0, "stride": 4, "max_instances": 8, which: value,
+    }  # fmt: skip
+    if face == "tensors":
+        arguments = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    with pytest.raises((ValueError, TypeError), match=message):
+        (ops if face == "tensors" else numpy_ops).encode(**arguments)
 
 
 IMAGE = np.ones((2, 4, 6), np.int32)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "deeperlab/runs.h"
 #include "simd/bits.h"
@@ -64,8 +65,27 @@ uint64_t differ(const IdMap& map, int64_t y, int64_t x, int count, typename L::I
   }
 }
 
-// The columns where the runs of row y begin, then the width; returns how many runs. All maps are read word by word:
-// what is done with a word is hidden behind the memory of the next.
+// The columns where the runs of row y begin, then the width; returns how many runs. The plain form compares every pixel
+// with its left neighbor.
+inline int64_t plain_row_runs(const IdMaps& maps, int64_t y, int64_t* starts) {
+  int64_t found = 0;
+  starts[found++] = 0;
+  for (int64_t x = 1; x < maps.width; ++x) {
+    bool differs = false;
+    for (int m = 0; m < maps.number; ++m) {
+      const IdMap& map = maps.map[m];
+      const char* pixel = map.data + y * map.row + x * map.column;
+      differs |= memcmp(pixel, pixel - map.column, size_t(map.bytes)) != 0;
+    }
+    if (differs) {
+      starts[found++] = x;
+    }
+  }
+  starts[found] = maps.width;
+  return found;
+}
+
+// The fast form reads all maps word by word: what is done with a word is hidden behind the memory of the next.
 template <class L, int maps>
 int64_t row_runs(const IdMap* map, int64_t y, int64_t width, int64_t* starts) {
   int64_t found = 0;

@@ -2,7 +2,6 @@
 #include "deeperlab/runs.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "cpu/row_runs.h"
 #include "simd/dispatch.h"
@@ -16,25 +15,6 @@ int64_t* starts_in(int64_t width, void* block, int64_t& bytes) {
   int64_t* starts = scratch.take<int64_t>(width + 1);
   bytes = scratch.bytes();
   return starts;
-}
-
-// The plain form of row_runs: every pixel is compared with its left neighbor.
-int64_t plain_row_runs(const IdMaps& maps, int64_t y, int64_t* starts) {
-  int64_t found = 0;
-  starts[found++] = 0;
-  for (int64_t x = 1; x < maps.width; ++x) {
-    bool differs = false;
-    for (int m = 0; m < maps.number; ++m) {
-      const IdMap& map = maps.map[m];
-      const char* pixel = map.data + y * map.row + x * map.column;
-      differs |= memcmp(pixel, pixel - map.column, size_t(map.bytes)) != 0;
-    }
-    if (differs) {
-      starts[found++] = x;
-    }
-  }
-  starts[found] = maps.width;
-  return found;
 }
 
 template <class RowRuns>

@@ -193,3 +193,16 @@ def semantic_loss_backward(
     stuff: Sequence[int],
     num_threads: int = 1,
 ) -> Array: ...
+def encode(
+    instance: Array,
+    ignore: Array,
+    ids: Array,
+    points: Array,
+    *,
+    edges: Sequence[int],
+    keypoints: str,
+    disk_radius: float,
+    stride: int,
+    max_instances: int,
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array, Array, Array, Array]: ...

@@ -2,6 +2,7 @@
 // Which function is which operator, for both bindings.
 #pragma once
 
+#include "encode.h"
 #include "fuse.h"
 #include "resample.h"
 #include "semantic_loss.h"
@@ -30,6 +31,7 @@ constexpr Function<Traits> functions[] = {
     {"resample", &binding::resample<Traits>},
     {"semantic_loss", &binding::semantic_loss<Traits>},
     {"semantic_loss_backward", &binding::semantic_loss_backward<Traits>},
+    {"encode", &binding::encode<Traits>},
 };
 
 }  // namespace deeperlab::binding

@@ -46,6 +46,8 @@ inline Kind kind_of_option(const std::string& name) {
          : name == "nodes" || name == "size"                    ? Kind::sizes
          : name == "offsets"                                    ? Kind::flag
          : name == "top_k"                                      ? Kind::real
+         : name == "disk_radius"                                ? Kind::real
+         : name == "keypoints"                                  ? Kind::word
                                                                 : Kind::integer;
 }
 
@@ -95,6 +97,14 @@ inline const std::vector<Operator>& operators() {
          {"logits", "labels", "weight", "pixel_loss", "log_sum", "cut", "gradient"},
          {"stride", "stuff"},
          1},
+        // For training, of ids [N, H, W], ignored pixels uint8 [N, H, W] or [0, 0, 0], and keypoints of whole objects
+        // (ids
+        // int64 [N, K], points int32 [N, K, P, 2] px); `keypoints` names places on a mask -> the fields of
+        // deeperlab.targets.Targets, where I = max_instances; count [N] int32, or below 0 a Fault of encode.h
+        {"encode",
+         {"instance", "ignore", "ids", "points"},
+         {"edges", "keypoints", "disk_radius", "stride", "max_instances"},
+         11},
     };
     std::vector<Operator> made;
     for (const Signature& signature : signatures) {

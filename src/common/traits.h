@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "checks.h"
+#include "deeperlab/encode.h"
 #include "deeperlab/fuse.h"
 #include "deeperlab/resample.h"
 #include "deeperlab/semantic_loss.h"
@@ -69,6 +70,11 @@ struct CpuEngine {
   void semantic_loss_backward(const SemanticLossBackward& of, float* out, void* scratch) const {
     cpu::semantic_loss_backward(of, out, scratch, parallel);
   }
+
+  int64_t scratch_bytes(const Encoding& of) const { return cpu::encode_scratch_bytes(of); }
+  void encode(const Encoding& of, const TargetMaps& out, void* scratch) const {
+    cpu::encode(of, out, scratch, parallel);
+  }
 };
 
 template <class Traits>
@@ -115,20 +121,27 @@ View head_view(const ArrayOf<Traits>& array, const char* name, const ArrayOf<Tra
           Traits::stride(array, 3)};
 }
 
+// Integers [N, H, W] of any strides.
+template <class Traits>
+View integer_view(const ArrayOf<Traits>& array, const char* name, const ArrayOf<Traits>& like, Sizes expected) {
+  require_shape<Traits>(array, name, expected);
+  Type type;
+  if (!Traits::type(array, type) || is_floating(type)) {
+    Traits::refuse_type(std::string(name) + ": expected labels of type uint8, int16, int32 or int64, got " +
+                        Traits::dtype(array));
+  }
+  Traits::require_place(array, name, like);
+  Traits::require_memory(array, name);
+  return {Traits::data(array), type, Traits::stride(array, 0), 0, Traits::stride(array, 1), Traits::stride(array, 2)};
+}
+
 // Logits [N, C, h, w], or integer labels [N, H, W].
 template <class Traits>
 View semantic_view(const ArrayOf<Traits>& array, const ArrayOf<Traits>& like, const Shape& shape) {
   if (Traits::rank(array) == 4) {
     return head_view<Traits>(array, "semantic", like, {shape.images, shape.classes, shape.grid_h, shape.grid_w});
   }
-  require_shape<Traits>(array, "semantic", {shape.images, shape.height, shape.width});
-  Type type;
-  if (!Traits::type(array, type) || is_floating(type)) {
-    Traits::refuse_type("semantic: expected labels of type uint8, int16, int32 or int64, got " + Traits::dtype(array));
-  }
-  Traits::require_place(array, "semantic", like);
-  Traits::require_memory(array, "semantic");
-  return {Traits::data(array), type, Traits::stride(array, 0), 0, Traits::stride(array, 1), Traits::stride(array, 2)};
+  return integer_view<Traits>(array, "semantic", like, {shape.images, shape.height, shape.width});
 }
 
 // What one stage hands to the next: contiguous, of one exact type. A Point counts as two floats, a Candidate as three

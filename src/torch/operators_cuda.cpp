@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // deeperlab._C: the operators of torch on CUDA tensors. No CUDA header here: the engine takes a stream as a pointer.
+#include "common/encode.h"
 #include "common/fuse.h"
 #include "common/resample.h"
 #include "common/semantic_loss.h"
@@ -34,6 +35,11 @@ struct CudaEngine {
     check("logits", cuda::semantic_loss_backward(of, out, scratch, stream("logits")));
   }
 
+  int64_t scratch_bytes(const Encoding& of) const { return cuda::encode_scratch_bytes(of); }
+  void encode(const Encoding& of, const TargetMaps& out, void* scratch) const {
+    check("instance", cuda::encode(of, out, scratch, stream("instance")));
+  }
+
  private:
   void* stream(const char* name) const {
     void* current = nullptr;
@@ -60,7 +66,7 @@ struct CudaTraits : TensorTraits {
   CudaEngine engine() const { return {device}; }
 };
 
-// Its last tensor, always a floating one, says where all of them are.
+// Its last tensor says where all of them are.
 template <Results<CudaTraits> (*function)(const Call<CudaTraits>&)>
 void boxed(const Operator& op, StableIValue* stack) {
   Arguments arguments(op, stack);
@@ -90,6 +96,11 @@ void boxed_semantic_loss_backward(StableIValue* stack, uint64_t, uint64_t) {
   boxed<&binding::semantic_loss_backward<CudaTraits>>(op, stack);
 }
 
+void boxed_encode(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("encode");
+  boxed<&binding::encode<CudaTraits>>(op, stack);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
@@ -97,6 +108,7 @@ STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
   m.impl("resample", &boxed_resample);
   m.impl("semantic_loss", &boxed_semantic_loss);
   m.impl("semantic_loss_backward", &boxed_semantic_loss_backward);
+  m.impl("encode", &boxed_encode);
 }
 
 }  // namespace deeperlab::binding

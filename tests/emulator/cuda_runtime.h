@@ -111,6 +111,14 @@ T atomicAdd(T* address, T value) {
   return before;
 }
 template <class T>
+T atomicMin(T* address, T value) {
+  return std::exchange(*address, value < *address ? value : *address);
+}
+template <class T>
+T atomicMax(T* address, T value) {
+  return std::exchange(*address, value > *address ? value : *address);
+}
+template <class T>
 T atomicExch(T* address, T value) {
   return std::exchange(*address, value);
 }

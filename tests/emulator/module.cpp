@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuse, resample and the semantic loss of NumPy arrays by the kernels of csrc/cuda on emulated threads; otherwise as in
-// deeperlab._numpy.
+// fuse, resample, encode and the semantic loss of NumPy arrays by the kernels of csrc/cuda on emulated threads;
+// otherwise as in deeperlab._numpy.
 #include <pybind11/stl.h>
 
 #include "array_traits.h"
+#include "common/encode.h"
 #include "common/fuse.h"
 #include "common/resample.h"
 #include "common/semantic_loss.h"
@@ -47,6 +48,15 @@ struct EmulatedEngine {
     const char* fault = cuda::semantic_loss_backward(of, out, scratch, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
   }
+
+  int64_t scratch_bytes(const Encoding& of) const { return cuda::encode_scratch_bytes(of); }
+
+  void encode(const Encoding& of, const TargetMaps& out, void* scratch) const {
+    memset(scratch, 0xa5, size_t(scratch_bytes(of)));
+    emulator::reversed = reversed;
+    const char* fault = cuda::encode(of, out, scratch, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
 };
 
 struct EmulatedTraits : ArrayTraits {
@@ -60,6 +70,7 @@ PYBIND11_MODULE(_emulated, m) {
   define(m, "resample", &resample<EmulatedTraits>);
   define(m, "semantic_loss", &semantic_loss<EmulatedTraits>);
   define(m, "semantic_loss_backward", &semantic_loss_backward<EmulatedTraits>);
+  define(m, "encode", &encode<EmulatedTraits>);
   // Launches end with an error from now on: 1 no kernel image, 2 driver too old, 3 another; 0: they work.
   m.def("fail", [](int error) { emulator::launch_error = cudaError_t(error); });
 }

@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from .._numpy import argmax, assign, merge, peaks, refine, resample, rescore, select, trace, vote
+from .._numpy import argmax, assign, encode, merge, peaks, refine, resample, rescore, select, trace, vote
 
-__all__ = ["argmax", "assign", "merge", "peaks", "refine", "resample", "rescore", "select", "trace", "vote"]
+__all__ = ["argmax", "assign", "encode", "merge", "peaks", "refine", "resample", "rescore", "select", "trace", "vote"]

@@ -27,6 +27,7 @@ __all__ = [
     "HAS_CUDA",
     "argmax",
     "assign",
+    "encode",
     "fuse",
     "merge",
     "peaks",
@@ -176,7 +177,32 @@ def _merge(
     return _int(label, *label.shape), _int(label, n, m), _int(label, n, m), _int(label, n, num_classes)
 
 
+@register_fake("encode")
+def _encode(
+    instance: Tensor,
+    ignore: Tensor,
+    ids: Tensor,
+    points: Tensor,
+    *,
+    edges: Size,
+    stride: int,
+    max_instances: int,
+    **_: Any,
+) -> tuple[Tensor, ...]:
+    n, *size = instance.shape
+    h, w = ((side - 1) // stride + 1 for side in size)
+    p, e = points.shape[2], len(edges) // 2
+    return (
+        *(_float(instance, n, channels, h, w) for channels in (p, 2 * p, 2 * e, 2 * p)),
+        *(_bool(instance, n, channels, h, w) for channels in (1, p, e, 1)),
+        instance.new_empty((n, max_instances), dtype=torch.int64),
+        _float(instance, n, max_instances, p, 2),
+        _int(instance, n),
+    )
+
+
 fuse = torch.ops.deeperlab.fuse.default
+encode = torch.ops.deeperlab.encode.default
 argmax = torch.ops.deeperlab.argmax.default
 refine = torch.ops.deeperlab.refine.default
 vote = torch.ops.deeperlab.vote.default

@@ -4,19 +4,32 @@
 from __future__ import annotations
 
 import math
-import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._threads import thread_count
 from ..graph import STAR, Graph
-from . import reference
-from .placement import locate
-from .target_maps import MAPS, Float, Integer, Points, Targets, check_positive, integer_map
+from .inputs import (
+    Points,
+    as_operator_takes,
+    check_positive,
+    ignored_pixels,
+    integer_map,
+    integers,
+    is_tensor,
+    whole_objects,
+)
+from .placement import has_own_places, locate
+from .target_maps import Float, Integer, Targets
 
-FARTHEST_POINT = 2**24
-"""px. Positions are integers that a float32 holds, along each axis on both sides of the first pixel."""
+FIRST_ROOM = 256
+"""Instances of an image for which there is room at first."""
+
+TOO_MANY, NEGATIVE_ID, BAD_POINTS = -3, -2, -1
+"""What the operator says instead of a count, `Fault` of csrc/include/deeperlab/encode.h."""
 
 
 def keypoints(instance: ArrayLike, graph: Graph = STAR) -> tuple[Integer, Float]:
@@ -45,6 +58,8 @@ def encode(
     radius: float = 25,
     stride: int = 1,
     graph: Graph = STAR,
+    max_instances: int | None = None,
+    num_threads: int | None = None,
 ) -> Targets:
     """Encode instance maps as target maps (section 3.3): disks, short-, middle- and long-range offsets.
 
@@ -55,9 +70,13 @@ def encode(
     An object that a crop has cut has the keypoints of its visible pixels, unless `points` has those of the whole
     object, which may lie outside the map. An object without a visible pixel has no targets either way.
 
+    The bits are the same for arrays and tensors, for any number of threads and for any position in a batch; the CUDA
+    kernels give them on emulated threads. No thread holds the GIL meanwhile.
+
     Args:
         instance: integer [H, W], or a batch [N, H, W], 0 = none (stuff, crowd, void); ids need not be consecutive.
-            An array (NumPy), what becomes one, or a tensor (torch).
+            An array (NumPy), what becomes one, or a tensor (torch). uint8, int16, int32 and int64 are read in place,
+            fastest int32; other types are copied.
         ignore: bool, of the shape of `instance`: pixels at which the heatmap is not trained; None: none.
         points: keypoints of whole objects: ids, integers [(N,) K], and positions, integers [(N,) K, P, 2] px, (x, y),
             within ±2^24. Rows of id 0 are padding, ids that the map lacks are passed over, and of two rows of one id
@@ -65,127 +84,132 @@ def encode(
         radius: R in pixels, >= 0.
         stride: every `stride`-th pixel of both axes of the full-resolution targets is kept.
         graph: its keypoint names are among `KEYPOINTS`.
+        max_instances: rows of `Targets.ids` and `keypoints`. None: as many as the fullest map has instances, for which
+            a call on CUDA tensors waits for the device. A number lets torch.compile know all shapes, and nothing waits;
+            then nobody tells what is wrong with the values of a CUDA tensor (more instances than that, negative ids,
+            points too far away): such an image has no targets, and no mask of it is true.
+        num_threads: for NumPy arrays only (default: all processors that the process may use; one where other
+            processes encode too); tensors follow `torch.set_num_threads`.
 
     Returns:
         `Targets` of arrays, or of tensors on the device of `instance`; of a batch with its leading dimension.
 
     Raises:
-        ValueError, TypeError: as `keypoints`, an `ignore` or `points` that does not fit, or a radius or stride out of
-            bounds.
+        ValueError, TypeError: as `keypoints`, an `ignore` or `points` that does not fit, more instances than
+            `max_instances`, or a radius or stride out of bounds.
+        MemoryError, RuntimeError: there is not enough memory, for arrays and for tensors.
     """
-    _check_radius(radius)
-    check_positive("stride", stride)
-    maps = _integers("instance", instance)
+    options = {
+        "disk_radius": _check_radius(radius),
+        "stride": check_positive("stride", stride),
+        "edges": [end for edge in graph.edges for end in edge],
+    }
+    maps = integers("instance", instance)
     if maps.ndim not in (2, 3) or 0 in maps.shape[-2:]:
         raise ValueError(
             f"instance: expected a map [H, W] or maps [N, H, W] of at least one pixel, got shape {tuple(maps.shape)}"
         )
-    ignored = None if ignore is None else _ignored(ignore, maps)
-    ids, positions = (None, None) if points is None else _whole_objects(points, maps, len(graph.keypoints))
+    ignored = None if ignore is None else ignored_pixels(ignore, maps)
+    rows = None if points is None else whole_objects(points, maps, len(graph.keypoints))
     batched = maps.ndim == 3
     if not batched:
-        maps, ignored, ids, positions = (
-            value if value is None else value[None] for value in (maps, ignored, ids, positions)
-        )
-    result = _encode(maps, ignored, ids, positions, radius=radius, stride=stride, graph=graph)
+        maps = maps[None]
+        ignored = None if ignored is None else ignored[None]
+        rows = None if rows is None else (rows[0][None], rows[1][None])
+    if has_own_places(graph):
+        rows = _with_located(maps, rows, graph)
+        options["keypoints"] = ",".join("given" for _ in graph.keypoints)
+    else:
+        options["keypoints"] = ",".join(graph.keypoints)
+    arrays = as_operator_takes(maps, ignored, rows, len(graph.keypoints))
+    result = _encode(arrays, max_instances, num_threads, options)
     if not batched:
         result = tuple(value[0] for value in result)
     return Targets(*result, stride, graph)  # type: ignore[call-arg]
 
 
 def _encode(
-    maps: Any, ignored: Any, ids: Any, positions: Any, *, radius: float, stride: int, graph: Graph
+    arrays: tuple[Any, ...], max_instances: int | None, num_threads: int | None, options: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """The fields of `Targets`, image by image."""
-    tensors = _is_tensor(maps)
-    arrays = [
-        value if value is None or not tensors else value.cpu().numpy() for value in (maps, ignored, ids, positions)
-    ]
-    made = [
-        reference.encode(
-            arrays[0][n],
-            None if ignored is None else arrays[1][n],
-            None if ids is None else (arrays[2][n], arrays[3][n]),
-            radius=radius,
-            stride=stride,
-            graph=graph,
-        )
-        for n in range(len(maps))
-    ]
-    fields = [np.stack([getattr(targets, name) for targets in made]) for name in MAPS]
-    fullest = max(targets.ids.size for targets in made)
-    fields.append(np.stack([np.pad(t.ids, (0, fullest - t.ids.size)) for t in made]))
-    fields.append(np.stack([np.pad(t.keypoints, ((0, fullest - t.ids.size), (0, 0), (0, 0))) for t in made]))
+    """The fields of `Targets`."""
+    tensors = is_tensor(arrays[0])
     if not tensors:
+        from ..stages.numpy_ops import encode as operator
+
+        options["num_threads"] = thread_count(num_threads)
+        run: Any = operator
+    else:
+        if num_threads is not None:
+            raise ValueError(f"num_threads: expected None for tensors, got {num_threads}; use torch.set_num_threads")
+        from .._torch_library import call, require_kernels
+        from ..stages.torch_ops import encode as operator
+
+        require_kernels("instance", arrays[0])
+        run = partial(call, operator)
+    if max_instances is not None:
+        check_positive("max_instances", max_instances)
+        *fields, count = run(*arrays, max_instances=max_instances, **options)
+        if not tensors or _can_be_read(count):
+            _refuse(count, arrays, max_instances)
         return tuple(fields)
+    room = FIRST_ROOM
+    while True:
+        *fields, count = run(*arrays, max_instances=room, **options)
+        least, most = (int(count.min()), int(count.max())) if len(count) else (0, 0)
+        if least != TOO_MANY:
+            break
+        room *= 16  # few images have so many
+    if least < 0:
+        _refuse(count, arrays, room)
+    return (*fields[:-2], *(field[:, :most] for field in fields[-2:]))
+
+
+def _can_be_read(count: Any) -> bool:
+    """Whether a tensor has values that can be looked at without waiting for a device, and outside of a traced graph."""
     import torch
 
-    return tuple(torch.from_numpy(field).to(maps.device) for field in fields)
+    return type(count) is torch.Tensor and count.is_cpu and not torch.compiler.is_compiling()
 
 
-def _is_tensor(values: Any) -> bool:
-    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
-    return tensor is not None and isinstance(values, tensor)
+def _refuse(count: Any, arrays: tuple[Any, ...], max_instances: int) -> None:
+    """Raise a ValueError for the first image with a fault."""
+    for n, fault in enumerate(count.tolist()):
+        instance, ids, positions = (arrays[i][n] for i in (0, 2, 3))
+        if fault == TOO_MANY:
+            raise ValueError(f"max_instances: expected at least the instances of image {n}, got {max_instances}")
+        if fault == NEGATIVE_ID:
+            raise ValueError(f"instance: expected ids >= 0, got {int(instance.min())}")
+        if fault == BAD_POINTS and ids.min() < 0:
+            raise ValueError(f"points[0]: expected ids >= 0, got {int(ids.min())}")
+        if fault == BAD_POINTS:
+            raise ValueError(
+                f"points[1]: expected positions within ±2^24 px, got {int(positions.min())} to {int(positions.max())}"
+            )
 
 
-def _integers(name: str, values: Any) -> Any:
-    """Return an array or a tensor of one of the types that the engine reads."""
-    dtype = str(values.dtype).removeprefix("torch.") if _is_tensor(values) else None
-    array: Any = values if dtype else np.asarray(values)
-    dtype = dtype or str(array.dtype)
-    if not dtype.lstrip("<>=").startswith(("int", "uint", "i", "u")):
-        raise TypeError(f"{name}: expected an integer array, got dtype {dtype}")
-    if _is_tensor(array):
-        return array if dtype in ("uint8", "int16", "int32", "int64") else array.long()
-    if dtype == "uint64" and array.size and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name}: expected values below 2^63, got {array.max()}")
-    return np.require(array, dtype if dtype in ("uint8", "int16", "int32", "int64") else np.int64, "A")
+def _with_located(maps: Any, rows: Any, graph: Graph) -> tuple[Any, Any]:
+    """Add the keypoints of all visible instances, placed by the functions of `KEYPOINTS`, after the given rows."""
+    arrays = maps.cpu().numpy() if is_tensor(maps) else maps
+    located = [locate(np.ascontiguousarray(image), graph)[:2] for image in arrays]
+    most = max((ids.size for ids, _ in located), default=0)
+    ids = np.zeros((len(arrays), most), np.int64)
+    positions = np.zeros((len(arrays), most, len(graph.keypoints), 2), np.int64)
+    for n, (found, places) in enumerate(located):
+        ids[n, : found.size], positions[n, : found.size] = found, places
+    join: Any = np.concatenate
+    added: Any = ids, positions
+    if is_tensor(maps):
+        import torch
+
+        join, added = torch.cat, [torch.from_numpy(part).to(maps.device) for part in added]
+    if rows is not None:
+        added = [join(pair, 1) for pair in zip(rows, added, strict=True)]
+    return added[0], added[1]
 
 
-def _alike(name: str, values: Any, maps: Any) -> Any:
-    """Return an array where the maps are arrays, a tensor of their device where they are tensors."""
-    if not _is_tensor(maps):
-        return np.asarray(values)
-    if not _is_tensor(values):
-        raise TypeError(f"{name}: expected a tensor, as instance is, got {type(values).__name__}")
-    if values.device != maps.device:
-        raise ValueError(f"{name}: expected device {maps.device}, as instance has, got {values.device}")
-    return values
-
-
-def _ignored(ignore: Any, maps: Any) -> Any:
-    ignored = _alike("ignore", ignore, maps)
-    dtype = str(ignored.dtype).removeprefix("torch.")
-    if dtype != "bool":
-        raise TypeError(f"ignore: expected dtype bool, got {dtype}")
-    if ignored.shape != maps.shape:
-        raise ValueError(f"ignore: expected the shape of instance, {tuple(maps.shape)}, got {tuple(ignored.shape)}")
-    return ignored
-
-
-def _whole_objects(points: Points, maps: Any, keypoint_count: int) -> tuple[Any, Any]:
-    try:
-        ids, positions = points
-    except (TypeError, ValueError):
-        raise TypeError(f"points: expected a pair of ids and positions, got {type(points).__name__}") from None
-    ids = _integers("points[0]", _alike("points[0]", ids, maps))
-    positions = _integers("points[1]", _alike("points[1]", positions, maps))
-    images = tuple(maps.shape[:-2])
-    if ids.ndim != len(images) + 1 or tuple(ids.shape[:-1]) != images:
-        raise ValueError(f"points[0]: expected ids {[*images, 'K']}, got shape {tuple(ids.shape)}")
-    expected = (*ids.shape, keypoint_count, 2)
-    if tuple(positions.shape) != expected:
-        raise ValueError(f"points[1]: expected shape {expected}, got {tuple(positions.shape)}")
-    if ids.min(initial=0) < 0 if not _is_tensor(ids) else ids.numel() and ids.min() < 0:
-        raise ValueError(f"points[0]: expected ids >= 0, got {int(ids.min())}")
-    far = abs(positions[positions != 0])
-    if far.shape[0] and far.max() > FARTHEST_POINT:
-        raise ValueError(f"points[1]: expected positions within ±2^24 px, got {int(far.max())}")
-    return ids, positions
-
-
-def _check_radius(radius: float) -> None:
+def _check_radius(radius: float) -> float:
     if isinstance(radius, bool) or not isinstance(radius, (int, float)):
         raise TypeError(f"radius: expected a number, got {radius!r}")
     if not (math.isfinite(radius) and radius >= 0):
         raise ValueError(f"radius: expected a finite number >= 0, got {radius}")
+    return float(radius)

@@ -12,8 +12,9 @@ from ..graph import STAR, Graph
 from ..heads import Heads
 from .class_share import class_logits
 from .encoder import encode
+from .inputs import check_positive, integer_map
 from .nearest import nearest
-from .target_maps import Targets, check_positive, integer_map
+from .target_maps import Targets
 
 HEATMAP_LOGIT = 8.0
 """Perfect heatmap logits are ± this: sigmoid .99966 inside a disk, .00034 outside."""

@@ -102,6 +102,13 @@ A name of your own is added with a function from `Masks` to x and y of every ins
 `KEYPOINTS["foot"] = lambda masks: (masks.mean_position()[0], masks.bottom)`.
 """
 
+_PLACED_BY_THE_ENGINE = dict(KEYPOINTS)
+
+
+def has_own_places(graph: Graph) -> bool:
+    """Whether some keypoint of a graph has a place that the engine does not know: a function of the user's own."""
+    return any(KEYPOINTS.get(name) is not _PLACED_BY_THE_ENGINE.get(name, KEYPOINTS) for name in graph.keypoints)
+
 
 def locate(instance: NDArray[np.integer[Any]], graph: Graph) -> tuple[Integer, Integer, NDArray[np.int32]]:
     """Find the keypoints of every instance of a map [H, W].

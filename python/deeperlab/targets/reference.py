@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph
+from .inputs import Points
 from .placement import locate
-from .target_maps import Bool, Float, Integer, Points, Targets
+from .target_maps import Bool, Float, Integer, Targets
 
 FARTHEST = 2.0**26
 """px. No keypoint, at most 2^24 px from the first pixel along each axis, is as far from any pixel."""

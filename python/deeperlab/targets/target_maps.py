@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..graph import Graph
 
 Float = NDArray[np.float32]
 Integer = NDArray[np.int64]
 Bool = NDArray[np.bool_]
-Points = tuple[Any, Any]
-"""Instance ids, integers [(N,) K], and the positions of their keypoints, integers [(N,) K, P, 2] px, (x, y)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,30 +65,3 @@ MAPS = (
     "long_valid",
 )
 """The fields of `Targets` that have the nodes' grid."""
-
-
-def integer_map(name: str, values: ArrayLike) -> NDArray[np.integer[Any]]:
-    """Return a contiguous integer map [H, W] of at least one pixel.
-
-    Raises:
-        TypeError, ValueError: other values.
-    """
-    array = np.ascontiguousarray(values)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected an integer array, got dtype {array.dtype}")
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"{name}: expected a map [H, W] of at least one pixel, got shape {array.shape}")
-    if array.dtype == np.uint64:
-        if array.max() > np.iinfo(np.int64).max:
-            raise ValueError(f"{name}: expected values below 2^63, got {array.max()}")
-        array = array.view(np.int64)
-    return array
-
-
-def check_positive(name: str, value: int) -> int:
-    """Return an int of at least 1; TypeError or ValueError for others."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value}")
-    return value

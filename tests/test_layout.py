@@ -103,7 +103,21 @@ LOADED_ON_USE = {
     "models": {"norms"},
     "scenes": {"demo"},
     "stages": {"numpy_ops", "pipeline", "reference", "torch_ops"},
-    "training": {"config_file", "tables"},
+    "training": {
+        *(
+            "check",
+            "config_file",
+            "events",
+            "find_lr",
+            "loop",
+            "memory",
+            "overfit",
+            "profile",
+            "seeds",
+            "slots",
+            "tables",
+        ),
+    },
     "predictor": {"heads_check", "heads_file"},
 }
 """Submodules that others import by themselves, because their folder's `__init__` stays light without them."""

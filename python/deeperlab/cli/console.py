@@ -107,13 +107,14 @@ def warnings_in_lines(path: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def one_line(*kinds: type[Exception], smaller: str = "input") -> Iterator[None]:
-    """Turn faults of the input, and memory that does not suffice, into exit code 2 and one line that names the fault
+def one_line(*kinds: type[Exception], smaller: str = "input", code: int = 2) -> Iterator[None]:
+    """Turn faults of the input, and memory that does not suffice, into an exit code and one line that names the fault
     (one for each of several files).
 
     Args:
         kinds: of faults of the input; those that name a file are told with it.
         smaller: what would need less memory, such as "--size".
+        code: the exit code.
     """
     try:
         yield
@@ -128,7 +129,7 @@ def one_line(*kinds: type[Exception], smaller: str = "input") -> Iterator[None]:
                 complain(_message(each))
             if len(faults) > ROWS:
                 complain(f"{len(faults)} faults in all")
-        raise typer.Exit(2) from None
+        raise typer.Exit(code) from None
 
 
 def _message(fault: Exception) -> str:

@@ -69,6 +69,19 @@ def load(recipe: str = "", file: str | os.PathLike[str] | None = None, overrides
             layers, name = list(_recipe_layers(inherited)), inherited
         layers.append(layer)
     layers = [Layer(f"recipe {name}", {"recipe": name}), *layers, *overrides]
+    return _checked(layers)
+
+
+def override(config: Config, overrides: Iterable[Layer]) -> Config:
+    """Change options of a run; the rest stays.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    return _checked([Layer("config.toml", flatten(config)), *overrides])
+
+
+def _checked(layers: list[Layer]) -> Config:
     config, origins = _resolve(layers)
     try:
         check(config)

@@ -216,8 +216,13 @@ def _word(value: Any) -> str:
 
 
 def _read_run(folder: Path) -> FoundRun:
-    config, step, figures = read(folder / "config.toml"), 0, dict[str, float]()
-    for line in (folder / "metrics.jsonl").read_bytes().splitlines():
+    return FoundRun(folder, read(folder / "config.toml"), *figures_of(folder))
+
+
+def figures_of(run: Path) -> tuple[int, dict[str, float]]:
+    """Read the step of a run's last validation (0: none), and its figures, in per cent, by the names of `METRICS`."""
+    step, figures = 0, dict[str, float]()
+    for line in (run / "metrics.jsonl").read_bytes().splitlines():
         try:
             values = json.loads(line)
         except ValueError:  # a line that is being written
@@ -225,4 +230,4 @@ def _read_run(folder: Path) -> FoundRun:
         if isinstance(values, dict) and isinstance(values.get("pq"), (int, float)):
             step = int(values.get("step", 0))
             figures = {name: 100 * values[name] for name in METRICS if isinstance(values.get(name), (int, float))}
-    return FoundRun(folder, config, step, figures)
+    return step, figures

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a run is followed: on a terminal a bar that moves, elsewhere a line for each line of its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from .console import percent
+from .streams import plain
+
+if TYPE_CHECKING:
+    from ..training import Config
+    from ..training.events import Event
+
+
+class Follower:
+    """Prints what a run tells; its `progress`. To be entered, so that the bar goes when the run ends.
+
+    Args:
+        console: where to.
+        config: of the run.
+        name: before each line, where there are several runs.
+    """
+
+    def __init__(self, console: Console, config: Config, name: str = "") -> None:
+        self._steps, self._batch, self._name = config.train.steps, config.train.batch, name
+        self._console = console
+        self._before: tuple[int, float] | None = None
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(name or "steps", total=self._steps, told="")
+        self._pq = ""
+
+    def __enter__(self) -> Follower:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Print an event."""
+        if event.kind == "note":
+            self._line("\n".join(map(plain, event.text.splitlines())))
+            return
+        if event.kind == "saved":
+            self._bar.update(self._task, completed=event.step)
+            return
+        told = self._step(event.values)
+        self._bar.update(self._task, completed=event.step, told="  ".join(part for part in (told, self._pq) if part))
+        if event.kind == "step" and self._bar.disable:
+            self._line(f"step {event.step}/{self._steps}  {told}")
+        if event.kind == "validation":
+            self._line(f"step {event.step}/{self._steps}  {self._validation(event.step, event.values)}")
+            if heads := event.values.get("heads"):
+                self._line(describe_heads(heads))
+
+    def _step(self, values: Mapping[str, Any]) -> str:
+        parts = []
+        if "loss" in values:
+            parts += [f"loss {values['loss']:.4g}", f"lr {values['lr']:.2e}"]
+        if speed := values.get("images_per_second"):
+            parts.append(f"{speed:.3g} images/s")
+            if "data_share" in values:
+                parts.append(f"waits for data {100 * values['data_share']:.0f} %")
+            left = (self._steps - values["step"]) * self._batch / speed
+            parts.append(f"ETA {timedelta(seconds=round(left))}")
+        return "  ".join(parts)
+
+    def _validation(self, step: int, values: Mapping[str, Any]) -> str:
+        pq, share = values.get("pq"), values.get("ceiling_share")
+        notes = [] if share is None else [f"{100 * share:.0f} % of the ceiling"]
+        if pq is not None:
+            if self._before is not None:
+                before, was = self._before
+                notes.append(f"{100 * (pq - was):+.2f} since step {before}")
+            self._before = step, pq
+        self._pq = f"PQ {percent(pq)} %{f' ({notes[0]})' if notes else ''}"
+        names = {"pq_things": "things", "pq_stuff": "stuff", "pc": "PC", "miou": "mIoU"}
+        figures = [f"{word} {percent(values[name])}" for name, word in names.items() if name in values]
+        told = f"PQ {percent(pq)} %" + (f" ({', '.join(notes)})" if notes else "")
+        return "  ".join([told, *figures])
+
+    def _line(self, text: str) -> None:
+        self._console.print(f"{self._name}: {text}" if self._name else text, soft_wrap=True)
+
+
+def describe_heads(gained: Mapping[str, float | None]) -> str:
+    """Say which head costs how much, from `heads` of a validation."""
+    points = ", ".join(f"{name} {'–' if value is None else f'{100 * value:+.1f}'}" for name, value in gained.items())
+    return f"PQ gained with the truth in place of a head: {points}"

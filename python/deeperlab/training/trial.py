@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run that leaves nothing behind: what is tried on it is what would be trained."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import torch
+
+from .batches import Batch
+from .config import Config
+from .events import Progress
+from .loader import batches
+from .loop import Loop
+from .run_folder import RunFolder
+from .signals import Interruption
+
+
+@contextmanager
+def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
+    """Make a run in a folder that goes when it ends; Ctrl-C ends it at once.
+
+    Raises:
+        As `deeperlab.training.train` before its first step.
+    """
+    config = replace(config, train=replace(config.train, trackers=()))
+    with tempfile.TemporaryDirectory(prefix="deeperlab-trial-") as folder, torch.random.fork_rng():
+        yield Loop(config, RunFolder(folder), Interruption(), progress, resume=False)
+
+
+@contextmanager
+def samples(loop: Loop) -> Iterator[Iterator[list[Batch]]]:
+    """Make the batches of its steps, as the loop would."""
+    stream = batches(
+        loop.sources,
+        loop.config,
+        graph=loop.network.graph,
+        start=0,
+        rank=loop.rank,
+        world=loop.world,
+        skip=loop.skips,
+        mean=loop.network.mean,
+    )
+    with closing(stream):  # type: ignore[type-var]
+        yield (parts for _, parts in stream)

@@ -77,7 +77,7 @@ asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behav
 	PYTHONPATH=$(CURDIR)/build/asan/site DEEPERLAB_INSTALLED=$(CURDIR)/build/asan/site \
 	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_ops.py tests/test_fuzz.py tests/test_simd.py \
 	  tests/test_stages.py tests/test_overlap.py tests/test_runs.py tests/test_draw.py \
-	  tests/test_png.py tests/test_resample.py tests/test_signals.py
+	  tests/test_png.py tests/test_resample.py tests/test_signals.py tests/test_encode.py tests/test_semantic_loss.py
 
 wheel: $(INSTALLED) ## a wheel in dist/
 	$(BIN)/pip wheel --no-build-isolation --no-deps -w dist .

@@ -31,6 +31,7 @@ from deeperlab.data.formats import (
     coco,
     instances,
     label_map,
+    pairs,
     photo,
     png,
     segments,
@@ -119,6 +120,14 @@ def instances_file(root: Path) -> tuple[list[Path], Callable[..., Iterable[objec
     return [path], lambda **how: instances.samples(path, **how)
 
 
+def pairs_of_files(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
+    (root / "pairs").mkdir(parents=True)
+    coco.write_ids(root / "pairs" / "a.png", CLASSES)
+    (root / "pairs" / "a.json").write_text('{"segments_info": [{"id": 1, "category_id": 26, "iscrowd": 0}]}')
+    paths = [root / "pairs" / "a.png", root / "pairs" / "a.json"]
+    return paths, lambda **how: pairs.samples(root / "pairs", SMALL, **how)
+
+
 def label_file(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     path = root / "x.json"
     path.write_text(
@@ -160,7 +169,7 @@ def weights(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
 
 READERS = (
     instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
-    instances_file, label_file, photographs, npz_of_heads, weights,
+    pairs_of_files, instances_file, label_file, photographs, npz_of_heads, weights,
 )  # fmt: skip
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 

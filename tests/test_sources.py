@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deeperlab.data import coco
 from deeperlab.data.files import FormatError
+from deeperlab.data.folders import find_layouts
 from deeperlab.data.labels import LabelSet
 from deeperlab.scenes import draw
 from deeperlab.training.config import DataConfig
+from deeperlab.training.index import packed
 from deeperlab.training.sources import open_sources
 
 SMALL = {"size": [33, 49], "instances": 2}
@@ -71,7 +78,7 @@ def panoptic(root: Path, json: str, images: str) -> None:
     annotation = coco.Annotation(7, "7.png", coco.describe(ids, {1: 1, 2: 2}), "7.jpg")
     coco.write(path, path.with_suffix(""), [(annotation, ids)], FARM.categories)
     (root / images).mkdir(parents=True, exist_ok=True)
-    coco.write_ids(root / images / "7.png", ids)  # a PNG serves as a photograph
+    coco.write_ids(root / images / "7.png", ids + (9 << 16))  # a PNG serves as a photograph
 
 
 @pytest.mark.parametrize(
@@ -102,10 +109,293 @@ def test_a_single_split_is_trained_on_and_nothing_validates(tmp_path: Path) -> N
 
 def test_annotations_without_photographs_are_told(tmp_path: Path) -> None:
     panoptic(tmp_path, "panoptic_train.json", "elsewhere")
-    with pytest.raises(FormatError, match=r"annotations of .*, but no folder of photographs"):
+    with pytest.raises(FormatError, match=r"annotations such as .*, but no folder of photographs"):
         open_sources(DataConfig(source=str(tmp_path)))
 
 
 def test_a_folder_of_nothing_known_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no data set; expected one of these: COCO panoptic"):
         open_sources(DataConfig(source=str(tmp_path)))
+
+
+def write_maps(root: Path, split: str, **ids: int) -> None:
+    """Label maps of one class each, with photographs beside."""
+    (root / split).mkdir(parents=True, exist_ok=True)
+    for name, value in ids.items():
+        np.save(root / split / f"{name}.npy", np.full((2, 3), value))
+        coco.write_ids(root / split / f"{name}.png", np.full((2, 3), 9 << 16))
+
+
+def labels_file(path: Path, *names: str, things: int = 1) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    classes = [{"name": name, "thing": i < things} for i, name in enumerate(names)]
+    path.write_text(json.dumps({"name": path.stem, "classes": classes}))
+    return str(path)
+
+
+def cityscapes_folder(root: Path) -> None:
+    path = root / "gtFine" / "train" / "a" / "a_0_0_gtFine_instanceIds.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.array([[7, 24001], [26, 26000]], np.uint16)).save(path)
+    (root / "leftImg8bit" / "train" / "a").mkdir(parents=True)
+    Image.new("RGB", (2, 2)).save(root / "leftImg8bit" / "train" / "a" / "a_0_0_leftImg8bit.png")
+
+
+def voc_folder(root: Path) -> None:
+    base = root / "VOCdevkit" / "VOC2012"
+    for name in ("ImageSets/Segmentation", "SegmentationClass", "SegmentationObject", "JPEGImages"):
+        (base / name).mkdir(parents=True)
+    for split in ("train", "val", "trainval"):
+        (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("a\n")
+    for kind in ("Class", "Object"):
+        Image.fromarray(np.array([[0, 1]], np.uint8)).save(base / f"Segmentation{kind}" / "a.png")
+    Image.new("RGB", (2, 1)).save(base / "JPEGImages" / "a.jpg")
+
+
+def vistas_folder(root: Path) -> None:
+    for kind in ("v1.2/instances", "images"):
+        (root / "training" / kind).mkdir(parents=True)
+    Image.fromarray(np.array([[256, 257]], np.uint16)).save(root / "training" / "v1.2" / "instances" / "a.png")
+    Image.new("RGB", (2, 1)).save(root / "training" / "images" / "a.jpg")
+
+
+def instances_folder(root: Path) -> None:
+    (root / "annotations").mkdir(parents=True)
+    image = {"id": 7, "file_name": "7.png", "height": 2, "width": 3}
+    mask = {"image_id": 7, "category_id": 1, "iscrowd": 0, "segmentation": [[0, 0, 2, 0, 2, 1, 0, 1]]}
+    content = {"images": [image], "annotations": [mask], "categories": [{"id": 1, "name": "cow"}]}
+    (root / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
+    (root / "train2017").mkdir()
+    Image.new("RGB", (3, 2)).save(root / "train2017" / "7.png")
+
+
+def label_maps_folder(root: Path) -> None:
+    write_maps(root, "train", a=0, b=1)
+    labels_file(root / "labels.json", "cow", "meadow")
+
+
+def two_channel_folder(root: Path) -> None:
+    (root / "annotations" / "train").mkdir(parents=True)
+    coco.write_ids(root / "annotations" / "train" / "a.png", np.array([[1, 2]]))
+    (root / "images" / "train").mkdir(parents=True)
+    Image.new("RGB", (2, 1)).save(root / "images" / "train" / "a.jpg")
+    labels_file(root / "labels.json", "cow", "meadow")
+
+
+def pairs_folder(root: Path, key: str = "a") -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    coco.write_ids(root / f"{key}.png", np.array([[70000, 70001]]))
+    segments = [{"id": 70000, "category_id": 1, "iscrowd": 0}, {"id": 70001, "category_id": 2, "iscrowd": 0}]
+    (root / f"{key}.json").write_text(json.dumps({"image_id": key, "segments_info": segments}))
+    Image.new("RGB", (2, 1)).save(root / f"{key}.jpg")
+    labels_file(root / "labels.json", "cow", "meadow")
+
+
+FOLDERS: dict[str, Callable[[Path], None]] = {
+    "segments": lambda root: panoptic(root, "annotations/panoptic_train2017.json", "train2017"),
+    "instances": instances_folder,
+    "cityscapes": cityscapes_folder,
+    "vistas": vistas_folder,
+    "voc": voc_folder,
+    "pairs": pairs_folder,
+    "two_channel": two_channel_folder,
+    "label_map": label_maps_folder,
+}
+OPTIONS = {"label_map": {"divisor": 1}}
+
+
+def pack(folder: Path, suffix: str) -> Path:
+    return Path(shutil.make_archive(str(folder), suffix, folder))
+
+
+@pytest.mark.parametrize("suffix", ["", "zip", "tar"])
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_format_is_known_by_its_files_also_in_a_zip_or_tar(name: str, suffix: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    FOLDERS[name](root)
+    (layout,) = find_layouts(root)
+    assert layout.format == name
+    source = pack(root, suffix) if suffix else root
+    sources = open_sources(DataConfig(source=str(source), options=OPTIONS.get(name, {})))
+    samples = pickle.loads(pickle.dumps(packed(sources).train[0].samples))
+    for sample in samples:
+        assert sample.image().shape[:2] == sample.category.shape
+        assert (sample.category >= 0).any()
+
+
+def test_a_folder_may_be_within_another(tmp_path: Path) -> None:
+    cityscapes_folder(tmp_path / "data" / "cityscapes")
+    assert len(open_sources(DataConfig(source=str(tmp_path))).train[0].samples) == 1
+
+
+def test_a_folder_of_another_format_is_told_which_it_looks_like(tmp_path: Path) -> None:
+    cityscapes_folder(tmp_path)
+    with pytest.raises(FormatError, match=r"expected PASCAL VOC: .*; it looks like cityscapes \(Cityscapes: gtFine"):
+        open_sources(DataConfig(source=str(tmp_path), format="voc"))
+    with pytest.raises(ValueError, match=r"format: expected one of segments, .*, got 'pascal'"):
+        open_sources(DataConfig(source=str(tmp_path), format="pascal"))
+
+
+def test_a_folder_of_two_formats_says_both_and_how_to_choose(tmp_path: Path) -> None:
+    cityscapes_folder(tmp_path)
+    voc_folder(tmp_path)
+    with pytest.raises(FormatError, match=r"fits several formats: cityscapes .*; voc .*; say which with format"):
+        open_sources(DataConfig(source=str(tmp_path)))
+    assert open_sources(DataConfig(source=str(tmp_path), format="voc")).labels.name == "voc"
+
+
+def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").touch()
+    with pytest.raises(FormatError, match=r"expected a folder, a zip or tar file \(of \.tar\.gz: gunzip it"):
+        open_sources(DataConfig(source=str(tmp_path / "x.tar.gz")))
+    with pytest.raises(FileNotFoundError, match="none"):
+        open_sources(DataConfig(source=str(tmp_path / "none")))
+    with pytest.raises(ValueError, match=r"data\.source: expected scenes, a folder"):
+        open_sources(DataConfig())
+
+
+def test_shards_are_one_data_set_split_by_their_names(tmp_path: Path) -> None:
+    for shard, key in (("farm-train-000", "a"), ("farm-train-001", "b"), ("farm-val-000", "c")):
+        pairs_folder(tmp_path / "unpacked" / shard, key)
+        (tmp_path / "unpacked" / shard / "labels.json").unlink()
+        pack(tmp_path / "unpacked" / shard, "tar").rename(tmp_path / f"{shard}.tar")
+    shutil.rmtree(tmp_path / "unpacked")
+    labels_file(tmp_path / "labels.json", "cow", "meadow")
+    sources = open_sources(DataConfig(source=str(tmp_path)))
+    assert sources.val is not None
+    assert [sample.image_id for sample in sources.train[0].samples] == ["a", "b"]
+    assert [sample.image().shape for sample in sources.val.samples] == [(1, 2, 3)]
+    shutil.copy(tmp_path / "farm-train-000.tar", tmp_path / "farm-train-002.tar")
+    with pytest.raises(FormatError, match=r"farm-train-002\.tar: image 'a' is in farm-train-000\.tar as well"):
+        open_sources(DataConfig(source=str(tmp_path)))
+
+
+def test_formats_without_names_need_labels(tmp_path: Path) -> None:
+    write_maps(tmp_path / "data", "train", a=1)
+    config = DataConfig(source=str(tmp_path / "data"), options={"divisor": 1})
+    with pytest.raises(FormatError, match=r"label_map does not say what the classes are; give labels \(data\.labels\)"):
+        open_sources(config)
+    labels = labels_file(tmp_path / "x.json", "cow", "meadow")
+    assert open_sources(replace(config, labels=labels)).labels.names == ("cow", "meadow")
+    with pytest.raises(FormatError, match=r"options of label_map: .*divisor"):
+        open_sources(replace(config, labels=labels, options={}))
+
+
+def test_data_and_labels_that_disagree_are_named_with_both_lists(tmp_path: Path) -> None:
+    panoptic(tmp_path, "panoptic_train.json", "train")
+    labels = labels_file(tmp_path / "zoo.json", "lion", "meadow")
+    with pytest.raises(
+        FormatError,
+        match=r"panoptic_train\.json: category 1 \(cow\) is not in zoo; zoo has lion, meadow; the file has cow, meadow",
+    ):
+        open_sources(DataConfig(source=str(tmp_path), labels=labels))
+    cityscapes_folder(tmp_path / "streets")
+    with pytest.raises(FormatError, match=r"streets: category 8 \(sidewalk\) is not in coco; coco has person, bicycle"):
+        open_sources(DataConfig(source=str(tmp_path / "streets"), labels="coco"))
+
+
+def write_list(path: Path, text: str) -> DataConfig:
+    path.write_text(text)
+    return DataConfig(source=str(path))
+
+
+def test_a_file_lists_sources_with_weights_whose_classes_go_by_name(tmp_path: Path) -> None:
+    panoptic(tmp_path / "farm", "panoptic_train.json", "train")
+    panoptic(tmp_path / "farm", "panoptic_val.json", "val")
+    write_maps(tmp_path / "maps", "train", a=0, b=1)
+    write_maps(tmp_path / "maps", "val", c=1)
+    labels_file(tmp_path / "other.json", "cow", "meadow")
+    labels_file(tmp_path / "both.json", "dog", "cow", "sky", "meadow", things=2)
+    sources = open_sources(
+        write_list(
+            tmp_path / "list.toml",
+            """
+            labels = "both.json"
+            [[train]]
+            path = "farm"
+            weight = 3
+            [[train]]
+            path = "maps"
+            format = "label_map"
+            labels = "other.json"
+            options = {divisor = 1}
+            [[val]]
+            path = "farm"
+            [[val]]
+            path = "maps"
+            labels = "other.json"
+            options = {divisor = 1}
+            """,
+        )
+    )
+    assert sources.labels.names == ("dog", "cow", "sky", "meadow")
+    assert [(source.name, source.weight) for source in sources.train] == [("farm", 3), ("maps", 1)]
+    first, second = (pickle.loads(pickle.dumps(source.samples)) for source in packed(sources).train)
+    assert first[0].category.tolist() == [[1, 1, 3], [-1, 3, 3]]
+    assert first[0].categories.tolist() == [1]
+    assert [sample.category[0, 0] for sample in second] == [1, 3]
+    assert sources.val is not None
+    assert [sample.image_id for sample in sources.val.samples] == [7, "c"]
+
+
+def test_things_without_stuff_are_mixed_in_as_some_stuff(tmp_path: Path) -> None:
+    instances_folder(tmp_path / "things")
+    panoptic(tmp_path / "farm", "panoptic_train.json", "train")
+    labels_file(tmp_path / "all.json", "cow", "sky", "meadow")
+    text = 'labels = "all.json"\n[[train]]\npath = "farm"\n[[train]]\npath = "things"\n'
+    farm, things = open_sources(write_list(tmp_path / "list.toml", text)).train
+    assert farm.samples[0].some_stuff is None
+    some_stuff = things.samples[0].some_stuff
+    assert some_stuff is not None
+    np.testing.assert_array_equal(some_stuff, things.samples[0].instance == 0)
+
+
+def test_scenes_may_be_mixed_in_where_their_classes_are_known(tmp_path: Path) -> None:
+    names = draw(0, (33, 33)).names
+    labels_file(tmp_path / "all.json", "cow", *names[:16], *names[16:], "meadow", things=17)
+    panoptic(tmp_path / "farm", "panoptic_train.json", "train")
+    text = (
+        'labels = "all.json"\n[[train]]\npath = "farm"\n[[train]]\npath = "scenes"\noptions = {size = 33, count = 2}\n'
+    )
+    sources = open_sources(write_list(tmp_path / "list.toml", text))
+    np.testing.assert_array_equal(sources.train[1].samples[1].category, draw(1, (33, 33)).category + 1)
+    assert sources.val is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1", r"list\.toml: unknown key 'x'; known are labels, train, val"),
+        ("train = []", "train: expected at least one table"),
+        ("[[train]]\npaht = 'x'", r"train\[0\]: unknown key 'paht'; known are path, format"),
+        ("[[train]]\nformat = 'x'", r"train\[0\]: no key 'path'"),
+        ("[[train]]\npath = 'x'\nweight = 0", r"train\[0\]: weight: expected more than 0, got 0"),
+        ("[[train]]\npath = 'x'\nweight = 'a'", r"train\[0\]: weight: expected an integer or a number"),
+        ("[[train]]\npath = 'x'\n[[val]]\npath = 'x'\nweight = 2", "val: expected no weights"),
+        ("[[train]]\npath = 'farm'\nsplit = 'dev'", "split: expected one of train, got 'dev'"),
+    ],
+)
+def test_a_list_that_is_wrong_is_told_where(text: str, words: str, tmp_path: Path) -> None:
+    panoptic(tmp_path / "farm", "panoptic_train.json", "train")
+    with pytest.raises(FormatError, match=words):
+        open_sources(write_list(tmp_path / "list.toml", text))
+
+
+def test_folds_part_the_images_and_every_image_is_validated_on_once(tmp_path: Path) -> None:
+    write_maps(tmp_path, "train", **{f"n{i}": i % 2 for i in range(40)})
+    write_maps(tmp_path, "val", other=1)
+    labels_file(tmp_path / "labels.json", "cow", "meadow")
+    held = []
+    for i in (1, 2, 3):
+        sources = open_sources(DataConfig(source=str(tmp_path), fold=f"{i}/3", options={"divisor": 1}))
+        assert sources.val is not None
+        kept, left = ([s.image_id for s in part] for part in (sources.train[0].samples, sources.val.samples))
+        assert len(kept) + len(left) == 40
+        assert 5 < len(left) < 25
+        held += left
+    assert sorted(held) == sorted(f"n{i}" for i in range(40))
+    for fold in ("0/3", "4/3", "1/1", "a", "1", "1/100"):
+        with pytest.raises(ValueError, match=r"data\.fold: "):
+            open_sources(DataConfig(source=str(tmp_path), fold=fold, options={"divisor": 1}))
+    with pytest.raises(ValueError, match=r"data\.fold: scenes have no folds"):
+        open_sources(DataConfig(source="scenes", fold="1/3"))

@@ -2,7 +2,7 @@
 """Data: annotation formats, label sets, and archives of heads.
 
 Annotations, each as `Samples` of one form (`sample`): `segments` (COCO panoptic), `instances` (COCO), `cityscapes`,
-`vistas`, `voc`, `ade20k`, `two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are. `labels`
+`vistas`, `voc`, `pairs`, `two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are. `labels`
 knows the classes, `folders` what a folder holds.
 """
 
@@ -11,15 +11,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, fields, files, folders, ids, labels, layouts, photos, pointers, sample, text
-    from .formats import cityscapes, coco, instances, label_map, predictions, segments, two_channel, vistas, voc
+    from . import archive, containers, fields, files, folders, ids, labels, layouts, photos, pointers, sample, text
+    from .formats import cityscapes, coco, instances, label_map, pairs, predictions, segments, two_channel, vistas, voc
 
-_FORMATS = ("cityscapes", "coco", "instances", "label_map", "predictions", "segments", "two_channel", "vistas", "voc")
+_FORMATS = (
+    "cityscapes",
+    "coco",
+    "instances",
+    "label_map",
+    "pairs",
+    "predictions",
+    "segments",
+    "two_channel",
+    "vistas",
+    "voc",
+)
 
 __all__ = [
     "archive",
     "cityscapes",
     "coco",
+    "containers",
     "fields",
     "files",
     "folders",
@@ -28,6 +40,7 @@ __all__ = [
     "label_map",
     "labels",
     "layouts",
+    "pairs",
     "photos",
     "pointers",
     "predictions",

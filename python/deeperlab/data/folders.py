@@ -1,17 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which data set a folder holds, told by the names of its files as data sets are distributed."""
+"""Which data set a folder holds, told by the names of its files as data sets are distributed.
+
+A zip or tar file is a folder, and so is a folder of such files that are shards of one data set.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from .containers import is_dir, matching
 from .files import FormatError
-from .layouts import Layout
+from .ids import ImageId
+from .layouts import Layout, canonical
+from .sample import Entry, Samples
 
 FORMATS = {
     "segments": "COCO panoptic: panoptic_<split>.json beside the folder panoptic_<split>, here or in annotations",
     "instances": "COCO instances: instances_<split>.json or instances.json, here or in annotations",
+    "cityscapes": "Cityscapes: gtFine/<split>/<city>/*_gtFine_instanceIds.png and leftImg8bit",
+    "vistas": "Mapillary Vistas: training/v1.2/instances/*.png and training/images",
+    "voc": "PASCAL VOC: ImageSets/Segmentation/<split>.txt, SegmentationClass, SegmentationObject and JPEGImages",
+    "pairs": "WebDataset: <key>.png of segment ids, <key>.json with segments_info and <key>.jpg",
+    "two_channel": "two-channel PNGs: <split>/*.png or annotations/<split>/*.png without blue, and images",
+    "label_map": "label maps: <split>/*.npy or annotations/<split>/*.npy, and images",
 }
 """The modules of the readers, and what their `find` looks for."""
 _SAID_BY = {"instances": {"segments"}}
@@ -19,17 +34,24 @@ _SAID_BY = {"instances": {"segments"}}
 
 
 def find_layouts(root: Path) -> list[Layout]:
-    """Find every data set that a folder holds: what each reader's `find` says of it."""
+    """Find every data set that a folder holds: what each reader's `find` says of it.
+
+    Of a folder that holds nothing but one other folder, that one counts.
+    """
     found = [layout for name in FORMATS if (layout := _find(name, root)) is not None]
     names = {layout.format for layout in found}
-    return [layout for layout in found if layout.format not in _SAID_BY or not names & _SAID_BY[layout.format]]
+    found = [layout for layout in found if layout.format not in _SAID_BY or not names & _SAID_BY[layout.format]]
+    inner = matching(root, "*")
+    if not found and len(inner) == 1 and is_dir(inner[0]):
+        return find_layouts(inner[0])
+    return found
 
 
 def find_layout(root: Path, name: str = "") -> Layout:
     """Find the data set that a folder holds.
 
     Args:
-        root: the folder.
+        root: the folder, or a zip or tar file.
         name: the format, one of `FORMATS`; empty: that which the folder shows.
 
     Raises:
@@ -38,11 +60,15 @@ def find_layout(root: Path, name: str = "") -> Layout:
     """
     if name and name not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}")
-    if name and (layout := _find(name, root)) is not None:
-        return layout
+    if not is_dir(root):
+        root.stat()
+        raise FormatError(root, "expected a folder, a zip or tar file (of .tar.gz: gunzip it), or a TOML file")
     layouts = find_layouts(root)
-    if len(layouts) == 1 and not name:
-        return layouts[0]
+    chosen = [layout for layout in layouts if name in ("", layout.format)]
+    if name and not chosen and (layout := _find(name, root)) is not None:
+        chosen = [layout]
+    if len(chosen) == 1:
+        return chosen[0]
     if not layouts:
         expected = FORMATS[name] if name else "one of these: " + "; ".join(FORMATS.values())
         raise FormatError(root, f"no data set; expected {expected}")
@@ -54,4 +80,35 @@ def find_layout(root: Path, name: str = "") -> Layout:
 
 def _find(name: str, root: Path) -> Layout | None:
     found: Layout | None = importlib.import_module(f".formats.{name}", __package__).find(root)
-    return found
+    return found or _find_in_shards(name, root)
+
+
+def _find_in_shards(name: str, root: Path) -> Layout | None:
+    """Find a data set in pieces, whose files are called after their split: `train-000.tar`, `coco-val-12.zip`."""
+    shards: dict[str, list[Path]] = {}
+    for path in [*matching(root, "*.tar"), *matching(root, "*.zip")] if root.is_dir() else []:
+        words = [canonical(word) for word in re.split("[^a-z]+", path.stem.lower())]
+        shards.setdefault(next((word for word in words if word in ("train", "val", "test")), "train"), []).append(path)
+    if not shards or _find(name, next(iter(shards.values()))[0]) is None:
+        return None
+    return Layout(name, {split: partial(_join, name, paths) for split, paths in shards.items()})
+
+
+def _join(name: str, paths: list[Path], **how: Any) -> Samples:
+    """List the samples of all shards of a split."""
+    entries: list[Entry] = []
+    shard_of: dict[ImageId, Path] = {}
+    samples = None
+    for path in paths:
+        layout = _find(name, path)
+        if layout is None or len(layout.splits) != 1:
+            raise FormatError(path, f"expected {FORMATS[name]}, as the other shards have it, and one split")
+        samples = next(iter(layout.splits.values()))(**how)
+        how["labels"] = samples.labels
+        for entry in samples.entries:
+            other = shard_of.setdefault(entry.image_id, path)
+            if other != path:
+                raise FormatError(path, f"image {entry.image_id!r} is in {other.name} as well")
+        entries += samples.entries
+    assert samples is not None
+    return Samples(samples.labels, tuple(entries))

@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -178,6 +179,19 @@ def translate_ids(
         raise FormatError(path, str(fault)) from fault
 
 
+def translate_classes(samples: Samples, labels: LabelSet, table: Sequence[int]) -> Samples:
+    """Make samples of other classes: class c becomes `table[c]`, −1 where it is void."""
+    wide = np.array([*table, SOME_STUFF, -1], np.int32)  # the last two are what −2 and −1 index
+    entries = []
+    for entry in samples.entries:
+        load = entry.load if isinstance(entry.load, partial) else partial(entry.load)
+        flat = partial(
+            _translated, wide, load.func, *load.args, **load.keywords
+        )  # so that packing finds what is shared
+        entries.append(replace(entry, load=flat))
+    return Samples(labels, tuple(entries))
+
+
 def flat_folder(
     found: Sequence[Path],
     labels: LabelSet,
@@ -216,6 +230,11 @@ def from_maps(
     index, keys = relabel((category.astype(np.int64) + 1 << 32) + instance.astype(np.int64))
     regions = Regions(index, (keys >> 32).astype(np.int32) - 1, (keys & 0xFFFFFFFF) - 1)
     return _build(Entry(image_id, image_path, image_path or Path(), lambda: regions), labels)
+
+
+def _translated(table: NDArray[np.int32], load: Callable[..., Regions], *args: Any, **named: Any) -> Regions:
+    regions = load(*args, **named)
+    return replace(regions, category=table[regions.category])
 
 
 def _size(shape: tuple[int, ...]) -> str:

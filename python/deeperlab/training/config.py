@@ -34,8 +34,10 @@ class DataConfig:
     """What is trained on, and how an image becomes a sample.
 
     Attributes:
-        source: `scenes`, a folder of a known format, or a TOML file that lists several (docs/training.md).
+        source: `scenes`; a folder, zip or tar file of a known format; or a TOML file that lists several (docs/data.md).
+        format: Of the folder, one of `deeperlab.data.folders.FORMATS`; empty: what its files show.
         labels: Name or file of the label set; empty: that of the format.
+        options: Arguments of the format's reader, such as `divisor` of `label_map`.
         crop: Height and width of a sample, or one side. Sizes 16 m + 1 leave no padding.
         scale: Smallest and largest factor of a random scaling, uniform in its logarithm.
         longest_side: Images are brought to this longer side before the random scaling; 0: as they are.
@@ -46,13 +48,16 @@ class DataConfig:
         radius: Of the keypoint disks.
         workers: Processes that make samples; 0: the training process does.
         max_broken: Files that may be skipped, each named, before the run stops.
-        fold: `i/k`: leave out part i of k for validation, told apart by a hash of the image id; empty: no folds.
+        fold: `i/k`, from `1/k` to `k/k`: part i of the training images, told apart by a hash of their ids, is left out
+            and validated on, in place of what else there is to validate on; empty: no folds.
         overfit: Train and validate on the first so many images alone, to see whether they are learned by heart; 0: all.
         scenes: Arguments of `deeperlab.scenes.draw` where `source` is `scenes`, and `count`, `count_val`.
     """
 
     source: str = ""
+    format: str = ""
     labels: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     crop: int | tuple[int, int] = 721
     scale: tuple[float, float] = (0.5, 2.0)
     longest_side: int = 0

@@ -30,12 +30,14 @@ class DrawnSamples(Sequence[Sample]):
         first: The seed of the first.
         length: How many.
         options: Arguments of `deeperlab.scenes.draw`.
+        table: The class of `labels` for each of the scenes' classes.
     """
 
     labels: LabelSet
     first: int
     length: int
     options: Mapping[str, Any]
+    table: tuple[int, ...]
 
     def __len__(self) -> int:
         return self.length
@@ -48,14 +50,14 @@ class DrawnSamples(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self.length))]
         seed = self.first + range(self.length)[index]
-        scene = draw(seed, **self.options)
+        scene, table = draw(seed, **self.options), np.array(self.table, np.int32)
         return Sample(
             seed,
             None,
-            scene.category,
+            table[scene.category],
             scene.instance,
             np.zeros(scene.instance.shape, bool),
-            scene.categories,
+            table[scene.categories],
             pixels=scene.image,
         )
 
@@ -94,7 +96,10 @@ def drawn_scenes(options: Mapping[str, Any]) -> tuple[DrawnSamples, DrawnSamples
         tuple(range(1, scene.num_classes + 1)),
         ignore=255 if scene.num_classes < 256 else -1,
     )
-    train, val = (DrawnSamples(labels, first, n, given) for first, n in zip((0, FIRST_VAL), counts, strict=True))
+    train, val = (
+        DrawnSamples(labels, first, n, given, tuple(range(len(labels))))
+        for first, n in zip((0, FIRST_VAL), counts, strict=True)
+    )
     return train, val if val.length else None
 
 

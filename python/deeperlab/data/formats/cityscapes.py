@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import relabel
+from ..containers import matching
 from ..files import FormatError, list_files
 from ..ids import ids_of
 from ..labels import LabelSet, preset
+from ..layouts import Layout
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples, translate_ids
 from .coco import Annotation
@@ -75,6 +77,22 @@ def samples(
         image = photo_beside(photos, f"{path.parent.name}/{name}_leftImg8bit.png", follow_links=follow_links)
         entries.append(Entry(image_id, image, path, partial(load, path, labels, max_pixels)))
     return Samples(labels, tuple(entries))
+
+
+def find(root: Path) -> Layout | None:
+    """Find `gtFine/<split>` or `gtCoarse/<split>` with `*_instanceIds.png` or `*_labelTrainIds.png` in it.
+
+    `gtCoarse` counts where there is no `gtFine`; `test`, whose annotations are empty, not at all.
+    """
+    for kind in ("gtFine", "gtCoarse"):
+        splits = {}
+        for name in ("train", "val", "train_extra"):
+            for source in ("labelTrainIds", "instanceIds"):  # the last that is there
+                if matching(root / kind / name, f"*/*_{source}.png"):
+                    splits[name] = partial(samples, root, name, source=source, annotations=kind)
+        if splits:
+            return Layout("cityscapes", splits)
+    return None
 
 
 def load_instance_ids(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:

@@ -8,6 +8,7 @@ negative or of a class of its own.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._lookup import relabel
+from ..containers import is_dir, matching
 from ..files import FormatError, list_files, open_file, replace
 from ..labels import LabelSet
+from ..layouts import Layout
 from ..sample import Regions, Sample, Samples, flat_folder
 from .png import check_pixels
 
@@ -52,6 +55,21 @@ def samples(
     found = list_files(directory, "*.npy", "label maps", follow_links=follow_links)
     load_one = partial(partial, load, labels=labels, divisor=divisor, first=first, max_pixels=max_pixels)
     return flat_folder(found, labels, images, load_one, follow_links=follow_links)
+
+
+def find(root: Path) -> Layout | None:
+    """Find label maps in `<split>`, `annotations/<split>`, or in the folder itself.
+
+    Photographs are in `images/<split>` or `images`, or beside them.
+    """
+    splits: dict[str, Callable[..., Samples]] = {}
+    for name in ("train", "val", "training", "validation", ""):
+        for folder in (root / name, root / "annotations" / name):
+            paths = [] if splits and not name else matching(folder, "*.npy")
+            if paths:
+                photos = next((p for p in (root / "images" / name, root / "images") if is_dir(p)), folder)
+                splits[name or "train"] = partial(samples, folder, images=photos)
+    return Layout("label_map", splits) if splits else None
 
 
 def load(path: Path, labels: LabelSet, divisor: int, first: int = 1, max_pixels: int | None = None) -> Regions:

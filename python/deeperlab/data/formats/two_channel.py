@@ -8,14 +8,17 @@ that an image has at most 255 instances of one class. There is no JSON; the labe
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .._lookup import relabel
+from ..containers import is_dir, matching
 from ..files import FormatError, list_files
 from ..labels import LabelSet
+from ..layouts import Layout
 from ..sample import Regions, Sample, Samples, flat_folder, translate_ids
 from .png import read_ids, write_rgb
 
@@ -47,6 +50,29 @@ def samples(
     found = list_files(directory, "*.png", "two-channel PNGs", follow_links=follow_links)
     load_one = partial(partial, load, labels=labels, max_pixels=max_pixels)
     return flat_folder(found, labels, images, load_one, follow_links=follow_links)
+
+
+def find(root: Path) -> Layout | None:
+    """Find two-channel PNGs in `<split>`, `annotations/<split>`, or in the folder itself.
+
+    Photographs are in `images/<split>` or `images`, or beside them.
+    """
+    splits: dict[str, Callable[..., Samples]] = {}
+    for name in ("train", "val", "training", "validation", ""):
+        for folder in (root / name, root / "annotations" / name):
+            paths = [] if splits and not name else matching(folder, "*.png")
+            if paths and _shows_two_channels(paths[0]):
+                photos = next((p for p in (root / "images" / name, root / "images") if is_dir(p)), folder)
+                splits[name or "train"] = partial(samples, folder, images=photos)
+    return Layout("two_channel", splits) if splits else None
+
+
+def _shows_two_channels(path: Path) -> bool:
+    """Tell whether a PNG may be one: no blue, which photographs and COCO's panoptic PNGs have."""
+    try:
+        return int(read_ids(path).max()) < 1 << 16
+    except FormatError:
+        return False
 
 
 def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._lookup import relabel
-from ..containers import exists, is_dir
+from ..containers import exists, is_dir, matching
 from ..fields import Field
 from ..files import FormatError, list_files
 from ..labels import MAX_BYTES, RGB, LabelSet, bit_color, preset
+from ..layouts import Layout
 from ..photos import photo_beside
 from ..sample import Regions, Samples, flat_folder, translate_ids
 from .coco import Annotation
@@ -80,6 +81,16 @@ def samples(
     found = list_files(base / source, "*.png", "one PNG per image", follow_links=follow_links)
     load_one = partial(partial, load, labels=labels, max_pixels=max_pixels)
     return flat_folder(found, labels, photos, load_one, follow_links=follow_links)
+
+
+def find(root: Path) -> Layout | None:
+    """Find `<split>/<version>/instances` (v1.1: `<split>/instances`) with PNGs: v1.2 where there is more than one."""
+    splits = {}
+    for name in ("training", "validation", "train", "val"):
+        for version, folder in (("v2.0", "v2.0/instances"), ("v1.2", "instances"), ("v1.2", "v1.2/instances")):
+            if matching(root / name / folder, "*.png"):
+                splits[name] = partial(samples, root, name, version=version)
+    return Layout("vistas", splits) if splits else None
 
 
 def read_config(path: str | os.PathLike[str]) -> LabelSet:

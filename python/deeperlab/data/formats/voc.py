@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import relabel
-from ..containers import is_dir
+from ..containers import is_dir, matching
 from ..files import FormatError, is_relative_name
 from ..ids import ids_of
 from ..labels import LabelSet, preset
+from ..layouts import Layout
 from ..missing import as_spelled
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples, translate_ids
@@ -67,6 +68,19 @@ def samples(
         image = photo_beside(root / "JPEGImages", f"{name}.jpg", follow_links=follow_links)
         entries.append(Entry(image_id, image, path, partial(load, path, things, labels, max_pixels)))
     return Samples(labels, tuple(entries))
+
+
+def find(root: Path) -> Layout | None:
+    """Find the lists of `ImageSets/Segmentation`, here or in `VOCdevkit/VOC2012`, or else `SegmentationObject`.
+
+    Splits without object maps, but with `SegmentationClassAug`, are not among them.
+    """
+    base = root / "VOCdevkit" / "VOC2012" if is_dir(root / "VOCdevkit" / "VOC2012") else root
+    if not is_dir(base / "SegmentationClass") or not is_dir(base / "SegmentationObject"):
+        return None
+    lists = matching(base / "ImageSets" / "Segmentation", "*.txt")
+    splits = {path.stem: partial(samples, base, path.stem) for path in lists}
+    return Layout("voc", splits) if splits else None
 
 
 def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int | None = None) -> Regions:

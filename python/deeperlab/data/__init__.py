@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, containers, fields, files, folders, ids, labels, layouts, photos, pointers, sample, text
+    from . import archive, containers, faults, fields, files, folders, ids, labels, layouts, photos, pointers, sample, text
     from .formats import cityscapes, coco, instances, label_map, pairs, predictions, segments, two_channel, vistas, voc
 
 _FORMATS = (
@@ -32,6 +32,7 @@ __all__ = [
     "cityscapes",
     "coco",
     "containers",
+    "faults",
     "fields",
     "files",
     "folders",

@@ -18,6 +18,14 @@ class FormatError(ValueError):
         super().__init__(f"{os.fspath(path)}: {text if len(text) <= LONGEST else f'{text[:LONGEST]} …'}")
 
 
+class UnknownIdError(FormatError):
+    """An annotation has an id that is not listed, or that is no class."""
+
+
+class EmptyMaskError(FormatError):
+    """An annotation lists a segment that has no pixel."""
+
+
 class FaultyFilesError(ValueError):
     """Several files that are not what they should be, or cannot be read; `faults`: the error of each."""
 

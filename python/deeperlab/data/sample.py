@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ._lookup import relabel
 from .containers import exists
-from .files import FormatError
+from .faults import FormatError, UnknownIdError
 from .formats.coco import SegmentInfo, describe
 from .formats.photo import SUFFIXES, Photo
 from .ids import ImageId, ids_of
@@ -172,11 +172,11 @@ class Samples(Sequence[Sample]):
 def translate_ids(
     path: Path, translate: Callable[[NDArray[Any]], NDArray[np.int32]], ids: NDArray[Any]
 ) -> NDArray[np.int32]:
-    """Translate the ids of a file to classes; a fault names the file."""
+    """Translate the ids of a file to classes; an `UnknownIdError` names the file."""
     try:
         return translate(ids)
     except ValueError as fault:
-        raise FormatError(path, str(fault)) from fault
+        raise UnknownIdError(path, str(fault)) from fault
 
 
 def translate_classes(samples: Samples, labels: LabelSet, table: Sequence[int]) -> Samples:

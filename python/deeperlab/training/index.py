@@ -76,7 +76,8 @@ class Chosen(Sequence[Sample]):
         if isinstance(index, slice):
             return Chosen(self.parts, self.places[index])
         part, number = self.places[index].tolist()
-        return self.parts[part][number]
+        sample: Sample = self.parts[part][number]
+        return sample
 
 
 class Packed(Sequence[Entry]):

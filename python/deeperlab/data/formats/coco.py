@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..faults import EmptyMaskError, UnknownIdError
 from ..fields import Field
 from ..files import FormatError, inside, is_relative_name, is_special, replace
 from ..ids import ImageId, image_id_of, put_image
@@ -82,9 +83,9 @@ class Dataset:
         pixels, listed = dict(zip(values.tolist(), counts.tolist(), strict=True)), {s.id for s in annotation.segments}
         if unlisted := sorted(pixels.keys() - listed - {0}):
             hint = describe_unlisted(pixels, listed, {segment.category_id for segment in annotation.segments})
-            raise FormatError(path, f"{_some_of('id', unlisted)} not in segments_info of {self.path.name}{hint}")
+            raise UnknownIdError(path, f"{_some_of('id', unlisted)} not in segments_info of {self.path.name}{hint}")
         if absent := sorted(listed - pixels.keys()):
-            raise FormatError(
+            raise EmptyMaskError(
                 path, f"no pixel of {_some_of('id', absent)}, listed in segments_info of {self.path.name}"
             )
         return ids

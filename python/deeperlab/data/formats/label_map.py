@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .._lookup import relabel
 from ..containers import is_dir, matching
+from ..faults import UnknownIdError
 from ..files import FormatError, list_files, open_file, replace
 from ..labels import LabelSet
 from ..layouts import Layout
@@ -83,7 +84,7 @@ def load(path: Path, labels: LabelSet, divisor: int, first: int = 1, max_pixels:
     try:
         return decode(values, labels, divisor=divisor, first=first)
     except ValueError as fault:
-        raise FormatError(path, str(fault)) from fault
+        raise UnknownIdError(path, str(fault)) from fault
 
 
 def decode(values: NDArray[Any], labels: LabelSet, *, divisor: int, first: int = 1) -> Regions:

@@ -27,6 +27,8 @@ from .config import Config
 from .config_file import to_toml
 from .events import Ending, Progress, Run
 from .faults import DivergedError, keep_fault, replay
+from .folds import leave_out
+from .index import packed
 from .journal import Journal
 from .loader import batches
 from .losses import TERMS
@@ -36,6 +38,7 @@ from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_
 from .overfit import first_samples
 from .processes import create_accelerator, determinism, gather, share_buffers, start_trackers
 from .recompute import recompute
+from .report import report
 from .run_folder import RunFolder
 from .signals import Interruption
 from .slots import Skips
@@ -98,7 +101,8 @@ class Loop:
         self.accelerator = accelerator = create_accelerator(config, folder)
         self.rank, self.world, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
         self.journal = Journal(folder, accelerator, progress, settings.batch)
-        self.sources = first_samples(open_sources(config.data), config.data.overfit)
+        sources = leave_out(packed(open_sources(config.data)), config.data.fold)
+        self.sources = first_samples(sources, config.data.overfit)
         self.labels, self.skips = self.sources.labels, Skips(config.data.max_broken)
         state = load_state(folder.state) if resume and folder.state.exists() else None
 
@@ -156,8 +160,10 @@ class Loop:
         return Run(self.folder.path, self.step, self.best, ended)
 
     def begin(self) -> None:
-        """Find out whether the truth itself passes the validation, before the first step."""
+        """Say what the data are, and whether the truth itself passes the validation, before the first step."""
         if self.step == 0 and self.outstanding is None:
+            if self.rank == 0:
+                self.journal.tell("note", 0, str(report(self.sources, self.config)))
             if self.validator is not None:
                 self.journal.tell("note", 0, f"ceiling: PQ {100 * self.validator.ceiling(gather=gather).pq:.1f}")
             else:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
-from ..data.sample import Sample
+import numpy as np
+
+from .index import Chosen
 from .sources import Source, Sources
 
 
@@ -42,23 +42,6 @@ def first_samples(sources: Sources, count: int) -> Sources:
     first = sources.train[0]
     if len(first.samples) < count:
         raise ValueError(f"data.overfit: expected at most {len(first.samples)} images of {first.name}, got {count}")
-    only = Source(first.name, _First(first.samples, count))
+    numbers = np.arange(count, dtype=np.int32)
+    only = Source(first.name, Chosen([first.samples], np.stack([0 * numbers, numbers], 1)))
     return Sources(sources.labels, (only,), only)
-
-
-@dataclass(frozen=True)
-class _First(Sequence[Sample]):
-    samples: Sequence[Sample]
-    length: int
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.length))]
-        return self.samples[range(self.length)[index]]

@@ -20,7 +20,7 @@ from .index import id_of
 from .sampling import ORDER, Plan, shuffled
 from .sources import Source, Sources
 
-LIMIT, SECONDS = 2000, 20.0
+LIMIT, SECONDS = 2000, 10.0
 """Images of a source that are looked at, and how long, where nobody says otherwise."""
 STRIDE = 4
 """Pixels between nodes."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._runs import find_runs, spread
+
 DENSE = 1 << 24
 """Up to this many different values a table is indexed; its pages are touched only where there are values."""
 
@@ -58,11 +60,9 @@ def relabel(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]
     Returns:
         the ranks, int32 of the shape of `values`, and the N values, int64, ascending.
     """
-    if not values.size or int(values.min()) < 0 or int(values.max()) >= DENSE:
-        present, index = np.unique(values, return_inverse=True)
-        return index.reshape(values.shape).astype(np.int32), present.astype(np.int64)
-    rank = np.zeros(int(values.max()) + 1, np.int32)
-    rank[values] = 1
-    present = np.flatnonzero(rank)
-    rank[present] = np.arange(len(present))
-    return rank.take(values), present  # half the time of rank[values]
+    shape = values.shape if values.ndim == 2 else (1, values.size)
+    if not values.size:
+        return np.zeros(values.shape, np.int32), np.zeros(0, np.int64)
+    runs = find_runs(values.reshape(shape))  # far fewer than pixels are sorted then
+    present, index = np.unique(values.reshape(-1)[runs.start], return_inverse=True)
+    return spread(runs, index, shape).reshape(values.shape), present.astype(np.int64)

@@ -62,9 +62,8 @@ def expected(case: Case, draws: list[float]) -> Example:
     flip, scale, top, left, *colors = draws
     sample, side = case.samples[0], case.config.crop
     assert isinstance(side, int)
-    photo, category, instance = sample.image(), sample.category, sample.instance
-    if flip < case.config.flip:
-        photo, category, instance = (np.ascontiguousarray(values[:, ::-1]) for values in (photo, category, instance))
+    step = -1 if flip < case.config.flip else 1
+    photo, category, instance = sample.image()[:, ::step], sample.category[:, ::step], sample.instance[:, ::step]
     shape = [max(1, round(length * 0.5 * 4**scale)) for length in category.shape]
     begin = [
         int(u * (abs(new - side) + 1)) * (1 if new >= side else -1) for new, u in zip(shape, (top, left), strict=True)
@@ -76,7 +75,7 @@ def expected(case: Case, draws: list[float]) -> Example:
         ((np.clip(p, 0, new - 1) + 0.5) * old / new).astype(int)
         for p, new, old in zip(place, shape, category.shape, strict=True)
     ]
-    whole = Image.fromarray(photo).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    whole = Image.fromarray(np.ascontiguousarray(photo)).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     rows, columns = (np.clip(p, 0, new - 1) for p, new in zip(place, shape, strict=True))
     window = np.asarray(whole)[np.ix_(rows[inside[0]], columns[inside[1]])]
     image = np.full((side, side, 3), FILL, np.uint8)

@@ -16,7 +16,7 @@ import pytest
 from annotated import LABELS, Scenes, write
 
 from deeperlab.data.sample import Entry, Regions, Samples
-from deeperlab.training.index import Packed, pack, packed
+from deeperlab.training.index import Chosen, Packed, id_of, pack, packed
 from deeperlab.training.sources import Source, Sources
 
 COUNT = 100_000
@@ -139,3 +139,13 @@ def test_sources_are_packed_and_drawn_scenes_stay(tmp_path: Path) -> None:
     assert isinstance(found.train[1].samples, Samples)
     assert isinstance(found.train[1].samples.entries, Packed)
     assert found.val == sources.val
+
+
+def test_chosen_samples_are_those_of_several_sequences(tmp_path: Path) -> None:
+    files, drawn = write(tmp_path, 3), Scenes(5)
+    chosen = Chosen([files, drawn], np.array([[0, 2], [1, 4], [0, 0]], np.int32))
+    for found in (chosen, pack(chosen), pickle.loads(pickle.dumps(pack(chosen)))):
+        assert [sample.image_id for sample in found] == [3, 4, 1]
+        assert [id_of(found, n) for n in range(len(found))] == [3, 4, 1]
+        assert [sample.image_id for sample in found[1:]] == [4, 1]
+    assert isinstance(pack(chosen).parts[0].entries, Packed)  # type: ignore[attr-defined]

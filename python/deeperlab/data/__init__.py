@@ -11,7 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import archive, containers, faults, fields, files, folders, ids, labels, layouts, photos, pointers, sample, text
+    from . import (
+        archive,
+        containers,
+        faults,
+        fields,
+        files,
+        folders,
+        ids,
+        labels,
+        layouts,
+        photos,
+        pointers,
+        sample,
+        text,
+    )
     from .formats import cityscapes, coco, instances, label_map, pairs, predictions, segments, two_channel, vistas, voc
 
 _FORMATS = (

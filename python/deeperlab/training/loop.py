@@ -27,7 +27,6 @@ from .config import Config
 from .config_file import to_toml
 from .events import Ending, Progress, Run
 from .faults import DivergedError, keep_fault, replay
-from .folds import leave_out
 from .index import packed
 from .journal import Journal
 from .loader import batches
@@ -101,8 +100,7 @@ class Loop:
         self.accelerator = accelerator = create_accelerator(config, folder)
         self.rank, self.world, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
         self.journal = Journal(folder, accelerator, progress, settings.batch)
-        sources = leave_out(packed(open_sources(config.data)), config.data.fold)
-        self.sources = first_samples(sources, config.data.overfit)
+        self.sources = first_samples(packed(open_sources(config.data)), config.data.overfit)
         self.labels, self.skips = self.sources.labels, Skips(config.data.max_broken)
         state = load_state(folder.state) if resume and folder.state.exists() else None
 

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +47,7 @@ def batches(
     skip: Skips | None = None,
     mean: Sequence[float] = GRAY,
     context: str | None = None,
-) -> Iterator[tuple[int, list[Batch]]]:
+) -> Generator[tuple[int, list[Batch]], None, None]:
     """Yield every step from `start` to `config.train.steps`, with the `accumulate` parts of it that are this process's.
 
     A step's samples are cut into world · accumulate equal parts; part m · world + r is the m-th of process r. So a
@@ -92,7 +92,7 @@ def batches(
     return _steps(loader, config.train.accumulate, Skips(config.data.max_broken) if skip is None else skip)
 
 
-def _steps(loader: DataLoader[_Part], accumulate: int, skip: Skips) -> Iterator[tuple[int, list[Batch]]]:
+def _steps(loader: DataLoader[_Part], accumulate: int, skip: Skips) -> Generator[tuple[int, list[Batch]], None, None]:
     with _deaf():
         made = iter(loader)  # starts the workers
     try:

@@ -144,7 +144,7 @@ class Loop:
             if self.outstanding is not None:  # an interrupted run still owes it
                 self.validate()
                 self.save()
-            stream: Any = batches(
+            stream = batches(
                 self.sources, self.config, graph=self.network.graph, start=self.step, rank=self.rank, world=self.world,
                 skip=self.skips, mean=self.network.mean,
             )  # fmt: skip

@@ -44,5 +44,5 @@ def samples(loop: Loop) -> Iterator[Iterator[list[Batch]]]:
         skip=loop.skips,
         mean=loop.network.mean,
     )
-    with closing(stream):  # type: ignore[type-var]
+    with closing(stream):
         yield (parts for _, parts in stream)

@@ -26,7 +26,7 @@ from ..params import FuseParams
 from ..predictor import Parsed, Parser
 from .config import Config
 from .tally import Gather, Maps, Tally, alone, maps_of
-from .truth import perfect_network, resized, truth_of
+from .truth import PerfectNetwork, resized, truth_of
 
 WORST = 3
 """Images that a refusal names."""
@@ -97,7 +97,7 @@ class Prover:
 
     def __init__(self, labels: LabelSet, config: Config, graph: Graph) -> None:
         self._labels, self._config, self._graph = labels, config, graph
-        self._network: Any = perfect_network(labels, config.data.radius, graph)
+        self._network = PerfectNetwork(len(labels), config.data.radius, graph)
         self._parser = parser_of(self._network, labels, config)
         self._params = self._parser.params or FuseParams()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from ..data.labels import LabelSet
 from ..data.sample import Sample
@@ -16,9 +18,6 @@ from ..params import FuseParams
 from ..predictor import Parsed
 from .tally import Gather, Tally, alone, maps_of
 from .truth import heads_of, resized, truth_of
-
-if TYPE_CHECKING:
-    import torch
 
 LABELS = "labels"
 """Stands for the class of every pixel in the place of the semantic head's logits at the nodes: what they lose of it is
@@ -52,8 +51,6 @@ class HeadCosts:
 
     def _replaced(self, heads: Heads, truth: Truth) -> Iterator[tuple[str, Heads]]:
         """The heads with the truth in the place of each."""
-        import torch
-
         like: torch.Tensor = heads.heatmap
         h, w = like.shape[-2:]
         stride = heads.stride

@@ -6,6 +6,7 @@
 * `last/`, `best/`: networks for `DeeperLab.from_pretrained`, with their `labels.json`.
 * `metrics.jsonl`: an object a line, of steps, or of steps and a validation; `metrics.csv`: the same as a table.
 * `pictures/`: of the validations, below their step.
+* `page.html`, `curves.png`: what it all looks like.
 * `fault/`: what `replay` needs of a step that failed.
 """
 
@@ -32,6 +33,7 @@ class RunFolder:
         self.last, self.best = self.path / "last", self.path / "best"
         self.metrics, self.table = self.path / "metrics.jsonl", self.path / "metrics.csv"
         self.pictures, self.fault = self.path / "pictures", self.path / "fault"
+        self.page, self.curves = self.path / "page.html", self.path / "curves.png"
 
     def require_new(self) -> None:
         """Refuse a folder that holds a run already.

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import torch
 
 from ..data.formats.coco import SegmentInfo
 from ..data.labels import LabelSet
@@ -17,9 +16,6 @@ from ..oracle import Truth
 from ..predictor import nearest_pixel
 from ..targets import encode_heads, keypoints
 from .tally import Maps
-
-if TYPE_CHECKING:
-    import torch
 
 
 def resized(maps: Maps, size: tuple[int, int]) -> Maps:
@@ -58,17 +54,24 @@ def heads_of(truth: Truth, size: tuple[int, int], *, radius: float, stride: int,
     return encode_heads(category, instance, classes, stride=stride, radius=radius, ignore=-1, graph=graph)
 
 
-def perfect_network(labels: LabelSet, radius: float, graph: Graph) -> torch.nn.Module:
-    """Make a network that answers with the heads of its attribute `truth`, whatever image of that size it is shown."""
-    import torch
+class PerfectNetwork(torch.nn.Module):
+    """Answers with the heads of its attribute `truth`, whatever image of that size it is shown.
 
-    class Perfect(torch.nn.Module):
-        num_classes, mean, std = len(labels), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        truth: Truth
+    Args:
+        num_classes: C.
+        radius: of the keypoint disks, px.
+        graph: keypoints and edges.
+    """
 
-        def forward(self, images: torch.Tensor) -> Heads:
-            size = images.shape[2], images.shape[3]
-            heads = heads_of(self.truth, size, radius=radius, stride=DeeperLab.stride, graph=graph)
-            return heads.map(lambda head: torch.from_numpy(head)[None])
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    truth: Truth
 
-    return Perfect()
+    def __init__(self, num_classes: int, radius: float, graph: Graph) -> None:
+        super().__init__()
+        self.num_classes, self._radius, self._graph = num_classes, radius, graph
+
+    def forward(self, images: torch.Tensor) -> Heads:
+        """Heads [1, …] of images [1, 3, H, W]."""
+        size = images.shape[2], images.shape[3]
+        heads = heads_of(self.truth, size, radius=self._radius, stride=DeeperLab.stride, graph=self._graph)
+        return heads.map(lambda head: torch.from_numpy(head)[None])

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from .._threads import in_order
 from ..conventions import HeadsWarning
@@ -25,9 +27,6 @@ from .config import Config
 from .head_costs import HeadCosts
 from .pictures import draw
 from .tally import Gather, Tally, alone, maps_of
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,8 @@ class Validator:
         self.numbers = spread(len(samples), config.validate.images)
         pictured = spread(len(self.numbers), config.validate.pictures) if config.validate.pictures else ()
         self.pictured = [self.numbers[i] for i in pictured]
-        self._share = self.numbers[rank::world]
+        others = [number for number in self.numbers if number not in self.pictured]
+        self._share = (self.pictured if rank == 0 else []) + others[world - 1 - rank :: world]
         self._ceiling: Ceiling | None = None
 
     def ceiling(self, *, gather: Gather = alone) -> Ceiling:
@@ -158,7 +158,8 @@ class Validator:
         Args:
             model: as `deeperlab.Parser` takes it.
             heads: whether to tell which head costs how much PQ: six fusions more for each image.
-            pictures: a folder, made if absent, for pictures of `config.validate.pictures` of the images, 0.jpg, ….
+            pictures: a folder, made if absent, for pictures of `config.validate.pictures` of the images, 0.jpg, …; of
+                several processes the first has all of these images.
             gather: takes an object and returns those of all processes, as `torch.distributed.all_gather_object` does;
                 None: there is one process.
             progress: called after every image of this process: how many are done, of how many.
@@ -222,8 +223,6 @@ class _Clock:
 
     def _now(self) -> float:
         """Seconds, once the device has done what it was asked for."""
-        import torch
-
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()

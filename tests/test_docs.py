@@ -35,10 +35,11 @@ RUN_BY = {
     ),
     "metrics.md": "test_covering.py",
     "predict.md": "test_parser.py",
+    "training.md": "test_training_docs.py",
 }
 SHELL = ("sh", "")
 NOT_RUN = {
-    "mermaid": "a drawing; test_the_drawing_has_the_stages_and_values_of_the_pipeline reads it",
+    "mermaid": "a drawing; test_the_drawing_has_the_stages_and_values_of_the_pipeline reads that of the pipeline",
     "text": "a drawing",
     "toml": "no program; test_the_label_set_of_the_page_is_one reads it",
 }

@@ -42,7 +42,7 @@ class Layer:
         for option, value in self.options.items():
             if option in _tables():
                 raise ValueError(f"{self.origin}: {option}: expected a table of options, got {value!r}")
-            if option not in _options() and not _is_within_mapping(option):
+            if option not in options() and not _is_within_mapping(option):
                 raise ValueError(f"{self.origin}: {_unknown(option)}")
 
 
@@ -118,9 +118,9 @@ def to_toml(config: Config) -> str:
         ValueError: a value that TOML has no word for, such as None.
     """
     tomli_w = require("tomli_w", "to write config.toml")
-    options = {name: plain(name, value) for name, value in flatten(config).items()}
+    values = {name: plain(name, value) for name, value in flatten(config).items()}
     root: dict[str, Any] = {}
-    for name, value in options.items():
+    for name, value in values.items():
         *tables, key = name.split(".")
         functools.reduce(lambda table, part: table.setdefault(part, {}), tables, root)[key] = value
     text: str = tomli_w.dumps(root)
@@ -189,8 +189,8 @@ def require(module: str, purpose: str) -> Any:
 
 
 @functools.cache
-def _options() -> dict[str, Any]:
-    """The type of every option by its full name."""
+def options() -> dict[str, Any]:
+    """Return the type of every option by its full name, such as `train.steps`, in the order of `Config`."""
 
     def visit(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
         for name, hint in get_type_hints(cls).items():
@@ -205,17 +205,17 @@ def _options() -> dict[str, Any]:
 @functools.cache
 def _tables() -> set[str]:
     """What holds options: `loss`, `loss.weights`, and the options of the type Mapping."""
-    parts = [name.split(".") for name in _options()]
+    parts = [name.split(".") for name in options()]
     tables = {".".join(each[:depth]) for each in parts for depth in range(1, len(each))}
-    return tables | {name for name, hint in _options().items() if get_origin(hint) is Mapping}
+    return tables | {name for name, hint in options().items() if get_origin(hint) is Mapping}
 
 
 def _is_within_mapping(option: str) -> bool:
-    return any(get_origin(hint) is Mapping and option.startswith(f"{name}.") for name, hint in _options().items())
+    return any(get_origin(hint) is Mapping and option.startswith(f"{name}.") for name, hint in options().items())
 
 
 def _unknown(option: str) -> str:
-    return f"no option {option}; the nearest is {nearest(option, _options())}"
+    return f"no option {option}; the nearest is {nearest(option, options())}"
 
 
 def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -233,7 +233,7 @@ def _resolve(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
     values, origins = dict[str, Any](), dict[str, str]()
     for layer in layers:
         for option, value in layer.options.items():
-            hint = Any if _is_within_mapping(option) else _options()[option]
+            hint = Any if _is_within_mapping(option) else options()[option]
             try:
                 values[option] = convert(hint, value)
             except ValueError as fault:

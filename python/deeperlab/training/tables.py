@@ -21,8 +21,8 @@ from .config_file import flatten, of_recipe, read
 
 METRICS = ("pq", "pq_things", "pq_stuff", "pc")
 """Names in metrics.jsonl of what is compared; fractions there, per cent in the paper and here."""
-INCIDENTAL = ("recipe", "data.source", "data.workers", "data.max_broken", "model.weights", "train.seed", "train.device",
-              "train.save_every", "train.log_every", "train.trackers", "train.sync_bn", "train.compile",
+INCIDENTAL = ("recipe", "data.source", "data.format", "data.workers", "data.max_broken", "model.weights", "train.seed",
+              "train.device", "train.save_every", "train.log_every", "train.trackers", "train.sync_bn", "train.compile",
               "train.channels_last", "train.recompute", "train.accumulate", "train.deterministic", "validate.every",
               "validate.pictures", "validate.heads", "validate.ceiling")  # fmt: skip
 """Options in which a run may differ from a row and still be one of it."""

@@ -69,6 +69,7 @@ def test_steps_are_different_and_the_seed_decides_them(tmp_path: Path) -> None:
 
 def test_a_run_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
     train(small(2), tmp_path / "run")
+    assert "2 steps" in (tmp_path / "run" / "page.html").read_text()
     before = (state(tmp_path / "run"), metrics(tmp_path / "run"))
     assert train(small(2), tmp_path / "run", resume=True).ended == "done"
     assert not differences(before, (state(tmp_path / "run"), metrics(tmp_path / "run")))

@@ -35,6 +35,7 @@ from .memory import memory_explained
 from .network import image_size, load_initial_weights, set_training_mode
 from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
 from .overfit import first_samples
+from .page import write_page
 from .processes import create_accelerator, determinism, gather, share_buffers, start_trackers
 from .recompute import recompute
 from .report import report
@@ -155,6 +156,8 @@ class Loop:
                 raise
             ended = "interrupted"
         self.accelerator.end_training()
+        if self.rank == 0:
+            write_page(self.folder.path)
         return Run(self.folder.path, self.step, self.best, ended)
 
     def begin(self) -> None:

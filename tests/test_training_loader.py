@@ -256,3 +256,25 @@ def test_ctrl_c_and_sigterm_reach_the_training_and_leave_its_workers_alone(tmp_p
     assert (out, err, process.returncode) == ("39 2\n", "", 0)
     with pytest.raises(ProcessLookupError):  # nobody is left of the group
         os.killpg(process.pid, 0)
+
+
+HELD = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_training_loader import MIXED, config
+from deeperlab.graph import STAR
+from deeperlab.training.loader import batches
+
+if __name__ == "__main__":
+    held = batches(MIXED, config(steps=1000, workers=2), graph=STAR)
+    sys.held = held, next(held)
+    print("ends")
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_though_something_still_holds_its_batches(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(HELD.format(tests=str(Path(__file__).parent)))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("ends\n", "", 0)

@@ -90,8 +90,8 @@ def check(case: Case, found: list[Example]) -> None:
         wanted = expected(case, draws)
         for name in ("category", "instance", "ignore"):
             np.testing.assert_array_equal(getattr(example, name), getattr(wanted, name))
-        # Resized values may differ by 1, which brightness, contrast and saturation then multiply.
-        assert np.abs(example.image.astype(int) - wanted.image).max() <= 4
+        # Resized values may differ by 2, which brightness, contrast and saturation then multiply.
+        assert np.abs(example.image.astype(int) - wanted.image).max() <= 6
 
 
 def bench_samples(benchmark: Any, annotated: Case) -> None:

@@ -71,7 +71,9 @@ def test_what_is_resized_is_what_would_be_cut_from_the_whole(
     y, x = axes
     whole = np.asarray(Image.fromarray(noise).resize((x.scaled, y.scaled), Image.Resampling.BILINEAR)).astype(int)
     rows, columns = (slice(a.shown.start + a.offset, a.shown.stop + a.offset) for a in axes)
-    assert np.abs(np.asarray(resize(noise, y, x)) - whole[rows, columns]).max() <= 1
+    error = np.abs(np.asarray(resize(noise, y, x)) - whole[rows, columns])
+    assert error.max() <= 2  # of noise, whose neighbors differ by 85 on average
+    assert error.mean() <= 0.5
 
 
 @pytest.mark.parametrize("longest", [0, 57, 200])

@@ -4,7 +4,7 @@
 The photograph and all maps go through one geometry. Pixels have their centers at half a pixel, as where `Parser`
 scales: the photograph is resized with Pillow's antialiased bilinear filter, which is torch's of the same name, and a
 pixel of a map is that in which its center falls. Only what the sample shows is resized, to the same pixels as if all
-were resized and then cut; single values differ by 1, since Pillow rounds the borders of what is resized to float32.
+were resized and then cut. Single values differ by 1 or 2: Pillow rounds twice, and has the borders as float32.
 """
 
 from __future__ import annotations

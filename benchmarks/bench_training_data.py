@@ -44,9 +44,10 @@ def annotated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     size = request.param if timed else (60, 80)
     scene = scenes.draw(1, size, instances=20, num_classes=CLASSES, num_things=THINGS)
     folder = tmp_path_factory.mktemp("set")
-    ids = np.where(scene.instance > 0, scene.instance, 100 + scene.category)
-    category_of = {100 + c: c + 1 for c in range(CLASSES)}
-    category_of |= {n: int(c) + 1 for n, c in enumerate(scene.categories, start=1)}
+    spread = 1 << 16  # ids of up to 24 bits, as COCO's are
+    ids = spread * np.where(scene.instance > 0, scene.instance, 100 + scene.category)
+    category_of = {spread * (100 + c): c + 1 for c in range(CLASSES)}
+    category_of |= {spread * n: int(c) + 1 for n, c in enumerate(scene.categories, start=1)}
     entry = coco.Annotation(1, "1.png", coco.describe(ids, category_of), "1.jpg")
     categories = [coco.Category(c + 1, f"class {c}", c < THINGS) for c in range(CLASSES)]
     coco.write(folder / "maps.json", folder / "maps", [(entry, ids)], categories)

@@ -48,8 +48,6 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
             cpu=train.device == "cpu",
             log_with=list(train.trackers) or None,
             project_dir=str(folder.path),
-            # Nothing reads the other processes' running statistics: see `share_buffers`.
-            kwargs_handlers=[accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
     finally:
         if chosen:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sys
@@ -22,10 +23,12 @@ from deeperlab.models import DeeperLab
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.models.norms import batch_norms
 from deeperlab.training import replay, train
+from deeperlab.training.config_file import Layer, override
 from deeperlab.training.events import Event
 from deeperlab.training.faults import DivergedError
 from deeperlab.training.loop import Loop
 from deeperlab.training.memory import OutOfMemoryError
+from deeperlab.training.overfit import settings
 
 
 @pytest.fixture(autouse=True)
@@ -270,6 +273,24 @@ def test_tensorboard_gets_what_the_metrics_get(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "run" / "deeperlab"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == steps_of(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_four_scenes_are_learned_by_heart(tmp_path: Path) -> None:
+    config = small(model={"decoder_channels": 64, "semantic_channels": 32, "instance_channels": 32})
+    quick = {
+        "data.longest_side": 97,
+        "data.crop": 97,
+        "validate.size": 97,
+        "data.radius": 8.0,
+        "data.scenes.size": (97, 97),
+        "train.steps": 150,
+        "train.lr": 0.02,
+    }
+    run = train(override(config, [Layer("test", settings(4) | quick)]), tmp_path / "run")
+    last = metrics(run.folder)[-1]
+    assert last["step"] == 150
+    assert last["ceiling_share"] > 0.9
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from deeperlab.data import archive, labels
 from deeperlab.data.files import FormatError, inside, list_files, replace
 from deeperlab.data.formats import (
+    ade20k,
     cityscapes,
     coco,
     instances,
@@ -120,6 +121,18 @@ def instances_file(root: Path) -> tuple[list[Path], Callable[..., Iterable[objec
     return [path], lambda **how: instances.samples(path, **how)
 
 
+def ade20k_challenge(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
+    paths = [_save(root / "annotations_instance" / "a.png", np.stack([CLASSES] * 3, axis=-1))]
+    paths.append(_save(root / "annotations" / "a.png", CLASSES))
+    return paths, lambda **how: ade20k.samples(root, "", **how)
+
+
+def ade20k_full(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
+    paths = [_save(root / "full" / "a_seg.png", np.stack([CLASSES * 10] * 3, axis=-1)), root / "full" / "a.json"]
+    paths[1].write_text('{"annotation": {"object": [{"name": "wall", "name_ndx": 257}]}}')
+    return paths, lambda **how: ade20k.full(root / "full", **how)
+
+
 def pairs_of_files(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     (root / "pairs").mkdir(parents=True)
     coco.write_ids(root / "pairs" / "a.png", CLASSES)
@@ -169,7 +182,7 @@ def weights(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
 
 READERS = (
     instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
-    pairs_of_files, instances_file, label_file, photographs, npz_of_heads, weights,
+    ade20k_challenge, ade20k_full, pairs_of_files, instances_file, label_file, photographs, npz_of_heads, weights,
 )  # fmt: skip
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 

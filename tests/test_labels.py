@@ -244,8 +244,8 @@ def test_a_byte_order_mark_is_no_part_of_a_file(name: str, text: str, mark: str,
 
 
 def test_unknown_presets_are_refused() -> None:
-    with pytest.raises(ValueError, match="coco, cityscapes, vistas, voc, got 'ade20k'"):
-        labels.preset("ade20k")
+    with pytest.raises(ValueError, match="coco, cityscapes, vistas, voc, ade20k, got 'imagenet'"):
+        labels.preset("imagenet")
     with pytest.raises(FileNotFoundError):
         labels.find("no/such.json")
     with pytest.raises(ValueError, match="isthing: expected 1, one per name, got 0"):

@@ -2,8 +2,8 @@
 """Data: annotation formats, label sets, and archives of heads.
 
 Annotations, each as `Samples` of one form (`sample`): `segments` (COCO panoptic), `instances` (COCO), `cityscapes`,
-`vistas`, `voc`, `pairs`, `two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are. `labels`
-knows the classes, `folders` what a folder holds.
+`vistas`, `voc`, `ade20k`, `pairs`, `two_channel`, `label_map`. `coco` reads and writes COCO panoptic files as they are.
+`labels` knows the classes, `folders` what a folder holds.
 """
 
 from __future__ import annotations
@@ -26,9 +26,22 @@ if TYPE_CHECKING:
         sample,
         text,
     )
-    from .formats import cityscapes, coco, instances, label_map, pairs, predictions, segments, two_channel, vistas, voc
+    from .formats import (
+        ade20k,
+        cityscapes,
+        coco,
+        instances,
+        label_map,
+        pairs,
+        predictions,
+        segments,
+        two_channel,
+        vistas,
+        voc,
+    )
 
 _FORMATS = (
+    "ade20k",
     "cityscapes",
     "coco",
     "instances",
@@ -42,6 +55,7 @@ _FORMATS = (
 )
 
 __all__ = [
+    "ade20k",
     "archive",
     "cityscapes",
     "coco",

@@ -24,6 +24,7 @@ FORMATS = {
     "cityscapes": "Cityscapes: gtFine/<split>/<city>/*_gtFine_instanceIds.png and leftImg8bit",
     "vistas": "Mapillary Vistas: training/v1.2/instances/*.png and training/images",
     "voc": "PASCAL VOC: ImageSets/Segmentation/<split>.txt, SegmentationClass, SegmentationObject and JPEGImages",
+    "ade20k": "ADE20K: annotations/<split>/ADE_*.png and images/<split>, or images/ADE/<split>/**/*_seg.png",
     "pairs": "WebDataset: <key>.png of segment ids, <key>.json with segments_info and <key>.jpg",
     "two_channel": "two-channel PNGs: <split>/*.png or annotations/<split>/*.png without blue, and images",
     "label_map": "label maps: <split>/*.npy or annotations/<split>/*.npy, and images",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label sets: what the classes of a data set are called, which are things, and how its ids become 0, 1, 2, ….
 
-Presets: `coco` (133 classes), `cityscapes` (19), `vistas` (65, v1.2) and `voc` (21). One's own are a file of the same
-form, JSON or TOML:
+Presets: `coco` (133 classes), `cityscapes` (19), `vistas` (65, v1.2), `voc` (21) and `ade20k` (150). One's own are a
+file of the same form, JSON or TOML:
 
     name = "farm"
     [[classes]]
@@ -41,7 +41,7 @@ from .formats.coco import Category, read_categories
 
 RGB = tuple[int, int, int]
 
-PRESETS = ("coco", "cityscapes", "vistas", "voc")
+PRESETS = ("coco", "cityscapes", "vistas", "voc", "ade20k")
 _NEEDED = (
     'a list of names does not tell which are things: {"classes": [{"name": "cow", "thing": true}, …]}, or COCO\'s '
     "categories with isthing"
@@ -145,7 +145,7 @@ class LabelSet:
 
 
 def preset(name: str) -> LabelSet:
-    """Read a preset: `coco`, `cityscapes`, `vistas` or `voc`.
+    """Read a preset: `coco`, `cityscapes`, `vistas`, `voc` or `ade20k`.
 
     Raises:
         ValueError: there is none of this name.

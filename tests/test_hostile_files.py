@@ -23,6 +23,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile, PngImagePlugin
 from safetensors.torch import save_file
+from scipy.io import savemat
 
 from deeperlab.data import archive, labels
 from deeperlab.data.files import FormatError, inside, list_files, replace
@@ -35,6 +36,7 @@ from deeperlab.data.formats import (
     pairs,
     photo,
     png,
+    sbd,
     segments,
     two_channel,
     vistas,
@@ -133,6 +135,12 @@ def ade20k_full(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]
     return paths, lambda **how: ade20k.full(root / "full", **how)
 
 
+def sbd_objects(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
+    path = root / "x.mat"
+    savemat(path, {"GTinst": {"Segmentation": CLASSES, "Categories": np.array([[15]], np.uint8)}})
+    return [path], lambda: [sbd.load(path, labels.preset("voc"))]
+
+
 def pairs_of_files(root: Path) -> tuple[list[Path], Callable[..., Iterable[object]]]:
     (root / "pairs").mkdir(parents=True)
     coco.write_ids(root / "pairs" / "a.png", CLASSES)
@@ -182,7 +190,7 @@ def weights(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
 
 READERS = (
     instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
-    ade20k_challenge, ade20k_full, pairs_of_files, instances_file, label_file, photographs, npz_of_heads, weights,
+    ade20k_challenge, ade20k_full, pairs_of_files, instances_file, sbd_objects, label_file, photographs, npz_of_heads, weights,
 )  # fmt: skip
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 
@@ -227,7 +235,7 @@ def test_a_file_cut_short_anywhere_is_named(make: Callable[..., object], tmp_pat
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("make", READERS[:-5], ids=lambda make: make.__name__)  # of the rest the caller names the file
+@pytest.mark.parametrize("make", READERS[:-6], ids=lambda make: make.__name__)  # of the rest the caller names the file
 def test_a_symbolic_link_out_of_the_folder_is_followed_if_asked(make: Callable[..., object], tmp_path: Path) -> None:
     """As in the cache of the Hugging Face hub, where all files are links to ../../blobs."""
     (tmp_path / "in").mkdir()

@@ -3,7 +3,7 @@
 
 Folders as they are distributed, below `VOCdevkit/VOC2012`: `ImageSets/Segmentation/<split>.txt` lists the names of
 `SegmentationClass/<name>.png`, `SegmentationObject/<name>.png` and `JPEGImages/<name>.jpg` (or `.png`). Background is
-class 0, the only stuff. The files of the larger `train_aug` have class maps alone.
+class 0, the only stuff. The larger `train_aug` has SBD's annotations (`sbd`), or class maps alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import relabel
-from ..containers import is_dir, matching
-from ..files import FormatError, is_relative_name
+from ..containers import exists, is_dir, matching
+from ..files import FormatError, inside, is_relative_name
 from ..ids import ids_of
 from ..labels import LabelSet, preset
 from ..layouts import Layout
@@ -25,7 +25,11 @@ from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples, translate_ids
 from ..text import read_text
 from .png import read_map
+from .sbd import find_folder, lists_in
+from .sbd import load as load_sbd
 
+CLASS, OBJECT = "SegmentationClass", "SegmentationObject"
+TRAIN_AUG = "train_aug"
 VOID = 255
 MAX_BYTES = 1 << 24
 """Of a list of names; train_aug has 127 kB."""
@@ -35,8 +39,9 @@ def samples(
     root: str | os.PathLike[str],
     split: str,
     *,
-    classes: str = "SegmentationClass",
-    objects: str | None = "SegmentationObject",
+    classes: str = CLASS,
+    objects: str | None = OBJECT,
+    sbd: str | os.PathLike[str] | None = None,
     labels: LabelSet | None = None,
     max_pixels: int | None = None,
     follow_links: bool = False,
@@ -45,9 +50,12 @@ def samples(
 
     Args:
         root: `VOC2012`, or a folder that holds it as `VOCdevkit/VOC2012`.
-        split: `train`, `val`, `trainval`, or another list of `ImageSets/Segmentation`.
+        split: `train`, `val`, `trainval`, or another list of `ImageSets/Segmentation`; `train_aug` is, where there is
+            no such list, all of SBD and VOC's `train` without VOC's `val`.
         classes: the folder of the class maps, e.g. `SegmentationClassAug`.
         objects: the folder of the object maps; None where there are none, and then all things are crowd.
+        sbd: the folder of SBD's `inst`. Of an image without an object map, `SegmentationClassAug` and
+            `SegmentationObjectAug` are read where both are there, and else SBD's file.
         labels: by default the preset of 21 classes, background among them.
         max_pixels: of a PNG; None is Pillow's limit.
         follow_links: read what symbolic links outside of the folders lead to.
@@ -61,26 +69,40 @@ def samples(
         root = root / "VOCdevkit" / "VOC2012"
     entries = []
     listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    names = _names(listed)
+    if split == TRAIN_AUG and sbd is not None and not exists(listed):
+        names = _augmented(root, Path(sbd))
+    else:
+        names = _names(listed)
     for image_id, name in zip(ids_of(names, listed), names, strict=True):
         path = as_spelled(root / classes, f"{name}.png", follow_links=follow_links)
         things = None if objects is None else as_spelled(root / objects, f"{name}.png", follow_links=follow_links)
         image = photo_beside(root / "JPEGImages", f"{name}.jpg", follow_links=follow_links)
+        if things is not None and not exists(things):
+            pair = [
+                inside(root / f"{folder}Aug", f"{name}.png", follow_links=follow_links) for folder in (CLASS, OBJECT)
+            ]
+            if all(map(exists, pair)):
+                path, things = pair
+            elif sbd is not None:
+                path = inside(Path(sbd) / "inst", f"{name}.mat", follow_links=follow_links)
+                if image is None or not exists(image):
+                    image = photo_beside(Path(sbd) / "img", f"{name}.jpg", follow_links=follow_links)
+                entries.append(Entry(image_id, image, path, partial(load_sbd, path, labels, max_pixels)))
+                continue
         entries.append(Entry(image_id, image, path, partial(load, path, things, labels, max_pixels)))
     return Samples(labels, tuple(entries))
 
 
 def find(root: Path) -> Layout | None:
-    """Find the lists of `ImageSets/Segmentation`, here or in `VOCdevkit/VOC2012`, or else `SegmentationObject`.
-
-    Splits without object maps, but with `SegmentationClassAug`, are not among them.
-    """
+    """Find the lists of `ImageSets/Segmentation` with `SegmentationObject`, here or in `VOCdevkit/VOC2012`; and SBD."""
     base = root / "VOCdevkit" / "VOC2012" if is_dir(root / "VOCdevkit" / "VOC2012") else root
-    if not is_dir(base / "SegmentationClass") or not is_dir(base / "SegmentationObject"):
+    if not is_dir(base / CLASS) or not is_dir(base / OBJECT):
         return None
-    lists = matching(base / "ImageSets" / "Segmentation", "*.txt")
-    splits = {path.stem: partial(samples, base, path.stem) for path in lists}
-    return Layout("voc", splits) if splits else None
+    sbd = find_folder(base) or find_folder(root)
+    names = [path.stem for path in matching(base / "ImageSets" / "Segmentation", "*.txt")]
+    if names and sbd is not None and TRAIN_AUG not in names:
+        names.append(TRAIN_AUG)
+    return Layout("voc", {name: partial(samples, base, name, sbd=sbd) for name in names}) if names else None
 
 
 def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int | None = None) -> Regions:
@@ -102,6 +124,14 @@ def load(classes: Path, objects: Path | None, labels: LabelSet, max_pixels: int 
     number_of, thing = np.divmod(present, 256)
     category = translate_ids(classes, labels.from_numbers, number_of)
     return Regions(index, np.where(thing == VOID, np.int32(-1), category), np.where(thing > 0, thing, -1))
+
+
+def _augmented(root: Path, sbd: Path) -> list[str]:
+    """The names of `train_aug`."""
+    lists = root / "ImageSets" / "Segmentation"
+    held = set(_names(lists / "val.txt"))
+    names = dict.fromkeys(name for path in (lists / "train.txt", *lists_in(sbd)) for name in _names(path))
+    return [name for name in names if name not in held]
 
 
 def _names(path: Path) -> list[str]:

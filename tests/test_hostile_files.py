@@ -190,7 +190,8 @@ def weights(root: Path) -> tuple[list[Path], Callable[[], Iterable[object]]]:
 
 READERS = (
     instance_ids, train_ids, vistas_instances, vistas_labels, voc_objects, two_channels, label_maps, panoptic,
-    ade20k_challenge, ade20k_full, pairs_of_files, instances_file, sbd_objects, label_file, photographs, npz_of_heads, weights,
+    ade20k_challenge, ade20k_full, pairs_of_files, instances_file, sbd_objects,
+    label_file, photographs, npz_of_heads, weights,
 )  # fmt: skip
 every_reader = pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
 

@@ -77,6 +77,7 @@ def test_maps_made_of_sbd_are_taken_where_they_are(root: Path) -> None:
         (OBJECTS + 1, ((15,), (3,)), "Segmentation: expected 0 to 2 objects, got 3"),
         (OBJECTS, ((15,), (30,)), "expected 0 to 20 or 255 of voc, got 30"),
         (np.array([["a"]]), ((15,),), "GTinst: expected numbers as Segmentation"),
+        (np.full((2, 3), np.nan), ((15,),), r"Segmentation: expected numbers below 2\^31"),
         (np.zeros((2, 2, 2)), ((15,),), r"Segmentation: expected a map \[H, W\], got shape \(2, 2, 2\)"),
     ],
 )

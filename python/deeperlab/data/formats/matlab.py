@@ -107,6 +107,7 @@ def _numbers(matrix: bytes) -> NDArray[np.generic] | None:
 
 
 def _sides(parts: list[bytes]) -> tuple[int, ...]:
-    return (
-        tuple(np.frombuffer(parts[1], "<i4").tolist()) if min(np.frombuffer(parts[1], "<i4"), default=0) >= 0 else (0,)
-    )
+    sides = tuple(np.frombuffer(parts[1], "<i4").tolist())
+    if any(side < 0 for side in sides):
+        raise ValueError(f"sides {sides}")
+    return sides

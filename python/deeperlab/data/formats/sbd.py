@@ -44,6 +44,9 @@ def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions
     objects, categories = truth["Segmentation"], truth["Categories"].reshape(-1)
     if objects.ndim != 2:
         raise FormatError(path, f"Segmentation: expected a map [H, W], got shape {objects.shape}")
+    for name, array in (("Segmentation", objects), ("Categories", categories)):
+        if array.dtype.kind == "f" and not (np.abs(array.astype(float)) < 1 << 31).all():  # nor NaN
+            raise FormatError(path, f"{name}: expected numbers below 2^31")
     check_pixels(path, objects.shape[1], objects.shape[0], max_pixels)
     index, present = relabel(objects.astype(np.int64))
     if present[0] < 0 or present[-1] > len(categories):

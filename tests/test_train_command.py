@@ -19,7 +19,7 @@ from training_runs import lighten, small, start
 
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.training import config_file
-from deeperlab.training.find_lr import Sweep
+from deeperlab.training.find_lr import Sweep, find_lr
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore:model. the statistics of the batch norms")
@@ -146,8 +146,11 @@ def test_a_check_refuses_a_truth_that_does_not_come_back(options: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_find_lr_prints_rates_and_draws_the_curve(options: Path, tmp_path: Path) -> None:
+def test_find_lr_prints_rates_and_draws_the_curve(
+    options: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.setitem(find_lr.__kwdefaults__, "steps", 25)
     said = done("--config", options, "--data", "scenes", "--find-lr", "--out", tmp_path / "lr")
     assert "1.0e-06" in said
     assert "--set train.lr=" in said or "nothing to suggest" in said

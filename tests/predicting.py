@@ -26,6 +26,7 @@ class Net(torch.nn.Module):
 
     mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     num_classes = len(LABELS)
+    radius = 25.0
 
     def __init__(self, name: str = "net", *, trained: bool = True, num_classes: int = num_classes) -> None:
         super().__init__()

@@ -504,6 +504,8 @@ BAD_VALUES = (
     ({"eps": float("nan")}, "eps: expected .*, got nan"),
     ({"bn_momentum": 0.0}, "bn_momentum: expected a number between 0 and 1, got 0.0"),
     ({"bn_momentum": 1.5}, "bn_momentum: expected a number between 0 and 1, got 1.5"),
+    ({"radius": 0.0}, "radius: expected a finite number above 0, got 0.0"),
+    ({"radius": float("inf")}, "radius: expected a finite number above 0, got inf"),
 )
 BAD_TYPES = (
     ({"eps": "1e-3"}, "eps: expected None or a float, got '1e-3'"),
@@ -515,6 +517,7 @@ BAD_TYPES = (
     ({"kernel_size": "5"}, "kernel_size: expected an int, got '5'"),
     ({"head_kernel": None}, "head_kernel: expected an int, got None"),
     ({"image_size": 1441.0}, "image_size: expected an int, got 1441.0"),
+    ({"radius": 25}, "radius: expected a float, got 25"),
     ({"aspp": "no"}, "aspp: expected True or False, got 'no'"),
     ({"separable_heads": 0}, "separable_heads: expected True or False, got 0"),
 )

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import deeperlab
-from deeperlab import STAR, Heads, Panoptic, scenes
+from deeperlab import STAR, FuseParams, Heads, Panoptic, scenes
 from deeperlab.data import labels
 from deeperlab.predictor.parser import Parser
 from deeperlab.predictor.resize import resized
@@ -210,6 +210,14 @@ def test_the_longer_side_gets_the_size() -> None:
     assert Parser(net, LABELS, size=np.int64(7)).size == 7
     assert Parser(net, LABELS, size=0).size is None
     assert Parser(Net(), LABELS).size is None
+
+
+def test_the_fusion_knows_the_disks_that_the_network_was_trained_on() -> None:
+    net = Net()
+    assert Parser(net, LABELS).params is None
+    net.radius = 12.0
+    assert Parser(net, LABELS).params == FuseParams(radius=12.0)
+    assert Parser(net, LABELS, params=FuseParams(vote_cell=8)).params == FuseParams(vote_cell=8)
 
 
 def test_the_heads_of_an_image_are_its_own(assert_same: Any) -> None:

@@ -225,6 +225,7 @@ def test_the_best_network_goes_into_the_parser_with_its_labels(tmp_path: Path) -
     best = DeeperLab.from_pretrained(run.folder / "best")
     assert best.has_trained_weights
     assert best.image_size == 65
+    assert best.radius == 6.0
     parser = deeperlab.Parser(best, run.folder / "best" / "labels.json")
     from deeperlab.scenes import draw
 

@@ -42,6 +42,7 @@ class Seer(torch.nn.Module):
     """Knows the truth of every image that it is shown, at its own size, and answers with it as edited."""
 
     mean, std = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
+    radius = 25.0
 
     def __init__(self, samples: DrawnSamples, edit: Edit = lambda heads: heads) -> None:
         super().__init__()

@@ -224,6 +224,9 @@ def test_fusion_has_the_options_of_fuse(model: Path, tmp_path: Path, monkeypatch
         (annotation,) = json.loads((out / "panoptic.json").read_text())["annotations"]
         found = sum("score" in segment for segment in annotation["segments_info"])
         assert found == instances
+    monkeypatch.setattr(Perfect, "radius", 12.0)  # what a network was trained on is no option
+    assert run(tmp_path / "a.png", "--model", model, "--out", tmp_path / "trained", "--paper").exit_code == 0
+    assert json.loads((tmp_path / "trained/panoptic.json").read_text())["info"]["fusion"]["radius"] == 12
 
 
 def test_broken_images_are_told_and_skipped(photos: Path, model: Path, tmp_path: Path) -> None:

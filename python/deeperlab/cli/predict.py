@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,6 +158,7 @@ def predict(
 
                     network, trained = load_network(model, weights, len(label_set), random_weights)
                     where = _device(device)
+                    params = replace(params, radius=network.radius)
                     how: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
                     parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **how)
                     settings = describe_settings(network, parser, trained=trained, **look)

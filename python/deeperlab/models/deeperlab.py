@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,7 @@ class DeeperLab(Pretrained):
             has 3e-4 (MobileNetV2: 3e-3), with which that takes 10,000 steps.
         image_size: px of the longer side of the images it is trained on, to which `Parser` resizes; at most
             `MAX_IMAGE_SIZE`, or a small file could ask for any memory (the argument `size` of `Parser` goes beyond).
+        radius: px of the keypoint disks it is trained on, with which `Parser` fuses.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -117,6 +119,7 @@ class DeeperLab(Pretrained):
         eps: float | None = None,
         bn_momentum: float = 0.01,
         image_size: int = 1441,
+        radius: float = 25.0,
     ) -> None:
         if isinstance(num_classes, np.integer):  # as the largest of an annotation is
             num_classes = int(num_classes)
@@ -132,7 +135,7 @@ class DeeperLab(Pretrained):
             raise ValueError(f"kernel_size: expected 3, all that Xception has, got {kernel_size}")
         else:
             features = Xception(int(backbone[-2:]), output_stride, xception.EPS if eps is None else eps)
-        self.image_size = image_size
+        self.image_size, self.radius = image_size, radius
         self.num_classes = num_classes
         self.mean, self.std = features.mean, features.std
         low, top = features.channels[4], features.channels[output_stride]
@@ -248,3 +251,7 @@ def _check(config: dict[str, Any]) -> None:
             raise TypeError(f"{name}: expected {none}a float, got {value!r}")
         if not 0 < value < 1:
             raise ValueError(f"{name}: expected a number between 0 and 1, got {value}")
+    if not isinstance(config["radius"], float):
+        raise TypeError(f"radius: expected a float, got {config['radius']!r}")
+    if not 0 < config["radius"] < math.inf:
+        raise ValueError(f"radius: expected a finite number above 0, got {config['radius']}")

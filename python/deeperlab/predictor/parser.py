@@ -92,7 +92,7 @@ class Parser:
         device: where the network runs; None: where it is.
         compile: through torch.compile; every new input size compiles anew, unless torch has made it dynamic.
         batch: images that go through the network at once, at most.
-        params: of the fusion.
+        params: of the fusion; None: the default, with the network's `radius` if it has one.
 
     Attributes:
         labels, size, batch, params, device, model: as above; a size of None: images keep theirs.
@@ -136,7 +136,7 @@ class Parser:
         size = _integer("size", getattr(model, "image_size", 0) if size is None else size, least=0)
         self.size = size or None
         self.batch = _integer("batch", batch, least=1)
-        self.params = params
+        self.params = FuseParams(radius=model.radius) if params is None and hasattr(model, "radius") else params
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = _device(weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)

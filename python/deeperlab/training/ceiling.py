@@ -185,5 +185,4 @@ class _Proof(NamedTuple):
 
 def parser_of(model: Any, labels: LabelSet, config: Config) -> Parser:
     """Make the parser of a validation: images one by one, in float32, where the network is."""
-    params = FuseParams(radius=config.data.radius)
-    return Parser(model, labels, size=config.validate.size, params=params)
+    return Parser(model, labels, size=config.validate.size or config.data.longest_side)

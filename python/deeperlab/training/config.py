@@ -163,7 +163,7 @@ class ValidateConfig:
         every: Steps between two; 0: only at the end.
         images: At most so many, spread evenly over the data; 0: all.
         pictures: Images that are drawn each time.
-        size: Longer side that images are brought to; 0: as they are.
+        size: Longer side that images are brought to; 0: `data.longest_side`, and where that is 0 they are as they are.
         heads: Whether to tell which head costs how much PQ, by putting the truth in its place; at the end only,
             always, or never.
         ceiling: Least share of the ceiling that the truth itself must reach before the first step.

@@ -124,6 +124,8 @@ def _check_model(config: Config) -> None:
             "model.name", f"no {name}; the nearest is {nearest(name, list_models())} of {', '.join(list_models())}"
         )
     _check_names("model.options", options, list(inspect.signature(DeeperLab).parameters)[1:])
+    if "radius" in options:
+        raise OptionError("model.options.radius", f"expected none, got {options['radius']!r}: it is data.radius")
     if options:
         try:
             with torch.device("meta"):

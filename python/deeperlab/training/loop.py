@@ -106,7 +106,8 @@ class Loop:
         state = load_state(folder.state) if resume and folder.state.exists() else None
 
         torch.manual_seed(settings.seed)
-        options = {**config.model.options, "image_size": image_size(config, self.sources.train[0].samples)}
+        size = image_size(config, self.sources.train[0].samples)
+        options = {**config.model.options, "image_size": size, "radius": config.data.radius}
         self.network = create(config.model.name, len(self.labels), **options)
         if config.model.weights and state is None:
             fresh = load_initial_weights(self.network, config.model.weights, self.labels)

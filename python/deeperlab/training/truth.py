@@ -68,10 +68,10 @@ class PerfectNetwork(torch.nn.Module):
 
     def __init__(self, num_classes: int, radius: float, graph: Graph) -> None:
         super().__init__()
-        self.num_classes, self._radius, self._graph = num_classes, radius, graph
+        self.num_classes, self.radius, self._graph = num_classes, radius, graph
 
     def forward(self, images: torch.Tensor) -> Heads:
         """Heads [1, …] of images [1, 3, H, W]."""
         size = images.shape[2], images.shape[3]
-        heads = heads_of(self.truth, size, radius=self._radius, stride=DeeperLab.stride, graph=self._graph)
+        heads = heads_of(self.truth, size, radius=self.radius, stride=DeeperLab.stride, graph=self._graph)
         return heads.map(lambda head: torch.from_numpy(head)[None])

@@ -136,7 +136,8 @@ class Parser:
         size = _integer("size", getattr(model, "image_size", 0) if size is None else size, least=0)
         self.size = size or None
         self.batch = _integer("batch", batch, least=1)
-        self.params = FuseParams(radius=model.radius) if params is None and hasattr(model, "radius") else params
+        radius: Any = getattr(model, "radius", None)
+        self.params = params if params is not None or radius is None else FuseParams(radius=radius)
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = _device(weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)

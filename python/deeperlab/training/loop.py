@@ -12,7 +12,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -146,11 +146,7 @@ class Loop:
             if self.outstanding is not None:  # an interrupted run still owes it
                 self.validate()
                 self.save()
-            stream = batches(
-                self.sources, self.config, graph=self.network.graph, start=self.step, rank=self.rank, world=self.world,
-                skip=self.skips, mean=self.network.mean,
-            )  # fmt: skip
-            with closing(stream):
+            with closing(self.batches()) as stream:
                 ended = self.follow(stream, until)
         except KeyboardInterrupt:
             if not self.interruption.requested:
@@ -160,6 +156,13 @@ class Loop:
         if self.rank == 0:
             write_page(self.folder.path)
         return Run(self.folder.path, self.step, self.best, ended)
+
+    def batches(self) -> Generator[tuple[int, list[Batch]]]:
+        """Make the batches of this process, from the next step on."""
+        return batches(
+            self.sources, self.config, graph=self.network.graph, start=self.step, rank=self.rank, world=self.world,
+            skip=self.skips, mean=self.network.mean,
+        )  # fmt: skip
 
     def begin(self) -> None:
         """Say what the data are, and whether the truth itself passes the validation, before the first step."""

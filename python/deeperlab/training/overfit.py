@@ -10,8 +10,8 @@ import numpy as np
 from .index import Chosen
 from .sources import Source, Sources
 
-SIDE = 257
-"""px of the longer side of the images: a step of four takes a second or so on two cores."""
+SIDE, RADIUS = 257, 10.0
+"""px: the longer side of the images, of which four take a second or so a step on two cores; that of their disks."""
 
 
 def settings(count: int) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def settings(count: int) -> dict[str, Any]:
         "data.overfit": count,
         "data.longest_side": SIDE,
         "data.crop": SIDE,
-        "data.radius": 10.0,
+        "data.radius": RADIUS,
         "data.scale": (1.0, 1.0),
         "data.flip": 0.0,
         "data.jitter": 0.0,
@@ -39,6 +39,9 @@ def settings(count: int) -> dict[str, Any]:
         "train.ema": 0.0,
         "train.log_every": 10,
         "loss.top_k_steps": 0,
+        "loss.weights.short_range": 1 / RADIUS,
+        "loss.weights.middle_range": 0.25 / RADIUS,
+        "loss.weights.long_range": 0.125 / RADIUS,
         "validate.every": 50,
         "validate.images": 0,
         "validate.size": SIDE,

@@ -13,7 +13,6 @@ import torch
 from .batches import Batch
 from .config import Config
 from .events import Progress
-from .loader import batches
 from .loop import Loop
 from .run_folder import RunFolder
 from .signals import Interruption
@@ -34,15 +33,5 @@ def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
 @contextmanager
 def samples(loop: Loop) -> Iterator[Iterator[list[Batch]]]:
     """Make the batches of its steps, as the loop would."""
-    stream = batches(
-        loop.sources,
-        loop.config,
-        graph=loop.network.graph,
-        start=0,
-        rank=loop.rank,
-        world=loop.world,
-        skip=loop.skips,
-        mean=loop.network.mean,
-    )
-    with closing(stream):
+    with closing(loop.batches()) as stream:
         yield (parts for _, parts in stream)

@@ -204,6 +204,17 @@ def test_every_mode_trains_nearly_alike(tmp_path: Path, options: dict[str, Any])
         assert not differences(state(tmp_path / "plain"), state(tmp_path / "mode"))
 
 
+@pytest.mark.slow
+def test_a_compiled_network_trains_nearly_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated ahead, but not translated: that takes minutes on a processor."""
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled(module, backend="aot_eager"))
+    for mode in (False, True):
+        train(small(3, every=0, log_every=1, compile=mode), tmp_path / str(mode))
+    losses = [[line["loss"] for line in metrics(tmp_path / str(mode))] for mode in (False, True)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore:model. .* batch norms")
 def test_frozen_norms_stay_and_others_move(tmp_path: Path) -> None:
     train(small(2, freeze_bn="backbone", every=0), tmp_path / "run")

@@ -98,6 +98,10 @@ def _check_train(config: Config) -> None:
         raise OptionError(
             "train.accumulate", f"expected a divisor of train.batch, which is {train.batch}, got {train.accumulate}"
         )
+    if train.compile and train.recompute:
+        raise OptionError(
+            "train.recompute", "expected false beside train.compile, which cannot see through it, got True"
+        )
     for name in train.trackers:
         _require("train.trackers", f"some of {', '.join(TRACKERS)}", name, name in TRACKERS)
     _require("train.device", "auto, or one of torch's, such as cuda:1", train.device, bool(train.device))

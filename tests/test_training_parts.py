@@ -23,6 +23,7 @@ from deeperlab.models.norms import batch_norms
 from deeperlab.training import ema
 from deeperlab.training.checkpoint import load_state, save_model, save_state
 from deeperlab.training.config import Config, DataConfig, ModelConfig, TrainConfig, ValidateConfig
+from deeperlab.training.config_file import Layer, override
 from deeperlab.training.network import image_size, load_initial_weights, set_training_mode
 from deeperlab.training.optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
 from deeperlab.training.overfit import first_samples
@@ -154,6 +155,12 @@ def test_recomputed_activations_change_no_gradient_and_no_statistic() -> None:
         gradients = {name: p.grad for name, p in copy.named_parameters() if p.grad is not None}
         results.append({**copy.state_dict(), **gradients})
     assert all(torch.equal(results[1][name], tensor) for name, tensor in results[0].items())
+
+
+def test_recomputing_is_refused_where_the_network_is_compiled() -> None:
+    both = Layer("--set", {"train.compile": True, "train.recompute": True})
+    with pytest.raises(ValueError, match=r"--set: train\.recompute: expected false beside train\.compile"):
+        override(Config(), [both])
 
 
 # --- weights to begin with --------------------------------------------------------------------------------------------

@@ -113,6 +113,7 @@ LOADED_ON_USE = {
             "memory",
             "overfit",
             "profile",
+            "run_folder",
             "seeds",
             "slots",
             "tables",

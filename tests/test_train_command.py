@@ -85,9 +85,12 @@ def test_a_run_that_is_there_is_not_overwritten_but_resumed(options: Path, tmp_p
     assert said.startswith(f"{out}: holds a run already")
     assert "--resume" in said
     assert (out / "metrics.jsonl").read_bytes() == before
-    assert "done: 8 steps" in done("--resume", out, "--steps", 8)
+    assert fault("--resume", out, "--steps", 5) == "train.steps: expected at least 6, which are done, got 5"
+    assert "done: 8 steps" in done("--resume", out, "--steps", 8, "--set", "train.lr=1e-4")
     assert [line["step"] for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())][-1] == 8
-    assert config_file.read(out / "config.toml").train.steps == 8
+    config = config_file.read(out / "config.toml")
+    assert (config.train.steps, config.train.lr) == (8, 1e-4)
+    assert fault("--replay", out) == f"{out}: no step of this run has failed"
 
 
 @pytest.mark.parametrize(
@@ -103,10 +106,14 @@ def test_a_run_that_is_there_is_not_overwritten_but_resumed(options: Path, tmp_p
         (("--seed", "-1"), "--seed: train.seed: expected at least 0, got -1"),
         (("--config", "none.toml"), "none.toml: no such file or directory"),
         (("--check", "--profile"), "--profile: expected none beside --check"),
-        (("--resume", "none"), "none/config.toml: no such file or directory"),
+        (("--resume", "none"), "none: holds no run: there is no config.toml"),
+        (("--resume", "."), ".: holds no run: there is no config.toml"),
+        (("--resume", "none", "--seed", "0"), "--seed: expected none beside --resume, which takes the"),
+        (("--resume", "none", "--seeds", "2"), "--seeds: expected none beside --resume, which takes the"),
+        (("--data", "scenes", "--out", "run", "--set", "train.device=cude"), "train.device: expected one of torch's"),
         (("--resume", "none", "--seed", "3"), "--seed: expected none beside --resume, which takes the"),
         (("--resume", "none", "--check"), "--check: expected none beside --resume"),
-        (("--replay", "none"), "none/config.toml: no such file or directory"),
+        (("--replay", "none"), "none: holds no run: there is no config.toml"),
         (("--data", "none", "--out", "run"), "none: "),
         (("--data", "scenes", "--out", "run", "--seeds", "0"), "--seeds: expected at least 1, got 0"),
         (("--data", "scenes", "--out", "run", "--overfit", "99", "--set", "data.scenes.count=3"), "data.overfit: "),
@@ -218,6 +225,9 @@ def test_a_step_that_failed_is_run_again(options: Path, tmp_path: Path) -> None:
         "--config", options, "--data", "scenes", "--out", out, "--set", "train.lr=1e30", "--set", "train.warmup=0"
     )
     assert "--replay" in said
+    assert "replay" not in fault(
+        "--config", options, "--data", "scenes", "--out", out, "--check", "--set", "train.lr=1e30"
+    )
     result = run("train", "--replay", out)
     assert result.exit_code == 1
     assert re.match(r"step \d+, part 0, seed 0: first at \S+", result.stdout)

@@ -19,6 +19,7 @@ import torch
 from training_runs import STAGES, differences, environment, metrics, small, start, state
 
 import deeperlab
+from deeperlab.data.files import FormatError
 from deeperlab.models import DeeperLab
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.models.norms import batch_norms
@@ -29,6 +30,7 @@ from deeperlab.training.faults import DivergedError
 from deeperlab.training.loop import Loop
 from deeperlab.training.memory import OutOfMemoryError
 from deeperlab.training.overfit import settings
+from deeperlab.training.signals import Interruption
 
 
 @pytest.fixture(autouse=True)
@@ -268,6 +270,37 @@ def test_patience_and_hours_end_a_run(tmp_path: Path) -> None:
     assert train(small(20, lr=1e-12, every=1, patience=2), tmp_path / "patience").ended == "patience"
     run = train(small(20, max_hours=1e-9), tmp_path / "hours")
     assert (run.ended, run.step) == ("max_hours", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"model": {"semantic_channels": 8}}, "state.pt: expected the state of a network and an optimizer as in"),
+        ({"optimizer": "sgd"}, "state.pt: expected the state of a network and an optimizer as in .*another optimizer"),
+    ],
+)
+def test_a_state_of_other_options_is_refused(tmp_path: Path, options: dict[str, Any], fault: str) -> None:
+    train(small(2), tmp_path / "run", until=1)
+    with pytest.raises(FormatError, match=fault):
+        train(small(2, **options), tmp_path / "run", resume=True)
+
+
+def test_a_run_is_not_resumed_where_the_classes_are_others(tmp_path: Path) -> None:
+    config = small(2)
+    train(config, tmp_path / "run", until=1)
+    file = tmp_path / "run" / "last" / "labels.json"
+    file.write_text(file.read_text().replace("person", "robot"))
+    with pytest.raises(
+        FormatError, match=r"labels.json: the run began with the classes robot, .*; the data have person"
+    ):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_a_signal_that_comes_early_ends_what_may_be_aborted() -> None:
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), interruption.abort():
+            pytest.fail("is not reached")
 
 
 @pytest.mark.filterwarnings("ignore")

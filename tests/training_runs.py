@@ -59,7 +59,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 def state(run: Path) -> dict[str, Any]:
     """All that a run goes on from, without times."""
     found = load_state(run / "state" / "state.pt")
-    return {name: value for name, value in found.items() if name not in ("hours", "window")}
+    return {name: value for name, value in found.items() if name != "window"}
 
 
 def differences(one: Any, other: Any, name: str = "") -> list[str]:

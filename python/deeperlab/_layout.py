@@ -6,9 +6,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 Array = TypeVar("Array")
 
@@ -45,6 +48,28 @@ def require_torch(name: str) -> None:
         if fault.name != "torch":  # it is there, and lacks something itself
             raise
         raise ImportError(f"{name} needs torch >= 2.11: pip install torch") from fault
+
+
+def find_device(name: str, device: Any) -> torch.device:
+    """Return one of torch's devices on which a network can run here.
+
+    Raises:
+        ValueError: there is none of this name; `name` is the argument that asks for it.
+    """
+    import torch
+
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as fault:
+        raise ValueError(f"{name}: expected one of torch's, got {device!r}") from fault
+    if found.type == "meta":
+        raise ValueError(f"{name}: expected one with memory, got meta")
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as fault:
+        told = str(fault).strip().partition("\n")[0].partition(". ")[0]  # torch goes on with a list of all it has
+        raise ValueError(f"{name}: expected one that is there, got {found} ({told})") from fault
+    return found
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:

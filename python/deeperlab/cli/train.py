@@ -50,7 +50,10 @@ def train(
     ] = "",
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of the run; no run may be in it.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run where it was saved, with its own options.")
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with a run where it was saved, with its own options; --set changes some."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the optimizer in all: train.steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and samples: train.seed.")] = None,
@@ -66,7 +69,7 @@ def train(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Do not train: truth → PQ, one step, samples as pictures in RUN/check, memory and time."
+            "--check", help="Do not train: truth → PQ, a few steps, samples as pictures in RUN/check, memory and time."
         ),
     ] = False,
     overfit: Annotated[
@@ -110,11 +113,11 @@ def train(
         _require_one(modes)
         if replay is not None:
             _refuse_beside("--replay", given | {"--resume": resume, "--steps": steps, "--overfit": overfit}, "--set")
-            _replay(console, replay, _layers("", None, None, None, set_))
+            _replay(console, replay, _of_run(replay, _layers("", None, None, None, set_)))
             return
         if resume is not None:
-            _refuse_beside("--resume", given | modes | {"--overfit": overfit}, "--seeds")
-            _train(console, _resumed(resume, steps), resume, resume=True)
+            _refuse_beside("--resume", given | modes | {"--overfit": overfit}, "--set")
+            _train(console, _of_run(resume, _layers("", steps, None, None, set_)), resume, resume=True)
             return
         config = _config(recipe, config_file, _layers(data, steps, seed, overfit, set_))
         trial = next((mode for mode in ("--check", "--find-lr", "--profile") if modes[mode]), "")
@@ -164,22 +167,31 @@ def _config(recipe: str, file: Path | None, layers: Sequence[Layer]) -> Config:
     return load(recipe, file, layers)
 
 
-def _resumed(run: Path, steps: int | None) -> Config:
-    from ..training.config_file import Layer, override, read
+def _of_run(run: Path, layers: Sequence[Layer]) -> Config:
+    """Return the options of a run, with changes."""
+    from ..training.config_file import override, read
+    from ..training.run_folder import RunFolder
 
-    return override(read(run / "config.toml"), [] if steps is None else [Layer("--steps", {"train.steps": steps})])
+    folder = RunFolder(run)
+    folder.require_run()
+    return override(read(folder.config), layers)
 
 
 def _require_one(modes: dict[str, Any]) -> None:
-    given = [name for name, value in modes.items() if value]
+    given = [name for name, value in modes.items() if _is_given(value)]
     if len(given) > 1:
         raise ValueError(f"{given[1]}: expected none beside {given[0]}")
 
 
 def _refuse_beside(mode: str, given: dict[str, Any], *allowed: str) -> None:
     for name, value in given.items():
-        if value and name not in (mode, *allowed):
+        if _is_given(value) and name not in (mode, *allowed):
             raise ValueError(f"{name}: expected none beside {mode}, which takes the options of its run")
+
+
+def _is_given(value: Any) -> bool:
+    """Whether an option is on the command line; 0 is a value."""
+    return value is not None and value is not False and value != "" and value != []
 
 
 def _require(config: Config, out: Path | None, purpose: str) -> None:
@@ -239,31 +251,31 @@ def _print_run(console: Console, config: Config, run: Run) -> None:
     """Say how it ended, and what to do next."""
     reasons = {
         "done": f"done: {run.step} steps",
-        "interrupted": f"stopped after step {run.step}, and saved",
+        "interrupted": f"stopped after step {run.step}, and saved" if run.step else "stopped before the first step",
         "patience": f"ended after step {run.step}: no better PQ in {config.train.patience} validations",
-        "max_hours": f"ended after step {run.step}, and saved: {config.train.max_hours:g} hours are over",
+        "max_hours": f"ended after step {run.step}: {config.train.max_hours:g} hours are over",
     }
     best = "" if math.isnan(run.best) else f"; best PQ {percent(run.best)} %"
     console.print(f"{reasons[run.ended]}{best}", soft_wrap=True)
     folder = plain(run.folder)
     if run.ended in ("interrupted", "max_hours"):
         console.print(f"go on:   deeperlab train --resume {folder}", soft_wrap=True)
+    if run.step == 0:
+        return
     model = f"{folder}/{'last' if math.isnan(run.best) else 'best'}"
     console.print(
         f"predict: deeperlab predict IMAGE --model {model} --labels {model}/labels.json --out results", soft_wrap=True
     )
-    if (run.folder / "page.html").exists():
-        console.print(f"look at: {folder}/page.html", soft_wrap=True)
+    console.print(f"look at: {folder}/page.html", soft_wrap=True)
 
 
-def _replay(console: Console, run: Path, layers: Sequence[Layer]) -> None:
+def _replay(console: Console, run: Path, config: Config) -> None:
     """Run a failed step again; exit code 1 where it fails again."""
     from ..training import replay
-    from ..training.config_file import override, read
 
-    fault = replay(run, config=override(read(run / "config.toml"), layers))
+    fault = replay(run, config=config)
     if fault is None:
-        console.print("with these options every value of the step is finite")
+        console.print("with these options every value of the step is finite; --resume takes them, too", soft_wrap=True)
         return
     console.print(
         f"step {fault.step}, part {fault.part}, seed {fault.seed}: first at {plain(fault.layer)}", soft_wrap=True

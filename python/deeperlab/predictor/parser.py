@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from .._layout import require_torch
+from .._layout import find_device, require_torch
 from ..data.labels import LabelSet, find
 from ..fuse import fuse
 from ..heads import Heads
@@ -139,7 +139,7 @@ class Parser:
         radius: Any = getattr(model, "radius", None)
         self.params = params if params is not None or radius is None else FuseParams(radius=radius)
         weight = next(iter(model.parameters()), torch.empty(0))
-        self.device = _device(weight.device if device is None else device)
+        self.device = find_device("device", weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)
         if getattr(model, "has_trained_weights", True):
             from ..models.norms import warn_of_initial_statistics
@@ -280,24 +280,6 @@ def _cut(heads: Heads, size: tuple[int, int]) -> Heads:
 def _image(heads: Heads, i: int) -> Heads:
     """A view of one image of a batch."""
     return heads.map(lambda head: head[i])
-
-
-def _device(device: Any) -> torch.device:
-    """One on which a network can run here."""
-    import torch
-
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as fault:
-        raise ValueError(f"device: expected one of torch's, got {device!r}") from fault
-    if found.type == "meta":
-        raise ValueError("device: expected one with memory, got meta")
-    try:
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as fault:
-        told = str(fault).strip().partition("\n")[0].partition(". ")[0]  # torch goes on with a list of all it has
-        raise ValueError(f"device: expected one that is there, got {found} ({told})") from fault
-    return found
 
 
 def _autocast_dtype(half: Any, device: str) -> torch.dtype | None:

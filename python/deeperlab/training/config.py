@@ -103,7 +103,8 @@ class TrainConfig:
         save_every: Steps between two states on disk.
         log_every: Steps between two lines of metrics.jsonl.
         patience: Validations without a better PQ before the run ends; 0: none.
-        max_hours: After which the run saves and ends; 0: none.
+        max_hours: After which the process saves and ends, as a job of a cluster has to; when the run is resumed they
+            count anew. 0: none.
         trackers: Of accelerate, besides metrics.jsonl: tensorboard, wandb, mlflow.
     """
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._layout import find_device
 from ..data import labels as label_files
 from ..data.files import replace
 from ..data.labels import LabelSet
@@ -51,15 +53,20 @@ class Fault:
 
 
 class DivergedError(ArithmeticError):
-    """The loss or the gradient of a step is not finite; `fault` says more."""
+    """The loss or the gradient of a step is not finite; `fault` says more.
 
-    def __init__(self, fault: Fault | None, step: int, folder: Path) -> None:
-        self.fault = fault
+    Attributes:
+        fault: What `replay` found; None: every part by itself is finite.
+        step: Number of the step.
+    """
+
+    def __init__(self, fault: Fault | None, step: int, folder: Path | None) -> None:
+        self.fault, self.step = fault, step
         where = f"first at {fault.layer}, images {', '.join(fault.images)}" if fault else "only in the sum of its parts"
+        kept = f"; {folder} holds batch, seeds and weights, and --replay runs the step again" if folder else ""
         super().__init__(
-            f"step {step}: loss or gradient is not finite, {where}; {folder} holds batch, seeds and weights, and "
-            "--replay runs the step again. Try a smaller train.lr or train.clip_grad, a longer train.warmup, or "
-            "train.precision = 'fp32'"
+            f"step {step}: loss or gradient is not finite, {where}{kept}. Try a smaller train.lr or train.clip_grad, a "
+            "longer train.warmup, or train.precision = 'fp32'"
         )
 
 
@@ -98,10 +105,13 @@ def replay(run: str | os.PathLike[str], *, config: Config | None = None) -> Faul
         options every value is finite.
 
     Raises:
-        FileNotFoundError: no step of this run has failed.
+        FileNotFoundError: it holds no run, or no step of it has failed.
         FormatError: what was kept of it is damaged.
     """
     folder = RunFolder(run)
+    folder.require_run()
+    if not (folder.fault / "step.pt").exists():
+        raise FileNotFoundError(errno.ENOENT, "no step of this run has failed", str(folder.path))
     state, labels = load_state(folder.fault / "step.pt"), label_files.read(folder.fault / LABELS)
     config = config or read(folder.config)
     found = (_look(kept, state, config, labels) for kept in state["parts"])
@@ -114,7 +124,8 @@ def replay(run: str | os.PathLike[str], *, config: Config | None = None) -> Faul
 def _look(kept: dict[str, Any], state: dict[str, Any], config: Config, labels: LabelSet) -> Fault | None:
     """Run a part of the step."""
     train, step = config.train, state["step"]
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if train.device == "auto" else train.device)
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device("train.device", best if train.device == "auto" else train.device)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(train.precision)
     network = create(config.model.name, len(labels), **config.model.options)
     network.load_state_dict(state["weights"])

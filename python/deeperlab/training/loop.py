@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.files import FormatError
 from ..models import create
 from . import ema
 from .batches import Batch
@@ -85,7 +86,6 @@ class Loop:
         network: What is trained; `forward` is it with all that is wrapped around.
         average: The moving average of its weights, which is validated and saved.
         best, best_step, stale: The best PQ, after how many steps, and how many validations ago.
-        hours: Spent before this process.
         outstanding: The line of a step whose validation is still to come.
     """
 
@@ -95,7 +95,7 @@ class Loop:
         folder.require_run() if resume else folder.require_new()
         self.config, self.folder, self.interruption = config, folder, interruption
         self.step, self.best, self.best_step, self.stale = 0, math.nan, 0, 0
-        self.hours, self.started = 0.0, time.monotonic()
+        self.started = time.monotonic()
         self.outstanding: dict[str, Any] | None = None
         settings = config.train
         self.accelerator = accelerator = create_accelerator(config, folder)
@@ -103,6 +103,7 @@ class Loop:
         self.journal = Journal(folder, accelerator, progress, settings.batch)
         self.sources = first_samples(packed(open_sources(config.data)), config.data.overfit)
         self.labels, self.skips = self.sources.labels, Skips(config.data.max_broken)
+        folder.require_classes(self.labels)
         state = load_state(folder.state) if resume and folder.state.exists() else None
 
         torch.manual_seed(settings.seed)
@@ -249,7 +250,7 @@ class Loop:
     def ending(self, until: int | None) -> Ending | None:
         """Say why the run is to end now, if it is; all processes say the same."""
         settings = self.config.train
-        is_late = 0 < settings.max_hours < self.hours + self.elapsed()
+        is_late = 0 < settings.max_hours < (time.monotonic() - self.started) / 3600
         asked = torch.tensor([self.interruption.requested, is_late], device=self.device).int()
         interrupted, late = self.accelerator.reduce(asked).tolist()
         if self.step >= settings.steps and not interrupted:
@@ -277,7 +278,6 @@ class Loop:
         return {
             "step": self.step,
             "best": (self.best, self.best_step, self.stale),
-            "hours": self.hours + self.elapsed(),
             "outstanding": self.outstanding,
             "window": self.journal.window,
             "skips": self.skips.faults,
@@ -288,20 +288,29 @@ class Loop:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.step, self.hours, self.outstanding = state["step"], state["hours"], state["outstanding"]
+        """Go on from a state.
+
+        Raises:
+            ValueError: fewer steps are wanted than it has.
+            FormatError: it is that of another network or optimizer.
+        """
+        if self.config.train.steps < state["step"]:
+            raise ValueError(
+                f"train.steps: expected at least {state['step']}, which are done, got {self.config.train.steps}"
+            )
+        self.step, self.outstanding = state["step"], state["outstanding"]
         self.best, self.best_step, self.stale = state["best"]
         self.journal.window = state["window"]
         self.skips.faults.update(state["skips"])
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        restore_optimizer(self.optimizer, state["optimizer"])
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            restore_optimizer(self.optimizer, state["optimizer"])
+        except (RuntimeError, ValueError) as fault:
+            text = f"expected the state of a network and an optimizer as in the options, got that of others: {fault}"
+            raise FormatError(self.folder.state, text) from fault
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-
-    def elapsed(self) -> float:
-        """Hours of this process."""
-        return (time.monotonic() - self.started) / 3600
 
     def diverged(self, batches: list[Batch], counts: torch.Tensor, sums: torch.Tensor) -> DivergedError:
         """Keep the step on the first process whose own loss is not finite, and find out where that began."""

@@ -65,7 +65,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a state but for the options of the groups: those the optimizer was made with go before those it had."""
+    """Load a state but for the options of the groups: those the optimizer was made with go before those it had.
+
+    Raises:
+        ValueError: the state is that of another optimizer, or of other parameters.
+    """
+    if state["param_groups"][0].keys() != optimizer.param_groups[0].keys():
+        raise ValueError("another optimizer")
     made = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, options in zip(optimizer.param_groups, made, strict=True):

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._layout import find_device
 from ..data.files import replace
 from .config import Config
 from .config_file import flatten, require
@@ -41,6 +42,7 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     chosen = train.device not in ("auto", "cpu")
     if chosen:
+        find_device("train.device", train.device)
         os.environ["ACCELERATE_TORCH_DEVICE"] = train.device
     try:
         accelerator = accelerate.Accelerator(

@@ -21,7 +21,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..data import labels as label_files
 from ..data.files import FormatError, replace
+from ..data.formats.segments import list_names
+from ..data.labels import LabelSet
+from .checkpoint import LABELS
 
 
 class RunFolder:
@@ -52,7 +56,18 @@ class RunFolder:
             FileNotFoundError: it does not.
         """
         if not self.config.exists():
-            raise FileNotFoundError(errno.ENOENT, "holds no run to go on with", str(self.path))
+            raise FileNotFoundError(errno.ENOENT, "holds no run: there is no config.toml", str(self.path))
+
+    def require_classes(self, labels: LabelSet) -> None:
+        """Refuse other classes, or another order of them, than those of the network that is there.
+
+        Raises:
+            FormatError: they are others; or labels.json is damaged.
+        """
+        file = self.last / LABELS
+        if file.exists() and (known := label_files.read(file)).names != labels.names:
+            now, before = list_names(labels.names), list_names(known.names)
+            raise FormatError(file, f"the run began with the classes {before}; the data have {now}")
 
     def create(self, config: str) -> None:
         """Make the folder, and write the options into it as TOML."""

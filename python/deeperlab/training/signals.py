@@ -42,7 +42,9 @@ class Interruption:
 
     @contextmanager
     def abort(self, allowed: bool = True) -> Iterator[None]:
-        """Let the next signal raise a KeyboardInterrupt in here: nothing would be lost."""
+        """Let a signal raise a KeyboardInterrupt in here, also one that came before: nothing would be lost."""
+        if allowed and self.requested:
+            raise KeyboardInterrupt
         self._may_abort = allowed
         try:
             yield

@@ -13,21 +13,30 @@ import torch
 from .batches import Batch
 from .config import Config
 from .events import Progress
+from .faults import DivergedError
 from .loop import Loop
+from .processes import determinism
 from .run_folder import RunFolder
 from .signals import Interruption
 
 
 @contextmanager
 def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
-    """Make a run in a folder that goes when it ends; Ctrl-C ends it at once.
+    """Make a run in a folder that goes when it ends, with what is kept of a failed step; Ctrl-C ends it at once.
 
     Raises:
         As `deeperlab.training.train` before its first step.
     """
     config = replace(config, train=replace(config.train, trackers=()))
-    with tempfile.TemporaryDirectory(prefix="deeperlab-trial-") as folder, torch.random.fork_rng():
-        yield Loop(config, RunFolder(folder), Interruption(), progress, resume=False)
+    with (
+        tempfile.TemporaryDirectory(prefix="deeperlab-trial-") as folder,
+        torch.random.fork_rng(),
+        determinism(config.train.deterministic),
+    ):
+        try:
+            yield Loop(config, RunFolder(folder), Interruption(), progress, resume=False)
+        except DivergedError as fault:
+            raise DivergedError(fault.fault, fault.step, None) from fault
 
 
 @contextmanager

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from deeperlab.models import DeeperLab
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.models.norms import batch_norms
 from deeperlab.training import replay, train
+from deeperlab.training.checkpoint import load_state, save_state
 from deeperlab.training.config_file import Layer, override
 from deeperlab.training.events import Event
 from deeperlab.training.faults import DivergedError
@@ -294,6 +297,18 @@ def test_a_run_is_not_resumed_where_the_classes_are_others(tmp_path: Path) -> No
         FormatError, match=r"labels.json: the run began with the classes robot, .*; the data have person"
     ):
         train(config, tmp_path / "run", resume=True)
+
+
+def test_a_disk_that_fills_up_leaves_the_old_state(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    file = tmp_path / "state.pt"
+    save_state(file, {"step": 1})
+    request.addfinalizer(partial(resource.setrlimit, resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, resource.RLIM_INFINITY))
+    with pytest.raises(OSError, match="File too large") as fault:
+        save_state(file, {"step": 2, "weights": torch.zeros(1 << 16)})
+    assert fault.value.filename == str(file)
+    assert load_state(file)["step"] == 1
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_signal_that_comes_early_ends_what_may_be_aborted() -> None:

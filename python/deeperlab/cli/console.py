@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..data.files import reason_of
+from ..data.files import message_of
 from .streams import complain
 
 OUT_OF_MEMORY = re.compile(
@@ -126,13 +126,7 @@ def one_line(*kinds: type[Exception], smaller: str = "input", code: int = 2) -> 
         else:
             faults = getattr(fault, "faults", (fault,))  # of several files
             for each in faults[:ROWS]:
-                complain(_message(each))
+                complain(message_of(each))
             if len(faults) > ROWS:
                 complain(f"{len(faults)} faults in all")
         raise typer.Exit(code) from None
-
-
-def _message(fault: Exception) -> str:
-    if isinstance(fault, OSError) and fault.filename is not None:
-        return f"{fault.filename}: {reason_of(fault)}"
-    return " ".join(str(fault).split())

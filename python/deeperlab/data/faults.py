@@ -40,6 +40,13 @@ class FaultyFilesError(ValueError):
             raise faults[0] if len(faults) == 1 else cls(faults)
 
 
+def message_of(fault: BaseException) -> str:
+    """Say in one line what an error says, and of which file."""
+    if isinstance(fault, OSError) and fault.filename is not None:
+        return f"{os.fspath(fault.filename)}: {reason_of(fault)}"
+    return " ".join(str(fault).split())
+
+
 def reason_of(fault: OSError) -> str:
     """Say what an error of the system, or one made like it, says, without the file: to follow a colon."""
     text = fault.strerror or type(fault).__name__

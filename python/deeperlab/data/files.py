@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import containers
-from .faults import FaultyFilesError, FormatError, reason_of
+from .faults import FaultyFilesError, FormatError, message_of, reason_of
 
 __all__ = [
     "MOST_BYTES",
@@ -33,6 +33,7 @@ __all__ = [
     "is_relative_name",
     "is_special",
     "list_files",
+    "message_of",
     "open_file",
     "read_bytes",
     "reason_of",

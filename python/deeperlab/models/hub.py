@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import inspect
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,7 +118,7 @@ class Pretrained(
             raise ValueError(
                 f"config: expected all arguments of {type(self).__name__}, got none for {list_first(sorted(lost))}"
             )
-        save_file = safetensors_torch().save_file
+        save = safetensors_torch().save
         card = str(self.generate_model_card(**model_card_kwargs or {}))
         # Copies: safetensors refuses two names of one tensor, as tied layers have.
         own = {"memory_format": torch.contiguous_format}
@@ -135,8 +134,8 @@ class Pretrained(
         folder.mkdir(parents=True, exist_ok=True)
 
         def write(file: IO[bytes]) -> None:
-            save_file(tensors, file.name, {"format": "pt", "trained": str(trained).lower()})
-            Path(file.name).chmod(os.fstat(file.fileno()).st_mode & 0o777)  # safetensors makes it private
+            file.write(save(tensors, {"format": "pt", "trained": str(trained).lower()}))
+            file.flush()
             # Only now: a full disk has shown itself, and the two files change within one moment.
             replace(folder / CONFIG, lambda config: config.write(text.encode()))
 

@@ -20,10 +20,19 @@ LABELS = "labels.json"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; the old file stays until the new one has reached the disk."""
+    """Write tensors and plain values; the old file stays until the new one has reached the disk.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+    """
 
     def write(file: Any) -> None:
-        torch.save({"version": VERSION, **state}, file)
+        try:
+            torch.save({"version": VERSION, **state}, file)
+        except RuntimeError as fault:  # what torch makes of a disk that is full
+            if isinstance(fault.__context__, OSError):
+                raise fault.__context__ from None
+            raise
         file.flush()
         os.fsync(file.fileno())
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._threads import in_order
-from ..data.faults import EmptyMaskError, FormatError, UnknownIdError
+from ..data.faults import EmptyMaskError, FormatError, UnknownIdError, message_of
 from ..data.formats.photo import Photo
 from ..data.sample import Sample
 from .config import Config, DataConfig
@@ -192,7 +192,7 @@ class _Tally:
         self.seen += 1
         if look.fault is not None:
             kinds = ((UnknownIdError, self._unknown), (EmptyMaskError, self._empty), (Exception, self._broken))
-            next(table for kind, table in kinds if isinstance(look.fault, kind))[look.name] = str(look.fault)
+            next(table for kind, table in kinds if isinstance(look.fault, kind))[look.name] = message_of(look.fault)
         if look.mismatch:
             self._mismatched[look.name] = look.mismatch
         if look.turned:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..data.files import FaultyFilesError, FormatError
+from ..data.files import FaultyFilesError, FormatError, message_of
 from ..data.sample import ExifWarning
 from ..graph import Graph
 from .config import Config
@@ -115,7 +115,7 @@ class Slots:
                     example = transform(annotated, self._config, draws, self._graph, fill=self._fill, name=name)
                 return example, tuple(faults)
             except (FormatError, OSError) as fault:
-                faults.append((f"{source.name}/{id_of(source.samples, number)}", str(fault)))
+                faults.append((f"{source.name}/{id_of(source.samples, number)}", message_of(fault)))
             except Exception as fault:
                 name = f"{source.name}/{id_of(source.samples, number)}"
                 text = f"{name} (step {step}, slot {slot}): {type(fault).__name__}: {fault}"

@@ -3,22 +3,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from test_cli import python, run
 from training_runs import lighten, small, start
 
+from deeperlab.cli import following
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.training import config_file
+from deeperlab.training.events import Event
 from deeperlab.training.find_lr import Sweep, find_lr
 
 pytest.importorskip("accelerate")
@@ -283,22 +288,20 @@ def test_other_processes_than_the_first_are_silent(
     assert "torch" in sys.modules
 
 
-def events(*values: dict[str, Any]) -> str:
-    """What a terminal shows of events."""
-    import io
-
-    from rich.console import Console
-
-    from deeperlab.cli.following import Follower
-    from deeperlab.training.events import Event
-
+def follow(*events: Event, terminal: bool = True, wait: float = 0.0) -> str:
+    """What a terminal, or a file, shows of events."""
     file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=160, color_system=None, markup=False)
-    with Follower(console, small(100)) as follower:
-        for value in values:
-            follower(Event("validation" if "pq" in value else "step", value["step"], values=value))
+    console = Console(file=file, force_terminal=terminal, width=160, color_system=None, markup=False)
+    with following.Follower(console, small(100)) as follower:
+        for event in events:
+            follower(event)
             follower._bar.refresh()
+        time.sleep(wait)
     return file.getvalue()
+
+
+def events(*values: dict[str, Any]) -> str:
+    return follow(*(Event("validation" if "pq" in value else "step", value["step"], values=value) for value in values))
 
 
 def test_a_terminal_shows_a_bar_with_the_last_pq() -> None:
@@ -310,3 +313,35 @@ def test_a_terminal_shows_a_bar_with_the_last_pq() -> None:
         in shown
     )
     assert "step 60/100" not in shown
+
+
+LINE = {"loss": 2.0, "lr": 1e-3, "images_per_second": 4.0, "data_share": 0.25}
+
+
+def test_a_terminal_shows_every_step_and_what_goes_on_between_them() -> None:
+    shown = follow(
+        Event("progress", 0, "ceiling", done=3, of=20),
+        Event("progress", 1, values={"step": 1, **LINE}),
+        Event("progress", 1, "validation"),
+        Event("progress", 1, "validation", done=7, of=20),
+        Event("progress", 2, values={"step": 2, **LINE}),
+    )
+    parts = [re.search(words, shown) for words in (r"ceiling .* 3/20", r" 1/100 loss 2 ", r"validation .* 7/20")]
+    assert [part.start() for part in parts if part] == sorted(part.start() for part in parts if part)
+    assert all(parts)
+    assert "validation" not in shown[shown.rindex(" 2/100") :]
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Event("progress", 2, values={"step": 2, **LINE}), "at step 2/100  loss 2  lr 1.00e-03  4 images/s"),
+        (Event("progress", 2, "validation", done=7, of=20), "validation: 7 of 20\n"),
+        (Event("progress", 2, "reads what the data are"), "reads what the data are\n"),
+        (Event("saved", 2), "begins\n"),
+    ],
+)
+def test_without_a_terminal_silence_is_broken(event: Event, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert follow(event, terminal=False) == ""
+    monkeypatch.setattr(following, "PATIENCE", 0.01)
+    assert said in follow(event, terminal=False, wait=0.2)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import STAGES, differences, environment, metrics, small, start, state
+from training_runs import STAGES, TIMES, differences, environment, metrics, small, start, state
 
 import deeperlab
 from deeperlab.data.files import FormatError
@@ -244,7 +244,7 @@ def test_the_best_network_goes_into_the_parser_with_its_labels(tmp_path: Path) -
     assert parser(draw(0, 65).image).size == (65, 65)
     assert steps_of(run.folder) == [2, 3, 4, 6]
     assert max(line["pq"] for line in metrics(run.folder) if "pq" in line) == run.best
-    assert {event.kind for event in events} == {"note", "step", "validation", "saved"}
+    assert {event.kind for event in events} == {"note", "step", "validation", "saved", "progress"}
     first = metrics(run.folder)[0]
     assert {
         "loss",
@@ -256,6 +256,21 @@ def test_the_best_network_goes_into_the_parser_with_its_labels(tmp_path: Path) -
         "lr",
         "grad_norm",
     } <= first.keys()
+
+
+def test_every_step_and_image_of_what_takes_long_is_told(tmp_path: Path) -> None:
+    events: list[Event] = []
+    run = train(small(), tmp_path / "run", progress=events.append)
+    told = [event for event in events if event.kind == "progress"]
+    steps = [event for event in told if not event.text]
+    assert [event.step for event in steps] == [1, 2, 3, 4, 5, 6]
+    first = metrics(run.folder)[0]
+    assert {name: value for name, value in steps[1].values.items() if name not in TIMES} == first
+    counts = [(event.step, event.text, event.done, event.of) for event in told if event.of]
+    assert counts[:16] == [(0, "looks at the data", done, 16) for done in range(1, 17)]
+    assert counts[16:18] == [(0, "ceiling", 1, 2), (0, "ceiling", 2, 2)]
+    assert counts[18:] == [(step, "validation", done, 2) for step in (3, 6) for done in (1, 2)]
+    assert told[0].text == "reads what the data are"
 
 
 def test_a_run_begins_with_the_best_of_another(tmp_path: Path) -> None:

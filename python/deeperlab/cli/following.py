@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a run is followed: on a terminal a bar that moves, elsewhere a line for each line of its metrics."""
+"""How a run is followed: on a terminal bars that move, elsewhere a line for each line of its metrics.
+
+Where no line has come for `PATIENCE` seconds, a line says what the run is at; a thread writes it, so that it comes
+whatever takes long.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from .console import percent
 from .streams import plain
@@ -18,8 +24,12 @@ if TYPE_CHECKING:
     from ..training.events import Event
 
 
+PATIENCE = 30.0
+"""Seconds without a line where there is no terminal."""
+
+
 class Follower:
-    """Prints what a run tells; its `progress`. To be entered, so that the bar goes when the run ends.
+    """Prints what a run tells; its `progress`. To be entered, so that bars and thread go when the run ends.
 
     Args:
         console: where to.
@@ -39,24 +49,38 @@ class Follower:
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task(name or "steps", total=self._steps, told="")
+        self._stage: tuple[str, TaskID] | None = None
         self._pq = ""
+        self._doing, self._spoke, self._ended = "begins", time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._break_silence, daemon=True)
 
     def __enter__(self) -> Follower:
         self._bar.start()
+        if self._bar.disable:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         self._bar.stop()
+        if self._bar.disable:
+            self._thread.join()
 
     def __call__(self, event: Event) -> None:
         """Print an event."""
         if event.kind == "note":
             self._line("\n".join(map(plain, event.text.splitlines())))
             return
+        if event.kind == "progress" and event.text:
+            self._show_stage(event.text, event.done, event.of)
+            return
+        if self._stage is not None:
+            self._bar.remove_task(self._stage[1])
+            self._stage = None
         if event.kind == "saved":
-            self._bar.update(self._task, completed=event.step)
             return
         told = self._step(event.values)
+        self._doing = f"at step {event.step}/{self._steps}  {told}"
         self._bar.update(self._task, completed=event.step, told="  ".join(part for part in (told, self._pq) if part))
         if event.kind == "step" and self._bar.disable:
             self._line(f"step {event.step}/{self._steps}  {told}")
@@ -64,6 +88,21 @@ class Follower:
             self._line(f"step {event.step}/{self._steps}  {self._validation(event.step, event.values)}")
             if heads := event.values.get("heads"):
                 self._line(describe_heads(heads))
+
+    def _show_stage(self, text: str, done: int, of: int) -> None:
+        """Show what goes on between steps."""
+        self._doing = f"{text}: {done} of {of}" if of else text
+        if self._stage is None or self._stage[0] != text:
+            if self._stage is not None:
+                self._bar.remove_task(self._stage[1])
+            self._stage = text, self._bar.add_task(text, total=None, told="")
+        self._bar.update(self._stage[1], completed=done, total=of or None)
+
+    def _break_silence(self) -> None:
+        """Say what the run is at whenever nothing was said for long, until it ends."""
+        while not self._ended.wait(max(0.0, self._spoke + PATIENCE - time.monotonic())):
+            if time.monotonic() - self._spoke >= PATIENCE:
+                self._line(self._doing)
 
     def _step(self, values: Mapping[str, Any]) -> str:
         parts = []
@@ -92,6 +131,7 @@ class Follower:
         return "  ".join([told, *figures])
 
     def _line(self, text: str) -> None:
+        self._spoke = time.monotonic()
         self._console.print(f"{self._name}: {text}" if self._name else text, soft_wrap=True)
 
 

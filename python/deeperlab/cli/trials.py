@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from .console import new_table, progress_bar
+from .console import new_table
 from .following import Follower
 from .streams import plain
 
@@ -26,7 +26,8 @@ def _check(console: Console, config: Config, out: Path | None) -> None:
     from ..training.check import check
 
     assert out is not None
-    found = check(config, out, Follower(console, config))
+    with Follower(console, config) as follower:
+        found = check(config, out, follower)
     console.print(f"{len(found.losses)} steps: loss {', '.join(f'{loss:.4g}' for loss in found.losses)}")
     speed = config.train.batch / found.seconds
     console.print(
@@ -42,9 +43,8 @@ def _find_lr(console: Console, config: Config, out: Path | None) -> None:
     from ..data.files import replace
     from ..training.find_lr import find_lr
 
-    with progress_bar() as bar:
-        task = bar.add_task("")
-        sweep = find_lr(config, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with Follower(console, config) as follower:
+        sweep = find_lr(config, progress=follower)
     table = new_table("*learning rate", "*loss, smoothed")
     for rate, loss in sweep.table():
         table.add_row(f"{rate:.1e}", f"{loss:.4g}")
@@ -72,7 +72,8 @@ def _profile(console: Console, config: Config, out: Path | None) -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         trace = out / "trace.json"
-    found = profile(config, trace=trace)
+    with Follower(console, config) as follower:
+        found = profile(config, trace=trace, progress=follower)
     table = new_table("part of a step", "*ms", "*%")
     for part, share in found.shares.items():
         table.add_row(part, f"{1000 * share * found.seconds:.1f}", f"{100 * share:.1f}")

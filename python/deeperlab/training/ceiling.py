@@ -9,7 +9,7 @@ assigned to the true keypoints, without any voting.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,11 +101,17 @@ class Prover:
         self._parser = parser_of(self._network, labels, config)
         self._params = self._parser.params or FuseParams()
 
-    def measure(self, samples: Sequence[Sample], numbers: Sequence[int], gather: Gather = alone) -> Ceiling:
+    def measure(
+        self,
+        samples: Sequence[Sample],
+        numbers: Sequence[int],
+        gather: Gather = alone,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Ceiling:
         """Measure the ceiling over samples, of which this process has those of the given numbers."""
         found, best = Tally(self._labels), Tally(self._labels)
         images = []
-        for number in numbers:
+        for done, number in enumerate(numbers, start=1):
             sample = samples[number]
             proof = self._prove(sample)
             left_out = sample.crowd | (sample.category < 0)
@@ -117,6 +123,8 @@ class Prover:
                 )
             ]
             images.append(ImageCeiling(number, sample.image_id, *(result.pq.all.pq for result in results)))
+            if progress is not None:
+                progress(done, len(numbers))
         everywhere = sorted(image for share in gather(images) for image in share)
         return Ceiling(found.compute(gather), best.compute(gather), tuple(everywhere))
 

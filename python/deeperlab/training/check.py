@@ -63,6 +63,7 @@ def check(config: Config, out: str | os.PathLike[str], progress: Progress | None
     with trial(replace(config, train=replace(config.train, warmup=0)), progress) as loop:
         loop.begin()
         losses, times, pictures = list[float](), list[float](), dict[Path, str]()
+        tell = loop.journal.follow(0, "tries steps")
         with samples(loop) as stream:
             for step in range(steps):
                 begin = time.monotonic()
@@ -74,6 +75,7 @@ def check(config: Config, out: str | os.PathLike[str], progress: Progress | None
                     losses.append(loop.optimize(parts)["loss"])
                 loop.step += 1
                 times.append(time.monotonic() - begin)
+                tell(step + 1, steps)
         seconds = min(times)
         memory = _peak(loop.device)
         run_seconds = config.train.steps * seconds + _validations(loop, config)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["note", "step", "validation", "saved"]
+Kind = Literal["note", "step", "validation", "saved", "progress"]
 Ending = Literal["done", "interrupted", "patience", "max_hours"]
 
 
@@ -17,16 +17,21 @@ class Event:
     """One thing that has happened.
 
     Attributes:
-        kind: A remark; a line of metrics.jsonl, of steps or of steps and a validation; a state on disk.
+        kind: A remark; a line of metrics.jsonl, of steps or of steps and a validation; a state on disk; progress, which
+            comes often: after every step, and after every image of what takes long between steps.
         step: Steps that are done.
-        text: Of a remark.
-        values: Of a line.
+        text: Of a remark; of progress: what goes on, empty for the steps themselves.
+        values: Of a line; after a step what a line would hold now.
+        done: How many images of what goes on, and
+        of: of how many; 0: nobody knows.
     """
 
     kind: Kind
     step: int
     text: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    done: int = 0
+    of: int = 0
 
 
 Progress = Callable[[Event], None]

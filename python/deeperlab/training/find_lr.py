@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .config import Config
 from .config_file import require
+from .events import Progress
 from .faults import DivergedError
 from .trial import samples, trial
 
@@ -86,13 +86,13 @@ class Sweep:
         return file.getvalue()
 
 
-def find_lr(config: Config, *, steps: int = STEPS, progress: Callable[[int, int], None] | None = None) -> Sweep:
+def find_lr(config: Config, *, steps: int = STEPS, progress: Progress | None = None) -> Sweep:
     """Train with a learning rate that rises exponentially from `LOWEST` to `HIGHEST`, without a warm-up.
 
     Args:
         config: of the run that the rate is for.
         steps: of the whole sweep.
-        progress: called after every step: how many are done, of how many.
+        progress: as of `deeperlab.training.train`.
 
     Raises:
         As `deeperlab.training.train`.
@@ -101,7 +101,8 @@ def find_lr(config: Config, *, steps: int = STEPS, progress: Callable[[int, int]
     config = replace(config, train=train, loss=replace(config.loss, top_k_steps=0))
     rates, losses = list[float](), list[float]()
     smoothed, stopped = 0.0, ""
-    with trial(config) as loop, samples(loop) as stream:
+    with trial(config, progress) as loop, samples(loop) as stream:
+        tell = loop.journal.follow(0, "learning rates")
         for step, parts in enumerate(stream):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / max(steps - 1, 1))
             loop.config = replace(config, train=replace(train, lr=rate))
@@ -114,8 +115,7 @@ def find_lr(config: Config, *, steps: int = STEPS, progress: Callable[[int, int]
             smoothed = MEMORY * smoothed + (1 - MEMORY) * loss
             rates.append(rate)
             losses.append(smoothed / (1 - MEMORY ** (step + 1)))
-            if progress is not None:
-                progress(step + 1, steps)
+            tell(step + 1, steps)
             if losses[-1] > DIVERGED * min(losses):
                 stopped = f"at {rate:.1e} the loss is {DIVERGED:g} times its least value"
                 break

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .events import Event, Kind, Progress
@@ -28,11 +28,9 @@ class Journal:
 
     def line(self, step: int) -> dict[str, Any]:
         """Make a line of the means, and begin anew."""
-        window, self.window = self.window, {}
-        steps, seconds, waited = (window.pop(name) for name in ("steps", "seconds", "waited"))
-        means = {name: total / steps for name, total in window.items()}
-        speed = {"images_per_second": self._batch * steps / seconds, "data_share": waited / seconds}
-        return {"step": step, **means, **speed}
+        line = self._means(step)
+        self.window = {}
+        return line
 
     def log(self, kind: Kind, line: Mapping[str, Any]) -> None:
         """Write down a line."""
@@ -44,5 +42,25 @@ class Journal:
 
     def tell(self, kind: Kind, step: int, text: str = "", values: Mapping[str, Any] | None = None) -> None:
         """Tell the caller."""
+        self._tell(Event(kind, step, text, values or {}))
+
+    def follow_step(self, step: int) -> None:
+        """Tell the caller that a step is done, with the means so far."""
+        self._tell(Event("progress", step, values=self._means(step)))
+
+    def follow(self, step: int, text: str) -> Callable[[int, int], None]:
+        """Tell the caller what goes on between steps; return what tells how much of it is done."""
+        self._tell(Event("progress", step, text))
+        return lambda done, of: self._tell(Event("progress", step, text, done=done, of=of))
+
+    def _tell(self, event: Event) -> None:
         if self._progress is not None and self._accelerator.is_main_process:
-            self._progress(Event(kind, step, text, values or {}))
+            self._progress(event)
+
+    def _means(self, step: int) -> dict[str, Any]:
+        """Means since the last line."""
+        window = dict(self.window)
+        steps, seconds, waited = (window.pop(name) for name in ("steps", "seconds", "waited"))
+        means = {name: total / steps for name, total in window.items()}
+        speed = {"images_per_second": self._batch * steps / seconds, "data_share": waited / seconds}
+        return {"step": step, **means, **speed}

@@ -101,6 +101,7 @@ class Loop:
         self.accelerator = accelerator = create_accelerator(config, folder)
         self.rank, self.world, self.device = accelerator.process_index, accelerator.num_processes, accelerator.device
         self.journal = Journal(folder, accelerator, progress, settings.batch)
+        self.journal.follow(0, "reads what the data are")
         self.sources = first_samples(packed(open_sources(config.data)), config.data.overfit)
         self.labels, self.skips = self.sources.labels, Skips(config.data.max_broken)
         folder.require_classes(self.labels)
@@ -169,11 +170,17 @@ class Loop:
         """Say what the data are, and whether the truth itself passes the validation, before the first step."""
         if self.step == 0 and self.outstanding is None:
             if self.rank == 0:
-                self.journal.tell("note", 0, str(report(self.sources, self.config)))
+                progress = self.journal.follow(0, "looks at the data")
+                self.journal.tell("note", 0, str(report(self.sources, self.config, progress=progress)))
             if self.validator is not None:
-                self.journal.tell("note", 0, f"ceiling: PQ {100 * self.validator.ceiling(gather=gather).pq:.1f}")
+                self.journal.tell("note", 0, f"ceiling: PQ {100 * self.measure_ceiling():.1f}")
             else:
                 self.journal.tell("note", 0, "nothing to validate on: there will be no best/, only last/")
+
+    def measure_ceiling(self) -> float:
+        """Measure what the truth itself reaches, once in a process."""
+        assert self.validator is not None
+        return self.validator.ceiling(gather=gather, progress=self.journal.follow(self.step, "ceiling")).pq
 
     def follow(self, stream: Iterator[tuple[int, list[Batch]]], until: int | None) -> Ending:
         """Take the steps, and after each log, validate and save what is due."""
@@ -187,6 +194,7 @@ class Loop:
                 values = self.optimize(parts)
             self.journal.count(values, waited=waited, seconds=time.monotonic() - asked)
             self.step += 1
+            self.journal.follow_step(self.step)
             ended = self.ending(until)
             is_due = self.step == settings.steps or (every > 0 and self.step % every == 0)
             if is_due and self.validator is not None:
@@ -233,11 +241,13 @@ class Loop:
         config, is_last = self.config.validate, self.step == self.config.train.steps
         share_buffers(self.average)
         with self.interruption.abort(self.world == 1):
+            self.measure_ceiling()  # a resumed run has not yet
             found = self.validator.validate(
                 self.average,
                 heads=config.heads == "always" or (config.heads == "end" and is_last),
                 pictures=self.folder.pictures / str(self.step) if self.rank == 0 and config.pictures else None,
                 gather=gather,
+                progress=self.journal.follow(self.step, "validation"),
             ).to_dict()
         pq, self.stale = found["pq"], self.stale + 1
         if pq is not None and not pq <= self.best:

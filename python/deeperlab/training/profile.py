@@ -15,6 +15,7 @@ import torch
 
 from .batches import Batch
 from .config import Config
+from .events import Progress
 from .loop import Loop
 from .trial import samples, trial
 from .validation import Validator
@@ -42,19 +43,23 @@ class Profile:
     validation: tuple[float, float, float] | None
 
 
-def profile(config: Config, *, steps: int = STEPS, trace: Path | None = None) -> Profile:
+def profile(
+    config: Config, *, steps: int = STEPS, trace: Path | None = None, progress: Progress | None = None
+) -> Profile:
     """Time steps of a run, and a validation.
 
     Args:
         config: of the run.
         steps: that are timed.
         trace: a file for the trace of torch's profiler, for chrome://tracing or ui.perfetto.dev. It slows the steps.
+        progress: as of `deeperlab.training.train`.
 
     Raises:
         As `deeperlab.training.train`.
     """
     config = replace(config, train=replace(config.train, steps=steps + WARM_UP))
-    with trial(config) as loop:
+    with trial(config, progress) as loop:
+        tell = loop.journal.follow(0, "times steps")
         clock = _Clock(loop.device)
         with samples(loop) as stream, _instrumented(loop, clock):
             for _ in range(WARM_UP):
@@ -62,8 +67,9 @@ def profile(config: Config, *, steps: int = STEPS, trace: Path | None = None) ->
             clock.seconds.clear()
             with torch.profiler.profile() if trace else nullcontext() as profiler:
                 begin = clock.now()
-                for _ in range(steps):
+                for step in range(steps):
                     _step(loop, stream, clock)
+                    tell(step + 1, steps)
                 total = clock.now() - begin
         if profiler is not None:
             profiler.export_chrome_trace(str(trace))
@@ -87,7 +93,9 @@ def _validation(loop: Loop) -> tuple[float, float, float] | None:
     if val is None:
         return None
     config = replace(loop.config, validate=replace(loop.config.validate, images=IMAGES, pictures=0, ceiling=0.0))
-    found = Validator(val.samples, loop.labels, config, loop.network.graph).validate(loop.average)
+    found = Validator(val.samples, loop.labels, config, loop.network.graph).validate(
+        loop.average, progress=loop.journal.follow(0, "validation")
+    )
     return found.seconds / min(IMAGES, len(val.samples)), found.network, found.fusion
 
 

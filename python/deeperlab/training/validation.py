@@ -128,11 +128,11 @@ class Validator:
         self._share = (self.pictured if rank == 0 else []) + others[world - 1 - rank :: world]
         self._ceiling: Ceiling | None = None
 
-    def ceiling(self, *, gather: Gather = alone) -> Ceiling:
+    def ceiling(self, *, gather: Gather = alone, progress: Callable[[int, int], None] | None = None) -> Ceiling:
         """Send the truth through the validation, once; later calls return the same.
 
         Args:
-            gather: as of `validate`.
+            gather, progress: as of `validate`.
 
         Raises:
             CeilingError: it does not reach `config.validate.ceiling`.
@@ -140,7 +140,7 @@ class Validator:
         """
         prover = Prover(self.labels, self.config, self.graph)
         if self._ceiling is None:
-            self._ceiling = prover.measure(self.samples, self._share, gather)
+            self._ceiling = prover.measure(self.samples, self._share, gather, progress)
         prover.require(self._ceiling, self.samples)
         return self._ceiling
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -324,6 +325,19 @@ def test_it_tells_what_json_can_hold_and_what_it_cost(samples: DrawnSamples, val
     assert {"sq_things", "rq_stuff", "pc", "miou", "ceiling", "ceiling_share"} <= told.keys()
     assert 0 < told["network_share"] + told["fusion_share"] < 1
     assert "heads" not in told
+
+
+def test_statistics_that_are_too_young_are_told_once(samples: DrawnSamples) -> None:
+    network = models.create(
+        "mobilenet_v2", len(samples.labels), decoder_channels=8, semantic_channels=8, instance_channels=8
+    )
+    network.mark_untrained(False)
+    validator = Validator(samples, samples.labels, replace(CONFIG, validate=ValidateConfig(images=1, ceiling=0.9)))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            validator.validate(network)
+    assert len([each for each in told if "batch norms" in str(each.message)]) == 1
 
 
 def test_pictures_are_those_of_the_same_images(samples: DrawnSamples, tmp_path: Path) -> None:

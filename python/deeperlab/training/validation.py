@@ -127,6 +127,7 @@ class Validator:
         others = [number for number in self.numbers if number not in self.pictured]
         self._share = (self.pictured if rank == 0 else []) + others[world - 1 - rank :: world]
         self._ceiling: Ceiling | None = None
+        self._has_warned = False
 
     def ceiling(self, *, gather: Gather = alone, progress: Callable[[int, int], None] | None = None) -> Ceiling:
         """Send the truth through the validation, once; later calls return the same.
@@ -174,7 +175,11 @@ class Validator:
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        parser = parser_of(_for_inference(model), self.labels, self.config)
+        with warnings.catch_warnings():
+            if self._has_warned:  # what is true of the first validation need not be said at each
+                warnings.filterwarnings("ignore", "model: .*batch norms")
+            self._has_warned = True
+            parser = parser_of(_for_inference(model), self.labels, self.config)
         clock = _Clock(parser.device)
         tally = Tally(self.labels)
         costs = HeadCosts(self.labels, self.config.data.radius, parser.params or FuseParams()) if heads else None

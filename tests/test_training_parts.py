@@ -12,15 +12,21 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from deeperlab.data import labels as label_files
 from deeperlab.data.files import FormatError
+from deeperlab.data.formats.coco import Category
+from deeperlab.data.labels import from_categories
 from deeperlab.models import DeeperLab, create, load_weights
 from deeperlab.models.norms import batch_norms
+from deeperlab.targets import Targets, encode
 from deeperlab.training import ema
+from deeperlab.training import step as step_module
+from deeperlab.training.batches import Batch
 from deeperlab.training.checkpoint import load_state, save_model, save_state
 from deeperlab.training.config import Config, DataConfig, ModelConfig, TrainConfig, ValidateConfig
 from deeperlab.training.config_file import Layer, override
@@ -39,6 +45,32 @@ LIGHT = {
 
 def network(classes: int = 3, **options: object) -> DeeperLab:
     return create("mobilenet_v2", classes, **LIGHT | options)
+
+
+# --- what a step computes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_targets_do_not_wait_for_the_number_of_instances(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = torch.zeros(2, 33, 33, dtype=torch.int32)
+    for i in range(count):
+        instance[1, 8 * i : 8 * i + 6, 4:20] = i + 1
+    maps = torch.zeros(2, 33, 33, dtype=torch.int32), instance, torch.zeros(2, 33, 33, dtype=torch.bool)
+    batch = Batch(torch.zeros(2, 3, 33, 33, dtype=torch.uint8), *maps, None, None, ("a", "b"))
+    given: list[dict[str, Any]] = []
+
+    def spy(*args: Any, **kwargs: Any) -> Targets:
+        given.append(kwargs)
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(step_module, "encode", spy)
+    config, labels, net = Config(), from_categories("few", [Category(1, "thing", True)]), network(1)
+    found = step_module.Step(config, labels, torch.device("cpu")).prepare(batch, net).targets
+    (options,) = given
+    assert options.pop("max_instances") == max(1, count)
+    expected = encode(instance, **options)
+    for name in ("heatmap", "heatmap_valid", "short_range", "short_valid", "long_range", "long_valid"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
 # --- learning rates and groups ----------------------------------------------------------------------------------------

@@ -47,7 +47,12 @@ class Step:
         object.__setattr__(self, "stuff", tuple(set(range(len(self.labels))) - set(self.labels.things)))
 
     def prepare(self, batch: Batch, network: DeeperLab) -> Part:
-        """Move a batch to the device and encode its targets at the nodes of a network."""
+        """Move a batch to the device and encode its targets at the nodes of a network.
+
+        The greatest id is looked at before the way to the device, since there are no more instances, and `encode` need
+        not wait there for their number. Ids count the instances of an image, so it is small.
+        """
+        most = max(1, min(int(batch.instance.max()), batch.instance[0].numel()))
         batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))
         points = None if batch.points is None else (batch.point_ids, batch.points)
         targets = encode(
@@ -57,6 +62,7 @@ class Step:
             radius=self.config.data.radius,
             stride=network.stride,
             graph=network.graph,
+            max_instances=most,
         )
         return Part(batch, targets)
 

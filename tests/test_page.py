@@ -7,17 +7,23 @@ import base64
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from annotated import LABELS, Scenes
 from PIL import Image
 
+from deeperlab.data.files import FormatError
 from deeperlab.training.config import Config, DataConfig, TrainConfig
 from deeperlab.training.config_file import to_toml
 from deeperlab.training.losses import TERMS
 from deeperlab.training.page import write_page
+from deeperlab.training.report import report
+from deeperlab.training.run_folder import RunFolder
+from deeperlab.training.sources import Source, Sources
 
 CLASS = {
     "thing": True,
@@ -53,6 +59,20 @@ def page(folder: Path, *lines: dict[str, Any], config: Config | None = None) -> 
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_page(folder)
     return (folder / "page.html").read_text()
+
+
+def test_a_page_has_the_report_of_the_data_and_damage_of_it_is_named(tmp_path: Path) -> None:
+    found = report(Sources(LABELS, (Source("<b>", Scenes(3)),), None), Config(data=DataConfig(crop=8)))
+    folder = RunFolder(tmp_path)
+    folder.write_data(replace(found, broken={"<b>/\udcff": "torn"}).to_dict())
+    text = page(tmp_path)
+    assert "&lt;b&gt;: 3 images, of which all were looked at" in text
+    assert "files that cannot be read: 1: &lt;b&gt;/?: torn" in text
+    Elements(text)
+    for damage in ("", "[]", "{}", '{"sources": 3}'):
+        folder.data.write_text(damage)
+        with pytest.raises(FormatError, match=r"data\.json: damaged"):
+            write_page(tmp_path)
 
 
 class Elements(HTMLParser):

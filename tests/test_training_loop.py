@@ -33,6 +33,7 @@ from deeperlab.training.faults import DivergedError
 from deeperlab.training.loop import Loop
 from deeperlab.training.memory import OutOfMemoryError
 from deeperlab.training.overfit import settings
+from deeperlab.training.report import Report
 from deeperlab.training.signals import Interruption
 
 
@@ -271,6 +272,8 @@ def test_every_step_and_image_of_what_takes_long_is_told(tmp_path: Path) -> None
     assert counts[16:18] == [(0, "ceiling", 1, 2), (0, "ceiling", 2, 2)]
     assert counts[18:] == [(step, "validation", done, 2) for step in (3, 6) for done in (1, 2)]
     assert told[0].text == "reads what the data are"
+    report = Report.from_dict(json.loads((run.folder / "data.json").read_text()))
+    assert str(report) in [event.text for event in events]
 
 
 def test_a_run_begins_with_the_best_of_another(tmp_path: Path) -> None:

@@ -38,6 +38,12 @@ def test_classes_are_counted_by_pixels_images_and_instances() -> None:
     assert f"disk    {disk.pixels / found.pixels:7.2%}" in text
 
 
+def test_a_report_comes_back_from_json() -> None:
+    found = look(Source("one", Scenes(6, frozenset({2}), OSError), 3), Source("other", Scenes(4)))
+    assert found.broken
+    assert Report.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
 def test_the_run_is_told_in_samples_pixels_and_epochs_of_every_source() -> None:
     found = look(Source("one", Scenes(6), 3), Source("other", Scenes(4)))
     assert (found.samples, found.sample_pixels) == (120, 120 * 200)

@@ -171,7 +171,9 @@ class Loop:
         if self.step == 0 and self.outstanding is None:
             if self.rank == 0:
                 progress = self.journal.follow(0, "looks at the data")
-                self.journal.tell("note", 0, str(report(self.sources, self.config, progress=progress)))
+                found = report(self.sources, self.config, progress=progress)
+                self.folder.write_data(found.to_dict())
+                self.journal.tell("note", 0, str(found))
             if self.validator is not None:
                 self.journal.tell("note", 0, f"ceiling: PQ {100 * self.measure_ceiling():.1f}")
             else:

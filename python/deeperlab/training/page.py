@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..data.files import replace
+from ..data.files import FormatError, replace
 from ..heads import NAMES
 from . import config_file, curves
 from .config import Config
 from .head_costs import LABELS
+from .report import Report
 from .run_folder import RunFolder
 
 STYLE = Path(__file__).with_name("page.css")
@@ -58,7 +60,7 @@ def write_page(run: str | os.PathLike[str]) -> None:
 
     Raises:
         FileNotFoundError: it holds no run.
-        FormatError: its config.toml or metrics.jsonl is damaged.
+        FormatError: its config.toml, data.json or metrics.jsonl is damaged.
         OSError: a file cannot be read or written.
         ImportError: without matplotlib.
     """
@@ -84,7 +86,7 @@ def _page(folder: RunFolder, config: Config, lines: Sequence[Mapping[str, Any]])
     if last:
         with_heads = [line for line in validations if line.get("heads")]
         parts += [_heads(with_heads[-1]) if with_heads else "", _pictures(folder, validations), _classes(last)]
-    parts += [_reading(), _options(folder)]
+    parts += [_data(folder), _reading(), _options(folder)]
     style = STYLE.read_text(encoding="utf-8")
     for word, look in (("LIGHT", curves.LIGHT), ("DARK", curves.DARK)):
         style = style.replace(word, " ".join(f"{key}: {color};" for key, color in curves.variables(look).items()))
@@ -193,6 +195,19 @@ def _reading() -> str:
 def _options(folder: RunFolder) -> str:
     text = escape(folder.config.read_text(encoding="utf-8").strip())
     return f"<h2>Options</h2>\n<details><summary>config.toml, all of them</summary><pre>{text}</pre></details>"
+
+
+def _data(folder: RunFolder) -> str:
+    """What was found of the data before the first step."""
+    if not folder.data.exists():
+        return ""
+    try:
+        found = str(Report.from_dict(json.loads(folder.data.read_bytes())))
+    except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        raise FormatError(folder.data, f"damaged: {fault}") from fault
+    summary = "what was found before the first step; data.json names all files that something is wrong with"
+    text = escape(found.encode("utf-8", "replace").decode())  # names of files need not be Unicode
+    return f"<h2>Data</h2>\n<details><summary>{summary}</summary><pre>{text}</pre></details>"
 
 
 def _bar(share: float, kind: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,6 +90,24 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it in types of JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """Make it of what `to_dict` returned, also by way of JSON.
+
+        Raises:
+            KeyError, TypeError: another dict.
+        """
+        lists = {name: tuple(values[name]) for name in ("unlabeled", "turned")}
+        return cls(
+            **{
+                **values,
+                **lists,
+                "sources": tuple(SourceCount(**source) for source in values["sources"]),
+                "classes": tuple(ClassCount(**each) for each in values["classes"]),
+                "sizes": tuple((height, width) for height, width in values["sizes"]),
+            }
+        )
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))

@@ -2,6 +2,7 @@
 """The folder of a run: what lies where, and the lines of its metrics.
 
 * `config.toml`: all options, resolved.
+* `data.json`: what was found of the data before the first step, with all files that something is wrong with.
 * `state/`: everything that the run goes on from.
 * `last/`, `best/`: networks for `DeeperLab.from_pretrained`, with their `labels.json`.
 * `metrics.jsonl`: an object a line, of steps, or of steps and a validation; `metrics.csv`: the same as a table.
@@ -37,6 +38,7 @@ class RunFolder:
         self.last, self.best = self.path / "last", self.path / "best"
         self.metrics, self.table = self.path / "metrics.jsonl", self.path / "metrics.csv"
         self.pictures, self.fault = self.path / "pictures", self.path / "fault"
+        self.data = self.path / "data.json"
         self.page, self.curves = self.path / "page.html", self.path / "curves.png"
 
     def require_new(self) -> None:
@@ -73,6 +75,11 @@ class RunFolder:
         """Make the folder, and write the options into it as TOML."""
         self.path.mkdir(parents=True, exist_ok=True)
         replace(self.config, lambda file: file.write(config.encode()))
+
+    def write_data(self, found: Mapping[str, Any]) -> None:
+        """Keep what was found of the data."""
+        text = json.dumps(plain(found), indent=1, allow_nan=False) + "\n"
+        replace(self.data, lambda file: file.write(text.encode()))
 
     def lines(self) -> list[dict[str, Any]]:
         """Read the metrics; a last line that a kill has cut is left out.

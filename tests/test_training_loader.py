@@ -182,6 +182,17 @@ def test_images_that_a_run_skipped_before_it_was_interrupted_count_on() -> None:
         made(broken(4), skip=skip)
 
 
+def test_images_that_any_process_skipped_count_in_all_of_them() -> None:
+    processes = [Skips(3, {"set/0": "torn", "set/8": "torn"}), Skips(3, {"set/4": "cut", "set/8": "torn"})]
+    faults = [dict(skip.faults) for skip in processes]
+    assert [skip.share(faults) for skip in processes] == [True, True]
+    assert all(skip.faults == {"set/0": "torn", "set/4": "cut", "set/8": "torn"} for skip in processes)
+    assert not processes[0].share(faults)
+    for skip in processes:
+        with pytest.raises(FaultyFilesError, match="4 faults: "):
+            skip.share([{"set/5": "torn"}])
+
+
 def test_a_source_of_which_no_image_can_be_read_ends_the_run() -> None:
     with pytest.warns(BrokenFileWarning), pytest.raises(SampleError, match="set: none of 3 images can be read"):
         made(broken(0, 1, 2, length=3))

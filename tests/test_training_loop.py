@@ -25,6 +25,7 @@ from deeperlab.data.files import FormatError
 from deeperlab.models import DeeperLab
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.models.norms import batch_norms
+from deeperlab.training import loop as loop_module
 from deeperlab.training import replay, train
 from deeperlab.training.checkpoint import load_state, save_state
 from deeperlab.training.config_file import Layer, override
@@ -34,6 +35,7 @@ from deeperlab.training.loop import Loop
 from deeperlab.training.memory import OutOfMemoryError
 from deeperlab.training.overfit import settings
 from deeperlab.training.report import Report
+from deeperlab.training.run_folder import RunFolder
 from deeperlab.training.signals import Interruption
 
 
@@ -178,6 +180,26 @@ train(config, out / "two")
 train(config, out / "halves", until=1)
 train(config, out / "halves", resume=True)
 """
+
+
+def test_what_other_processes_skipped_is_told_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process is made up."""
+
+    def gathered(value: Any) -> list[Any]:
+        return [value, {"set/9": "torn"}] if isinstance(value, dict) and "a/1" in value else [value]
+
+    monkeypatch.setattr(loop_module, "gather", gathered)
+    events: list[Event] = []
+    with torch.random.fork_rng():
+        loop = Loop(small(), RunFolder(tmp_path / "run"), Interruption(), events.append, resume=False)
+        loop.skips.faults["a/1"] = "cut short"
+        loop.save()
+        loop.save()
+    (note,) = [event.text for event in events if event.kind == "note"]
+    assert note.splitlines() == [
+        "images skipped so far, over all processes: 2 of at most 10", "  a/1: cut short", "  set/9: torn",
+    ]  # fmt: skip
+    assert state(tmp_path / "run")["skips"] == {"a/1": "cut short", "set/9": "torn"}
 
 
 @pytest.mark.slow

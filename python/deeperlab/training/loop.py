@@ -277,6 +277,10 @@ class Loop:
 
     def save(self) -> None:
         """Write the network, then the state: a run that is killed between them comes here again."""
+        if self.skips.share(gather(self.skips.faults)):
+            told = "\n".join(f"  {name}: {fault}" for name, fault in self.skips.faults.items())
+            count = f"{len(self.skips.faults)} of at most {self.skips.most}"
+            self.journal.tell("note", self.step, f"images skipped so far, over all processes: {count}\n{told}")
         if self.rank == 0:
             save_model(self.folder.last, self.average, self.labels)
             save_state(self.folder.state, self.state())
@@ -313,7 +317,7 @@ class Loop:
         self.step, self.outstanding = state["step"], state["outstanding"]
         self.best, self.best_step, self.stale = state["best"]
         self.journal.window = state["window"]
-        self.skips.faults.update(state["skips"])
+        self.skips.share([state["skips"]])
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..data.files import FaultyFilesError, FormatError, message_of
@@ -41,15 +41,17 @@ class SampleError(RuntimeError):
 
 @dataclass
 class Skips:
-    """The images that were skipped so far, over all workers of a process.
+    """The images that were skipped so far, over all workers of a process; after `share` over all processes.
 
     Attributes:
         most: how many may be.
         faults: name of each → what is wrong with it. A run that resumes goes on with them.
+        shared: how many of them were there when the processes last shared theirs.
     """
 
     most: int
     faults: dict[str, str] = field(default_factory=dict)
+    shared: int = 0
 
     def add(self, found: Iterable[tuple[str, str]]) -> None:
         """Count images, each once.
@@ -64,6 +66,24 @@ class Skips:
             if name not in self.faults:
                 self.faults[name] = fault
                 warnings.warn(f"{name} is skipped: {fault}", BrokenFileWarning, stacklevel=2)
+        self._require_few()
+
+    def share(self, faults: Iterable[Mapping[str, str]]) -> bool:
+        """Count those of all processes; tell whether there are more than the last time.
+
+        Args:
+            faults: of every process.
+
+        Raises:
+            FaultyFilesError: as `add`, in all processes.
+        """
+        for found in faults:
+            self.faults.update(found)
+        self._require_few()
+        before, self.shared = self.shared, len(self.faults)
+        return self.shared > before
+
+    def _require_few(self) -> None:
         if len(self.faults) > self.most:
             raise FaultyFilesError([ValueError(f"{name}: {fault}") for name, fault in self.faults.items()])
 

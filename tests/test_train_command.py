@@ -69,6 +69,11 @@ def test_a_run_says_what_it_does_and_what_to_do_next(options: Path, tmp_path: Pa
     out = tmp_path / "run"
     said = done("--config", options, "--data", "scenes", "--out", out, "--set", "validate.heads=end")
     assert re.search(r"^train +steps 6, batch 2, ", said, re.MULTILINE)
+    head = said[: said.index("scenes: 16 images")].splitlines()
+    assert head[0] == "recipe    none; below is what differs from the defaults, RUN/config.toml has all"
+    assert max(map(len, head)) <= 120
+    assert "log_every 2" in "".join(head)
+    assert "momentum" not in "".join(head).replace("bn_momentum", "")
     assert re.search(
         r"^step 2/6  loss \S+  lr \S+  \S+ images/s  waits for data \d+ %  ETA 0:00:0\d$", said, re.MULTILINE
     )

@@ -38,6 +38,10 @@ Afterwards: deeperlab predict street.jpg --model runs/city/best --labels runs/ci
 docs/training.md has all options, the recipes, and what to do about a bad PQ."""
 
 
+COLUMNS = 100
+"""Of a line of options, but for one that is longer by itself."""
+
+
 def train(
     recipe: Annotated[
         str,
@@ -203,17 +207,28 @@ def _require(config: Config, out: Path | None, purpose: str) -> None:
 
 
 def _print_config(console: Console, config: Config) -> None:
-    """Print all options, a table a line."""
+    """Print the options that are not the defaults, by their tables."""
+    from ..training import Config
     from ..training.config_file import flatten
 
+    defaults = flatten(Config())
     tables: dict[str, list[str]] = {}
     for name, value in flatten(config).items():
         table, _, key = name.partition(".")
-        if key:
+        if key and (name not in defaults or value != defaults[name]):
             tables.setdefault(table, []).append(f"{key} {_word(value)}")
-    console.print(f"recipe    {plain(config.recipe or 'none')}")
+    console.print(
+        f"recipe    {plain(config.recipe or 'none')}; below is what differs from the defaults, RUN/config.toml has all",
+        soft_wrap=True,
+    )
     for table, options in tables.items():
-        console.print(f"{table:8}  {plain(', '.join(options))}", soft_wrap=True)
+        lines = list[str]()
+        for option in map(plain, options):
+            if lines and len(lines[-1]) + len(option) + 2 <= COLUMNS:
+                lines[-1] += f", {option}"
+            else:
+                lines.append(option)
+        console.print(f"{table:8}  " + (",\n" + 10 * " ").join(lines), soft_wrap=True)
 
 
 def _word(value: Any) -> str:

@@ -37,7 +37,7 @@ from .network import image_size, load_initial_weights, set_training_mode
 from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
 from .overfit import first_samples
 from .page import write_page
-from .processes import create_accelerator, determinism, gather, share_buffers, start_trackers
+from .processes import create_accelerator, determinism, end_trackers, gather, share_buffers, start_trackers
 from .recompute import recompute
 from .report import report
 from .run_folder import RunFolder
@@ -154,7 +154,7 @@ class Loop:
             if not self.interruption.requested:
                 raise
             ended = "interrupted"
-        self.accelerator.end_training()
+        end_trackers(self.accelerator)
         if self.rank == 0:
             write_page(self.folder.path)
         return Run(self.folder.path, self.step, self.best, ended)

@@ -8,6 +8,7 @@ loss by the number of parts; ours are sums over the whole step.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -81,6 +82,18 @@ def start_trackers(accelerator: Any, config: Config, folder: RunFolder, step: in
         if "mlflow" in config.train.trackers:
             known["mlflow"] = accelerator.get_tracker("mlflow").active_run.info.run_id
         replace(file, lambda opened: opened.write(json.dumps(known).encode()))
+
+
+def end_trackers(accelerator: Any) -> None:
+    """End what is tracked. The processes part when the interpreter ends, so that another run may follow here.
+
+    If they parted now, one that begins to join again while another still ends would find its old address, and wait.
+    """
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if torch.distributed.is_initialized():
+        atexit.unregister(torch.distributed.destroy_process_group)
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def _plain(value: Any) -> Any:

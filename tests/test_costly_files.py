@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from deeperlab.data import archive, fields, labels
-from deeperlab.data.formats import scans, voc
+from deeperlab.data.formats import instances, matlab, scans, voc
 from deeperlab.models import deeperlab, hub
 from deeperlab.predictor import heads_file, sources, video
 
@@ -290,6 +290,8 @@ def test_the_bounds_that_the_documents_tell() -> None:
         f"{archive.MAX_BYTES >> 30} GiB unpacked, {heads_file.MAX_IMAGES:,} images, {heads_file.MAX_PIXELS:,} px",
         f"images of up to {deeperlab.MAX_IMAGE_SIZE} px",
         f"{fields.MAX_LINE_BYTES >> 20} MiB a line",
+        f"{matlab.MAX_BYTES >> 20} MiB; a variable unpacks to {matlab.MAX_UNPACKED >> 20} MiB",
+        f"within {instances.MAX_COORDINATE:,} px, {instances.MAX_CONTOUR:,} px around",
     ):
         assert told in text, told
     assert video.LONGEST == 3600

@@ -354,3 +354,22 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
             time.sleep(60)
     """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGTERM
+
+
+class Harm:
+    """Runs when it is unpickled by a reader that trusts it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_state_runs_no_code(tmp_path: Path) -> None:
+    torch.save({"version": 1, "step": Harm(tmp_path / "harm")}, tmp_path / "state.pt")
+    with pytest.raises(FormatError, match="damaged, or no state of a run"):
+        load_state(tmp_path / "state.pt")
+    assert not (tmp_path / "harm").exists()
+    torch.load(tmp_path / "state.pt", weights_only=False)
+    assert (tmp_path / "harm").exists()

@@ -46,7 +46,7 @@ class Run:
         step: Steps that are done.
         best: The best PQ, NaN where nothing was validated.
         ended: Why: all steps are `done`; `interrupted` by a signal, or by `until`; for want of `patience`; after
-            `max_hours`. All but a run that is done can be resumed.
+            `max_hours`. All can be resumed; a run that is done wants more steps, one out of patience more of it.
     """
 
     folder: Path

@@ -151,6 +151,8 @@ def test_an_array_is_no_larger_than_its_bytes(header: tuple[int, ...], tmp_path:
             target.writestr(f"{name}.npy", claim.getvalue() + bytes(100))
     assert re.search("too large for the memory|damaged", fault("archive.load(root / 'x.npz')"))
     (tmp_path / "x.npz").rename(tmp_path / "x")
+    claim = io.BytesIO()
+    np.lib.format.write_array_header_1_0(claim, {"descr": "<i4", "fortran_order": False, "shape": (9000, 9000)})
     (tmp_path / "x.npy").write_bytes(claim.getvalue() + bytes(100))
     code = "label_map.load(root / 'x.npy', labels.preset('voc'), 256)"
     assert "not a whole NumPy array" in fault(code)

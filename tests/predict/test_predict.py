@@ -341,7 +341,9 @@ def test_faults_are_one_line(photos: Path, model: Path, tmp_path: Path) -> None:
         message = fault(photos, "--model", model, "--out", out)
         assert message == f"{out}: cannot be the folder of --out: {reason}"
     message = fault(photos, "--model", model, "--out", tmp_path / "out", labels="citiscapes")
-    assert message == "citiscapes: no such file of labels, and none of the presets coco, cityscapes, vistas, voc"
+    assert (
+        message == "citiscapes: no such file of labels, and none of the presets coco, cityscapes, vistas, voc, ade20k"
+    )
 
 
 def test_all_that_is_missing_is_told_at_once(photos: Path) -> None:

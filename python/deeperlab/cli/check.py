@@ -43,7 +43,7 @@ def check(
         typer.Option(help="The classes that have instances: ids and ranges, as in 0-36,40. By default all: less sure."),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="A label set, for its things: coco, cityscapes, vistas, voc, or a file.")
+        str | None, typer.Option(help="A label set, for its things: coco, cityscapes, vistas, voc, ade20k, or a file.")
     ] = None,
     size: Annotated[str | None, typer.Option(help="Of the image in px, HEIGHTxWIDTH, as for deeperlab fuse.")] = None,
     components: ComponentsOption = Components.xy,

@@ -56,7 +56,9 @@ def fuse(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Names, category ids and things: coco, cityscapes, vistas, voc, or a file (docs/data.md)."),
+        typer.Option(
+            help="Names, category ids and things: coco, cityscapes, vistas, voc, ade20k, or a file (docs/data.md)."
+        ),
     ] = None,
     size: Annotated[
         str | None,

@@ -62,7 +62,8 @@ def predict(
         ),
     ],
     labels: Annotated[
-        str, typer.Option(help="Names, ids and things: coco, cityscapes, vistas, voc, or a file (docs/data.md).")
+        str,
+        typer.Option(help="Names, ids and things: coco, cityscapes, vistas, voc, ade20k, or a file (docs/data.md)."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")],
     weights: Annotated[

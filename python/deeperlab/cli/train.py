@@ -127,7 +127,7 @@ def train(
         trial = next((mode for mode in ("--check", "--find-lr", "--profile") if modes[mode]), "")
         _require(config, out, "" if trial in ("--find-lr", "--profile") else trial or "a run")
         if trial:
-            _print_config(console, config)
+            _print_config(console, config, "docs/training.md")
             run_trial(trial, console, config, out)
         elif seeds is not None and out is not None:
             _train_seeds(console, config, out, seeds)
@@ -206,8 +206,8 @@ def _require(config: Config, out: Path | None, purpose: str) -> None:
         raise ValueError(f"expected {' and '.join(missing)}; deeperlab train --help has examples")
 
 
-def _print_config(console: Console, config: Config) -> None:
-    """Print the options that are not the defaults, by their tables."""
+def _print_config(console: Console, config: Config, file: str = "RUN/config.toml") -> None:
+    """Print the options that are not the defaults, by their tables, and which file has all."""
     from ..training import Config
     from ..training.config_file import flatten
 
@@ -218,7 +218,7 @@ def _print_config(console: Console, config: Config) -> None:
         if key and (name not in defaults or value != defaults[name]):
             tables.setdefault(table, []).append(f"{key} {_word(value)}")
     console.print(
-        f"recipe    {plain(config.recipe or 'none')}; below is what differs from the defaults, RUN/config.toml has all",
+        f"recipe    {plain(config.recipe or 'none')}; below is what differs from the defaults, {file} has all",
         soft_wrap=True,
     )
     for table, options in tables.items():

@@ -26,6 +26,10 @@ from ..sample import Regions, Sample, Samples, flat_folder
 from .png import check_pixels
 
 
+PIECE = 1 << 22
+"""Bytes of a file that are read at once."""
+
+
 def samples(
     directory: str | os.PathLike[str],
     labels: LabelSet,
@@ -160,7 +164,9 @@ def _read(path: Path, max_pixels: int | None) -> NDArray[Any]:
             raise FormatError(path, f"expected integers [H, W], got {dtype} of shape {shape}")
         check_pixels(path, shape[1], shape[0], max_pixels)
         wanted = shape[0] * shape[1] * dtype.itemsize
-        data = file.read(wanted)
+        data = bytearray()
+        while len(data) < wanted and (piece := file.read(min(PIECE, wanted - len(data)))):
+            data += piece  # a read of all at once takes all the memory that the header claims
     if len(data) < wanted:
         raise FormatError(path, f"not a whole NumPy array: {len(data):,} bytes of {wanted:,}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if by_columns else "C")

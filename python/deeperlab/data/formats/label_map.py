@@ -25,7 +25,6 @@ from ..layouts import Layout
 from ..sample import Regions, Sample, Samples, flat_folder
 from .png import check_pixels
 
-
 PIECE = 1 << 22
 """Bytes of a file that are read at once."""
 

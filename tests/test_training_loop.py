@@ -132,11 +132,13 @@ def test_kills_lose_only_the_steps_since_the_last_state(tmp_path: Path) -> None:
     kills, moments = int(os.environ.get("DEEPERLAB_KILLS", "3")), random.Random(0)
     steps, run, saved = 12 * kills, tmp_path / "run", 0
     train(small(steps), tmp_path / "whole")
-    for _ in range(kills):
+    for kill in range(kills):
         process = start(RUN, run, steps, (run / "config.toml").exists(), 0)
         assert process.stdout is not None
-        for _ in range(moments.randrange(6)):  # events
+        for _ in range(moments.randrange(20)):  # events
             process.stdout.readline()
+        if kill == kills - 1 and not saved:
+            assert any(line.startswith("saved ") for line in iter(process.stdout.readline, ""))
         time.sleep(moments.random() * 0.3)
         process.kill()
         out, err = process.communicate()

@@ -288,7 +288,7 @@ def test_a_folder_of_a_network_is_what_the_command_line_takes(tmp_path: Path) ->
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.require_new()
-    with pytest.raises(FileNotFoundError, match="holds no run to go on with"):
+    with pytest.raises(FileNotFoundError, match=r"holds no run: there is no config\.toml"):
         folder.require_run()
     folder.create("")
     folder.require_run()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ import deeperlab
 from deeperlab import Heads, models
 from deeperlab.heads import NAMES
 from deeperlab.models import layers
+from deeperlab.models.backbones.efficientnet_lite import EfficientNetLite0
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
 from deeperlab.models.backbones.xception import Xception
 from deeperlab.models.contexts import ASPP
@@ -38,6 +40,7 @@ FIGURES = {  # parameters; multiply-adds in 10^9 at 1441² and 721²; receptive 
     "light_wider_mobilenet_v2": (8_557_483, 84.5, 21.5, 981),
     "mobilenet_v2": (22_971_691, 220.0, 56.1, 491),
     "mobilenet_v2_7x7": (23_260_971, 226.7, 57.8, 1471),
+    "efficientnet_lite0": (3_661_451, 38.0, 9.7, 787),
 }
 ABLATIONS: tuple[dict[str, Any], ...] = (
     {"output_stride": 8},
@@ -171,7 +174,7 @@ def test_models_are_listed() -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_parameters_and_work_are_those_of_the_paper(name: str) -> None:
+def test_parameters_and_work_are_known(name: str) -> None:
     parameters, large, small, _ = FIGURES[name]
     model = on_meta(name)
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -291,11 +294,12 @@ def assert_proportional(feature: Tensor, want: Tensor) -> None:
 
 @NODES
 @STRIDES
-@pytest.mark.parametrize("name", ["xception41", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["xception41", "mobilenet_v2", "efficientnet_lite0"])
 def test_features_lie_on_the_pixels_at_multiples_of_their_stride(name: str, stride: int, size: tuple[int, int]) -> None:
     """With kernels that see their centers alone, each node is the pixel it lies on."""
     with torch.device("meta"):
-        backbone = MobileNetV2(5, stride) if name == "mobilenet_v2" else Xception(41, stride)
+        make = {"mobilenet_v2": partial(MobileNetV2, 5), "xception41": partial(Xception, 41)}
+        backbone = make.get(name, EfficientNetLite0)(stride)
     image = colored(*size)
     with torch.no_grad():
         pyramid = averaging(backbone, centered=True)(image)
@@ -424,12 +428,13 @@ def test_copies_are_deep() -> None:
     assert not torch.equal(next(model.parameters()), next(other.parameters()))
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "xception71"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "xception71", "efficientnet_lite0"])
 def test_normalized_images_are_less_the_mean_and_over_the_deviation(name: str) -> None:
     model = on_meta(name)
     mean, std = {
         "mobilenet_v2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's
         "xception71": ((0.5,) * 3, (0.5,) * 3),
+        "efficientnet_lite0": ((127 / 255,) * 3, (128 / 255,) * 3),
     }[name]
     assert (model.mean, model.std) == (mean, std)
     image = torch.tensor([0, 100, 255], dtype=torch.uint8).expand(1, 3, 2, 3)
@@ -550,12 +555,15 @@ def test_an_unknown_network_is_named() -> None:
         models.create("xception", 66)
 
 
-def test_xception_has_no_other_kernels() -> None:
-    with pytest.raises(ValueError, match=r"^kernel_size: expected 3, .*, got 5$"), torch.device("meta"):
-        models.create("xception71", 66, kernel_size=5)
+@pytest.mark.parametrize("name", ["xception71", "efficientnet_lite0"])
+def test_only_mobilenet_has_other_kernels(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^kernel_size: expected 3 of {name}, .*, got 5$"), torch.device("meta"):
+        models.create(name, 66, kernel_size=5)
 
 
-@pytest.mark.parametrize(("backbone", "own"), [("mobilenet_v2", 1e-5), ("xception41", 1e-3)])
+@pytest.mark.parametrize(
+    ("backbone", "own"), [("mobilenet_v2", 1e-5), ("xception41", 1e-3), ("efficientnet_lite0", 1e-3)]
+)
 def test_eps_is_the_backbones_own_unless_given(backbone: str, own: float) -> None:
     def norms(part: str, **options: Any) -> set[float]:
         model = on_meta("xception71", backbone=backbone, **options)

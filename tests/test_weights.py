@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from deeperlab import RECTANGLE, STAR, Graph
 from deeperlab.data.files import FormatError
 from deeperlab.models import DeeperLab, create, load_backbone, load_weights
+from deeperlab.models.backbones.efficientnet_lite import EfficientNetLite0
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
 from deeperlab.models.weights import WeightsError, read_tensors
 
@@ -135,6 +136,53 @@ class TorchvisionNet(nn.Module):
         return x
 
 
+class EfficientNetPytorchLite0(nn.Module):
+    """EfficientNet-Lite0 of efficientnet-pytorch, from the published table, padded as TensorFlow does ("SAME")."""
+
+    TABLE = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5),
+             (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem, self._bn0 = nn.Conv2d(3, 32, 3, 2, bias=False), nn.BatchNorm2d(32, 1e-3)
+        self._blocks, channels = nn.ModuleList(), 32
+        for t, out, units, stride, kernel in self.TABLE:
+            for i in range(units):
+                wide, block = channels * t, nn.Module()
+                if t > 1:
+                    block._expand_conv = nn.Conv2d(channels, wide, 1, bias=False)
+                    block._bn0 = nn.BatchNorm2d(wide, 1e-3)
+                first = stride if i == 0 else 1
+                block._depthwise_conv = nn.Conv2d(wide, wide, kernel, first, groups=wide, bias=False)
+                block._bn1 = nn.BatchNorm2d(wide, 1e-3)
+                block._project_conv = nn.Conv2d(wide, out, 1, bias=False)
+                block._bn2 = nn.BatchNorm2d(out, 1e-3)
+                self._blocks.append(block)
+                channels = out
+        self._conv_head, self._bn1 = nn.Conv2d(320, 1280, 1, bias=False), nn.BatchNorm2d(1280, 1e-3)
+        self._fc = nn.Linear(1280, 1000)
+
+    @staticmethod
+    def same(x: Tensor, conv: Any) -> Tensor:
+        pads = []
+        for size, kernel, stride in zip(x.shape[:1:-1], conv.kernel_size, conv.stride, strict=True):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        out: Tensor = conv(nn.functional.pad(x, pads))
+        return out
+
+    def body(self, x: Tensor) -> Tensor:
+        """The 192 channels of stride 32 that the fifteenth block gives."""
+        x = nn.functional.relu6(self._bn0(self.same(x, self._conv_stem)))
+        blocks: list[Any] = list(self._blocks)
+        for block in blocks[:15]:
+            y = nn.functional.relu6(block._bn0(block._expand_conv(x))) if hasattr(block, "_bn0") else x
+            y = nn.functional.relu6(block._bn1(self.same(y, block._depthwise_conv)))
+            y = block._bn2(block._project_conv(y))
+            x = x + y if block._depthwise_conv.stride == (1, 1) and x.shape[1] == y.shape[1] else y
+        return x
+
+
 # ---- backbones
 
 
@@ -194,6 +242,44 @@ def test_a_file_of_torchvisions_mobilenet_gives_the_same_function(suffix: str, t
         expected = theirs.body(images)
         assert expected.std() > 1
         torch.testing.assert_close(ours(images)[32], expected, rtol=0, atol=1e-9)
+
+
+def test_a_file_of_efficientnet_pytorch_gives_the_same_function_on_odd_sizes(tmp_path: Path) -> None:
+    theirs = randomised(EfficientNetPytorchLite0())
+    torch.save(theirs.state_dict(), tmp_path / "lite0.pth")
+    ours = EfficientNetLite0(output_stride=32).eval()
+    load_backbone(ours, tmp_path / "lite0.pth")
+    theirs, ours = theirs.double(), ours.double()
+    images = torch.randn(1, 3, 65, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = theirs.body(images)
+        assert expected.std() > 1
+        torch.testing.assert_close(ours(images)[32], expected, rtol=0, atol=1e-9)
+
+
+def test_a_file_of_timms_efficientnet_lite0_loads_and_another_network_does_not(tmp_path: Path) -> None:
+    """timm's file has 247 tensors and counts of batches: blocks.6 and a classifier come after the last features."""
+    backbone = randomised(EfficientNetLite0())
+    last = {
+        "conv_pw.weight": (1152, 192, 1, 1),
+        "conv_dw.weight": (1152, 1, 3, 3),
+        "conv_pwl.weight": (320, 1152, 1, 1),
+    }
+    last |= {f"bn{i}.{leaf}": (320 if i == 3 else 1152,) for i in (1, 2, 3) for leaf in NORM[:4]}
+    tensors = backbone.state_dict() | filled(CLASSIFIER | {f"blocks.6.0.{name}": shape for name, shape in last.items()})
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(NORM[4])}
+    assert len(tensors) == 247
+    save_file(tensors, tmp_path / "a.safetensors")
+    model = create("efficientnet_lite0", 3, **SMALL)
+    load_backbone(model, tmp_path / "a.safetensors")
+    loaded = model.backbone.state_dict()
+    assert not [n for n, tensor in tensors.items() if n in loaded and not torch.equal(loaded[n], tensor)]
+    assert not model.has_trained_weights
+
+    save_file(tensors | filled({"blocks.1.0.se.conv_reduce.weight": (4, 96, 1, 1)}), tmp_path / "b0.safetensors")
+    assert refused(load_backbone, model, tmp_path / "b0.safetensors").unexpected
+    save_file(timm_mobilenet(), tmp_path / "mobilenet.safetensors")
+    assert refused(load_backbone, model, tmp_path / "mobilenet.safetensors").misfits
 
 
 @pytest.mark.parametrize(("kernel", "output_stride"), [(5, 16), (7, 8)])

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from deeperlab.graph import Graph
 from deeperlab.heads import NAMES, Heads
 
-from .backbones import mobilenet_v2, xception
+from .backbones import efficientnet_lite, mobilenet_v2, xception
+from .backbones.efficientnet_lite import EfficientNetLite0
 from .backbones.mobilenet_v2 import MobileNetV2
 from .backbones.xception import Xception
 from .contexts import ASPP, Projection
@@ -36,6 +37,10 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "mobilenet_v2": MOBILENET,
     "mobilenet_v2_7x7": {**MOBILENET, "kernel_size": 7},
+    "efficientnet_lite0": {
+        "backbone": "efficientnet_lite0", "decoder_channels": 32, "decoder_kernel": 5, "semantic_channels": 128,
+        "head_kernel": 5,
+    },
 }  # fmt: skip
 """What each model gives to `DeeperLab`; an option of `create` goes before it."""
 
@@ -70,7 +75,7 @@ class DeeperLab(Pretrained):
 
     Args:
         num_classes: C, the channels of the semantic head.
-        backbone: xception71, xception65, xception41 or mobilenet_v2.
+        backbone: xception71, xception65, xception41, mobilenet_v2 or efficientnet_lite0.
         kernel_size: of MobileNetV2's spatial convolutions (Table 3).
         output_stride: of backbone and context, 16 or 8.
         aspp: whether the context is ASPP; else a 1 × 1 convolution (Table 3).
@@ -84,7 +89,7 @@ class DeeperLab(Pretrained):
         graph: star, rectangle (Table 6), or a graph of your own: a `deeperlab.Graph`, or its keypoints and edges as
             `config` has them.
         eps: of the backbone's batch norms, which belongs to its weight file; None: 1e-5 for MobileNetV2's of timm and
-            torchvision (TensorFlow's have 1e-3), 1e-3 for Xception's.
+            torchvision (TensorFlow's have 1e-3), 1e-3 for the others.
         bn_momentum: of all batch norms: the share of a batch in the running statistics of eval mode. After n training
             steps (1 − bn_momentum)ⁿ of what they were before is left: with .01, 5 % after 300 steps. The original code
             has 3e-4 (MobileNetV2: 3e-3), with which that takes 10,000 steps.
@@ -128,11 +133,13 @@ class DeeperLab(Pretrained):
         super().__init__()
         self.graph = Graph.from_config(graph)
         self.config = config | {"graph": self.graph.to_config()}
-        features: Xception | MobileNetV2
+        features: Xception | MobileNetV2 | EfficientNetLite0
         if backbone == "mobilenet_v2":
             features = MobileNetV2(kernel_size, output_stride, mobilenet_v2.EPS if eps is None else eps)
         elif kernel_size != 3:
-            raise ValueError(f"kernel_size: expected 3, all that Xception has, got {kernel_size}")
+            raise ValueError(f"kernel_size: expected 3 of {backbone}, whose kernels are given, got {kernel_size}")
+        elif backbone == "efficientnet_lite0":
+            features = EfficientNetLite0(output_stride, efficientnet_lite.EPS if eps is None else eps)
         else:
             features = Xception(int(backbone[-2:]), output_stride, xception.EPS if eps is None else eps)
         self.image_size, self.radius = image_size, radius
@@ -216,7 +223,7 @@ class Exportable(nn.Module):
 
 MAX_IMAGE_SIZE = 4096
 CHOICES = {
-    "backbone": ("xception71", "xception65", "xception41", "mobilenet_v2"),
+    "backbone": ("xception71", "xception65", "xception41", "mobilenet_v2", "efficientnet_lite0"),
     "output_stride": (16, 8),
     "decoder": ("space_to_depth", "bilinear"),
 }

@@ -22,22 +22,30 @@ from torch import Tensor, nn
 from deeperlab.data.files import FormatError, open_file
 from deeperlab.data.pointers import describe_pointer
 
+from .backbones.efficientnet_lite import EfficientNetLite0
+from .backbones.mobilenet_v2 import MobileNetV2
+from .backbones.xception import Xception
+
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 NESTED = ("state_dict", "model_state_dict", "model")
 """Keys below which training scripts put the weights."""
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What torch's wrappers put into names: those for many GPUs and for averages, for compilation, for less memory."""
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-CLASSIFIER = {
-    "xception": {"head.fc.weight", "head.fc.bias"},
-    "mobilenet_v2": {
-        "conv_head.weight", *(f"bn2.{leaf}" for leaf in NORM), "classifier.weight", "classifier.bias",
-        "classifier.1.weight", "classifier.1.bias",
-    },
-}  # fmt: skip
-"""What comes after the last features and gives ImageNet's classes: timm's names, and torchvision's for MobileNetV2."""
+_NORM = f"(?:{'|'.join(NORM)})"
+_CLASSIFIER = rf"conv_head\.weight|bn2\.{_NORM}|classifier(?:\.1)?\.(?:weight|bias)"
+BEYOND: dict[type[nn.Module], str] = {
+    Xception: r"head\.fc\.(?:weight|bias)",
+    MobileNetV2: _CLASSIFIER,
+    EfficientNetLite0: rf"{_CLASSIFIER}|blocks\.6\.0\.(?:conv_(?:pw|dw|pwl)\.weight|bn[123]\.{_NORM})",
+}
+"""What comes after the last features in timm's names, and torchvision's for MobileNetV2: for ImageNet's classes."""
 TORCHVISION_FIRST = "features.0.0.weight"
 """The first tensor of torchvision's MobileNetV2."""
+EFFICIENTNET_FIRST = "_conv_stem.weight"
+"""The first tensor of an EfficientNet-Lite in the names of the package efficientnet-pytorch."""
+EFFICIENTNET_UNITS = (1, 2, 2, 3, 3, 4, 1)
+"""Of the seven stages of an EfficientNet-Lite0."""
 MOST_NAMED = 10
 
 
@@ -87,7 +95,9 @@ class WeightsError(FormatError):
 
 
 def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
-    """Load weights trained on ImageNet, in timm's naming (or torchvision's MobileNetV2), into a backbone.
+    """Load weights trained on ImageNet into a backbone.
+
+    Names are those of timm, or of torchvision (MobileNetV2), or of efficientnet-pytorch (EfficientNet-Lite0).
 
     The classifier is left out. Kernels of MobileNetV2 that are narrower than the model's get zeros all around, which
     keeps the function, but for rounding where a backend sums wider kernels in another order. A model is not
@@ -105,11 +115,13 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
     """
     backbone = getattr(model, "backbone", model)
     wanted = backbone.state_dict()
-    found = _below_prefix(file, read_tensors(file), next(iter(wanted)), TORCHVISION_FIRST)
-    kind = "mobilenet_v2" if "conv_stem.weight" in wanted else "xception"
-    if kind == "mobilenet_v2" and TORCHVISION_FIRST in found:
+    found = _below_prefix(file, read_tensors(file), next(iter(wanted)), TORCHVISION_FIRST, EFFICIENTNET_FIRST)
+    if TORCHVISION_FIRST in found and isinstance(backbone, MobileNetV2):
         found = _from_torchvision(found, list(wanted))
-    found = {name: tensor for name, tensor in found.items() if name not in CLASSIFIER[kind]}
+    if EFFICIENTNET_FIRST in found and isinstance(backbone, EfficientNetLite0):
+        found = _from_efficientnet_pytorch(found)
+    beyond = next((pattern for kind, pattern in BEYOND.items() if isinstance(backbone, kind)), "")
+    found = {name: tensor for name, tensor in found.items() if not re.fullmatch(beyond, name)}
     whole = any(name.startswith("backbone.") for name in found)
     hint = "; it looks like a whole network's: see load_weights" if whole else ""
     backbone.load_state_dict(match_tensors(file, found, wanted, widen=True, hint=hint))
@@ -185,6 +197,30 @@ def _from_torchvision(found: Mapping[str, Tensor], wanted: list[str]) -> dict[st
     names = dict(zip(theirs, ours, strict=True))
     split = ((*name.rpartition("."), tensor) for name, tensor in found.items())
     return {f"{names.get(module, module)}.{leaf}": tensor for module, _, leaf, tensor in split}
+
+
+def _from_efficientnet_pytorch(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An EfficientNet-Lite0 of efficientnet-pytorch, which counts blocks through all stages, under timm's names."""
+    places = [(stage, unit) for stage, units in enumerate(EFFICIENTNET_UNITS) for unit in range(units)]
+    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    other = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3",
+    }  # fmt: skip
+
+    def translate(name: str) -> str:
+        module, _, leaf = name.rpartition(".")
+        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)", module):
+            block, part = int(match[1]), match[2]
+            names = other if block else first
+            if block >= len(places) or part not in names:
+                return name
+            stage, unit = places[block]
+            return f"blocks.{stage}.{unit}.{names[part]}.{leaf}"
+        return f"{outside.get(module, module)}.{leaf}"
+
+    return {translate(name): tensor for name, tensor in found.items()}
 
 
 def match_tensors(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's two backbones."""
+"""The paper's two backbones, and a small one."""

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,26 @@ def test_coco_is_its_public_list(realdata: Path) -> None:
     assert preset.categories == listed
     assert preset.things == tuple(range(80))
     assert labels.from_categories("coco", listed) == preset
+
+
+def test_photo16_takes_in_every_class_of_coco_as_a_thing_or_as_stuff() -> None:
+    coarse, fine = labels.preset("photo16"), labels.preset("coco")
+    assert coarse.names == (
+        "person", "vehicle", "animal", "food", "furniture", "kitchen", "object", "plant", "ground", "sky", "wall",
+        "furniture-stuff", "building", "water", "floor", "other-stuff",
+    )  # fmt: skip
+    assert coarse.things == tuple(range(7))
+    assert {name for names in coarse.merged for name in names} == set(fine.names)
+    for name, thing in zip(fine.names, fine.isthing, strict=True):
+        assert coarse.isthing[coarse.class_of_name[name]] == thing
+    for name, wanted in {
+        "person": "person",
+        "bus": "vehicle",
+        "tv": "object",
+        "river": "water",
+        "rug-merged": "other-stuff",
+    }.items():
+        assert coarse.names[coarse.class_of_name[name]] == wanted
 
 
 def test_cityscapes_classes_are_its_train_ids() -> None:
@@ -157,6 +178,38 @@ def test_names_alone_are_told_to_be_too_little(name: str, text: str, tmp_path: P
         labels.find(tmp_path / name)
 
 
+COARSE = {
+    "classes": [
+        {"name": "livestock", "thing": True, "of": ["cow", "sheep"]},
+        {"name": "meadow", "thing": False, "of": ["grass"]},
+    ]
+}
+
+
+def test_a_class_takes_in_finer_ones(tmp_path: Path) -> None:
+    (tmp_path / "farm.json").write_text(json.dumps(COARSE))
+    farm = labels.read(tmp_path / "farm.json")
+    assert farm.class_of_name == {"livestock": 0, "cow": 0, "sheep": 0, "grass": 1, "meadow": 1}
+    (tmp_path / "again.json").write_text(labels.to_json(farm))
+    assert labels.read(tmp_path / "again.json") == replace(farm, name="farm")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["grass", 3], "of: expected a list of names"),
+        (["meadow"], "meadow is a class of its own"),
+        (["grass"], "merged: expected each once, got 'grass' 2 times"),
+        ("grass", "of: expected an array|of: expected a list"),
+    ],
+)
+def test_finer_classes_that_do_not_fit_are_named(change: Any, words: str, tmp_path: Path) -> None:
+    form = {"classes": [COARSE["classes"][0] | {"of": change}, COARSE["classes"][1]]}
+    (tmp_path / "farm.json").write_text(json.dumps(form))
+    with pytest.raises(FormatError, match=words):
+        labels.read(tmp_path / "farm.json")
+
+
 @toml
 def test_the_same_as_toml(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
@@ -244,7 +297,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(name: str, text: str, mark: str,
 
 
 def test_unknown_presets_are_refused() -> None:
-    with pytest.raises(ValueError, match="coco, cityscapes, vistas, voc, ade20k, got 'imagenet'"):
+    with pytest.raises(ValueError, match="coco, cityscapes, vistas, voc, ade20k, photo16, got 'imagenet'"):
         labels.preset("imagenet")
     with pytest.raises(FileNotFoundError):
         labels.find("no/such.json")

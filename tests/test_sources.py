@@ -338,6 +338,21 @@ def test_a_file_lists_sources_with_weights_whose_classes_go_by_name(tmp_path: Pa
     assert [sample.image_id for sample in sources.val.samples] == [7, "c"]
 
 
+def test_classes_that_take_in_others_are_trained_on_as_one(tmp_path: Path) -> None:
+    panoptic(tmp_path / "farm", "panoptic_train.json", "train")
+    classes = [{"name": "animal", "thing": True, "of": ["dog", "cow"]}, {"name": "outside", "thing": False}]
+    classes[1]["of"] = ["meadow", "sky"]
+    (tmp_path / "coarse.json").write_text(json.dumps({"classes": classes}))
+    (train,) = open_sources(DataConfig(source=str(tmp_path / "farm"), labels=str(tmp_path / "coarse.json"))).train
+    assert train.samples.labels.names == ("animal", "outside")
+    assert train.samples[0].category.tolist() == [[0, 0, 1], [-1, 1, 1]]
+
+    classes[0]["thing"] = False
+    (tmp_path / "coarse.json").write_text(json.dumps({"classes": classes}))
+    with pytest.raises(FormatError, match=r"category 1 \(cow\) is a thing, but not so in coarse"):
+        open_sources(DataConfig(source=str(tmp_path / "farm"), labels=str(tmp_path / "coarse.json")))
+
+
 def test_things_without_stuff_are_mixed_in_as_some_stuff(tmp_path: Path) -> None:
     instances_folder(tmp_path / "things")
     panoptic(tmp_path / "farm", "panoptic_train.json", "train")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label sets: what the classes of a data set are called, which are things, and how its ids become 0, 1, 2, ….
 
-Presets: `coco` (133 classes), `cityscapes` (19), `vistas` (65, v1.2), `voc` (21) and `ade20k` (150). One's own are a
-file of the same form, JSON or TOML:
+Presets: `coco` (133 classes), `cityscapes` (19), `vistas` (65, v1.2), `voc` (21), `ade20k` (150), and `photo16`, coarse
+classes of COCO's. One's own are a file of the same form, JSON or TOML:
 
     name = "farm"
     [[classes]]
@@ -14,8 +14,9 @@ file of the same form, JSON or TOML:
     thing = false
 
 A class may have an `id`, that of the data set; without, the first class has 1, because 0 is void in most formats. A
-`color` is by default PASCAL VOC's for the id. `void` is a list of ids that are no class (`[0]`), `ignore` the value of
-void in maps of class numbers (255).
+`color` is by default PASCAL VOC's for the id. A class may take in several: `of = ["cow", "sheep"]` lists categories of
+files that name theirs, all of them things or all stuff. `void` is a list of ids that are no class (`[0]`), `ignore` the
+value of void in maps of class numbers (255).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from .formats.coco import Category, read_categories
 
 RGB = tuple[int, int, int]
 
-PRESETS = ("coco", "cityscapes", "vistas", "voc", "ade20k")
+PRESETS = ("coco", "cityscapes", "vistas", "voc", "ade20k", "photo16")
 _NEEDED = (
     'a list of names does not tell which are things: {"classes": [{"name": "cow", "thing": true}, …]}, or COCO\'s '
     "categories with isthing"
@@ -55,8 +56,8 @@ class LabelSet:
     """Classes 0 … C − 1 and the ids that a data set gives them.
 
     Raises:
-        ValueError: lists of different length, no class, a name or an id that is there twice, an id beyond 32 bits, a
-            color that is not three bytes, an `ignore` that is a class.
+        ValueError: lists of different length, no class, a name or an id that is there twice, a name that would mean two
+            classes, an id beyond 32 bits, a color that is not three bytes, an `ignore` that is a class.
     """
 
     name: str
@@ -70,6 +71,8 @@ class LabelSet:
     """Ids that are no class; the first is written for void."""
     ignore: int = 255
     """Void in maps of class numbers, e.g. Cityscapes' labelTrainIds."""
+    merged: tuple[tuple[str, ...], ...] = ()
+    """For every class the names of finer ones that it takes in; empty: none of them does."""
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -78,9 +81,17 @@ class LabelSet:
                 raise ValueError(f"{field}: expected {count}, one per name, got {len(getattr(self, field))}")
         if not count:
             raise ValueError("names: expected at least one class")
+        if self.merged and len(self.merged) != count:
+            raise ValueError(f"merged: expected {count}, one list per name, got {len(self.merged)}")
+        finer = [name for names in self.merged for name in names]
         if out_of_range := [i for i in (*self.ids, *self.void_ids, self.ignore) if not -(1 << 31) <= i < 1 << 31]:
             raise ValueError(f"ids: expected 32 bits, got {out_of_range[0]}")
-        for field, values in (("names", self.names), ("ids", (*self.ids, *self.void_ids))):
+        for name in finer:
+            if name in self.names and name not in self.merged[self.names.index(name)]:
+                raise ValueError(f"merged: {name} is a class of its own")
+        for field, values in (("names", self.names), ("ids", (*self.ids, *self.void_ids)), ("merged", finer)):
+            if not values:
+                continue
             value, times = Counter[Any](values).most_common(1)[0]
             if times > 1:
                 raise ValueError(f"{field}: expected each once, got {value!r} {times} times")
@@ -103,6 +114,12 @@ class LabelSet:
     def class_of(self) -> dict[int, int]:
         """The data set's id → class; void ids → −1."""
         return dict.fromkeys(self.void_ids, -1) | {i: c for c, i in enumerate(self.ids)}
+
+    @cached_property
+    def class_of_name(self) -> dict[str, int]:
+        """The name of a class, or of one that it takes in → class."""
+        finer = {name: c for c, names in enumerate(self.merged) for name in names}
+        return finer | {name: c for c, name in enumerate(self.names)}
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -145,7 +162,7 @@ class LabelSet:
 
 
 def preset(name: str) -> LabelSet:
-    """Read a preset: `coco`, `cityscapes`, `vistas`, `voc` or `ade20k`.
+    """Read a preset, one of `PRESETS`.
 
     Raises:
         ValueError: there is none of this name.
@@ -183,12 +200,15 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
     root = Field.load(path, max_bytes=MAX_BYTES)
     if isinstance(root.value, list) or (isinstance(root.value, Mapping) and "classes" not in root.value):
         return _of_other(root)
-    names, isthing, colors, ids = [], [], [], []
+    names, isthing, colors, ids, merged = [], [], [], [], []
     for i, entry in enumerate(root.each("classes")):
         names.append(entry.get("name", str))
         isthing.append(entry.flag("thing"))
         ids.append(entry.get("id", int, default=i + 1))
         colors.append(entry.color("color") or bit_color(ids[-1]))
+        merged.append(tuple(entry.get("of", list, default=[])))
+        if not all(type(name) is str for name in merged[-1]):
+            raise entry.fault(f"of: expected a list of names, got {reprlib.repr(entry.value['of'])}")
     void = root.get("void", list, default=[0] if 0 not in ids else [])
     if not all(type(i) is int for i in void):
         raise root.fault(f"void: expected a list of integers, got {reprlib.repr(void)}")
@@ -201,6 +221,7 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
             tuple(ids),
             tuple(void),
             root.get("ignore", int, default=255 if len(names) < 256 else -1),
+            tuple(merged) if any(merged) else (),
         )
     except ValueError as fault:
         raise root.fault(str(fault)) from fault
@@ -209,7 +230,9 @@ def read(path: str | os.PathLike[str]) -> LabelSet:
 def to_json(labels: LabelSet) -> str:
     """Write a label set in the form that `read` takes."""
     described = zip(labels.names, labels.isthing, labels.ids, labels.colors, strict=True)
-    classes = [dict(zip(("name", "thing", "id", "color"), values, strict=True)) for values in described]
+    classes = [dict[str, Any](zip(("name", "thing", "id", "color"), values, strict=True)) for values in described]
+    for entry, finer in zip(classes, labels.merged):  # noqa: B905 of most label sets there are none
+        entry |= {"of": finer} if finer else {}
     form = {"name": labels.name, "classes": classes, "void": labels.void_ids, "ignore": labels.ignore}
     return json.dumps(form, indent=2) + "\n"
 

@@ -141,7 +141,7 @@ def _as(samples: Samples | DrawnSamples, target: LabelSet, where: str) -> Sample
     own = samples.labels
     if (own.names, own.isthing) == (target.names, target.isthing):
         return replace(samples, labels=target)
-    class_of = {name: c for c, name in enumerate(target.names)}
+    class_of = target.class_of_name
     for category_id, name, thing in zip(own.ids, own.names, own.isthing, strict=True):
         if name not in class_of or thing != target.isthing[class_of[name]]:
             fault = "is not in" if name not in class_of else f"is {'a thing' if thing else 'stuff'}, but not so in"

@@ -115,7 +115,7 @@ def classes_of(path: Path, categories: Sequence[Category], labels: LabelSet, *, 
         lists = f"{labels.name} has {list_names(labels.names)}; the file has {list_names([c.name for c in categories])}"
         return FormatError(path, f"category {category.id} ({category.name}) {fault} {labels.name}; {lists}")
 
-    by_name = {name: c for c, name in enumerate(labels.names)}
+    by_name = labels.class_of_name
     known = [category.name in by_name for category in categories]
     if exact:
         for category in categories:

@@ -171,6 +171,24 @@ def test_frozen_batch_norms_keep_the_statistics_they_came_with(frozen: str) -> N
         assert torch.equal(norm.running_mean, before[name]) == kept, name
 
 
+def test_frozen_stages_neither_learn_nor_count() -> None:
+    """The stem and the first block of three parts."""
+    model = network()
+    set_training_mode(model, "none", 2)
+    optimizer = create_optimizer(model, TrainConfig(lr=0.1, warmup=0, weight_decay=0.1))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model(torch.randn(2, 3, 33, 33)).semantic.square().sum().backward()
+    optimizer.step()
+    first = ("backbone.conv_stem.", "backbone.bn1.", "backbone.blocks.0.")
+    same = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
+    assert {name for name in before if name.startswith(first)} <= same
+    assert "backbone.blocks.1.0.conv_pw.weight" not in same
+    assert "backbone.blocks.1.0.bn1.running_mean" not in same
+
+    with pytest.raises(ValueError, match=r"^train\.frozen_stages: expected at most 8 of this backbone, got 9$"):
+        set_training_mode(model, "none", 9)
+
+
 def test_recomputed_activations_change_no_gradient_and_no_statistic() -> None:
     torch.manual_seed(0)
     model = network()

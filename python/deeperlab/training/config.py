@@ -94,6 +94,7 @@ class TrainConfig:
         precision: Of forward and backward; losses are float32.
         sync_bn: Batch norm over all processes, where there are several.
         freeze_bn: Batch norms that keep the statistics they came with.
+        frozen_stages: Parts of the backbone, from the first, that stay as they came: 1 is what comes before its blocks.
         compile: Through torch.compile.
         channels_last: Memory layout.
         recompute: Compute the backbone's activations again in the backward pass rather than keep them.
@@ -124,6 +125,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     sync_bn: bool = True
     freeze_bn: Literal["none", "backbone", "all"] = "none"
+    frozen_stages: int = 0
     compile: bool = False
     channels_last: bool = True
     recompute: bool = False

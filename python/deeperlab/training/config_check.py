@@ -26,6 +26,7 @@ AT_LEAST = {
     "data.longest_side": 0, "data.workers": 0, "data.max_broken": 0, "data.overfit": 0,
     "train.steps": 1, "train.batch": 1, "train.accumulate": 1, "train.power": 0, "train.warmup": 0,
     "train.weight_decay": 0, "train.backbone_lr": 0, "train.clip_grad": 0, "train.seed": 0, "train.save_every": 1,
+    "train.frozen_stages": 0,
     "train.log_every": 1, "train.patience": 0, "train.max_hours": 0,
     "loss.weights.semantic": 0, "loss.weights.heatmap": 0, "loss.weights.short_range": 0,
     "loss.weights.middle_range": 0, "loss.weights.long_range": 0,

@@ -130,7 +130,7 @@ def _look(kept: dict[str, Any], state: dict[str, Any], config: Config, labels: L
     network = create(config.model.name, len(labels), **config.model.options)
     network.load_state_dict(state["weights"])
     network.to(device)
-    set_training_mode(network, train.freeze_bn)
+    set_training_mode(network, train.freeze_bn, train.frozen_stages)
     recipe = Step(config, labels, device)
     batch = Batch(**{f.name: kept[f.name] for f in fields(Batch)})
     part, counts = recipe.prepare(batch, network), state["counts"].to(device)

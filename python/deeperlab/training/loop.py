@@ -123,7 +123,7 @@ class Loop:
             recompute(self.network.backbone)
         if settings.compile:
             self.network.compile()
-        set_training_mode(self.network, settings.freeze_bn)
+        set_training_mode(self.network, settings.freeze_bn, settings.frozen_stages)
         self.optimizer = accelerator.prepare(create_optimizer(self.network, settings))
         self.forward = accelerator.prepare(self.network)
         self.recipe = Step(config, self.labels, self.device)

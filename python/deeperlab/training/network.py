@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from torch import nn
+
 from ..data import labels as label_files
 from ..data.files import FormatError
 from ..data.labels import LabelSet
@@ -74,14 +76,30 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
     return ["the last layer of heads.semantic"] if are_others else []
 
 
-def set_training_mode(network: DeeperLab, freeze_bn: str) -> None:
-    """Put a network into training mode, and the batch norms that keep their statistics into eval mode.
+def set_training_mode(network: DeeperLab, freeze_bn: str, frozen_stages: int = 0) -> None:
+    """Put a network into training mode, and what keeps its weights or statistics out of it.
 
     Args:
         network: changed in place.
-        freeze_bn: which: none, those of the backbone, or all.
+        freeze_bn: which batch norms keep their statistics: none, those of the backbone, or all.
+        frozen_stages: parts of the backbone, from the first, that neither learn nor count: what comes before its
+            `blocks`, then each of these.
+
+    Raises:
+        ValueError: the backbone has fewer parts.
     """
     network.train()
+    parts = stages(network.backbone)
+    if frozen_stages > len(parts):
+        raise ValueError(f"train.frozen_stages: expected at most {len(parts)} of this backbone, got {frozen_stages}")
     frozen = {"none": {}, "backbone": batch_norms(network.backbone), "all": batch_norms(network)}[freeze_bn]
     for norm in frozen.values():
         norm.eval()
+    for module in (module for part in parts[:frozen_stages] for module in part):
+        module.eval().requires_grad_(False)
+
+
+def stages(backbone: nn.Module) -> list[list[nn.Module]]:
+    """List what comes before the `blocks` of a backbone, then each of these."""
+    stem = [module for name, module in backbone.named_children() if name != "blocks"]
+    return [stem, *([block] for block in backbone.get_submodule("blocks").children())]

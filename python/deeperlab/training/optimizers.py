@@ -28,14 +28,15 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Split the parameters: those of the backbone and others; those that decay and others.
+    """Split the parameters that learn: those of the backbone and others; those that decay and others.
 
     Biases, and weights and biases of norms, do not decay: all that has fewer than two dimensions. Each group has the
     factor of its learning rate as `factor`; no group is empty.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,

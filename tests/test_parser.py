@@ -212,6 +212,13 @@ def test_the_longer_side_gets_the_size() -> None:
     assert Parser(Net(), LABELS).size is None
 
 
+def test_the_labels_are_those_of_the_model_unless_others_are_given() -> None:
+    net = Net()
+    net.labels = LABELS
+    assert Parser(net).labels is LABELS
+    assert Parser(net, "cityscapes").labels == labels.preset("cityscapes")
+
+
 def test_the_fusion_knows_the_disks_that_the_network_was_trained_on() -> None:
     net = Net()
     assert Parser(net, LABELS).params is None
@@ -399,7 +406,10 @@ def test_what_is_no_image_is_named(image: Any, fault: str) -> None:
     [
         ({"labels": "coco"}, "labels: expected 19 classes as the model has, got 133 of coco"),
         ({"labels": "cars"}, "cars"),
-        ({"labels": None}, "labels: expected a LabelSet, a name or a file, got NoneType"),
+        (
+            {"labels": None},
+            "labels: expected a LabelSet, a name or a file, got NoneType, as the model has none",
+        ),
         ({"size": -1}, "size: expected at least 0, got -1"),
         ({"size": True}, "size: expected an int, got True"),
         ({"device": "foo"}, "device: expected one of torch's, got 'foo'"),

@@ -143,6 +143,25 @@ def test_a_name_alone_is_refused_unless_random_weights_are_wanted(photos: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:model. 75 of 75 batch norms")
+def test_labels_beside_the_model_are_its_labels(photos: Path, tmp_path: Path) -> None:
+    def predict(out: str, *more: object) -> Any:
+        street, options = photos / "day" / "street.png", ("--model", folder, "--device", "cpu")
+        arguments = (street, *options, "--out", tmp_path / out, *more)
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["predict", *map(str, arguments)])
+
+    folder, model = tmp_path / "network", trained(image_size=65)
+    model.save_pretrained(folder)
+    refused = predict("out")
+    assert refused.exit_code == 2
+    assert "--labels: expected coco, cityscapes, vistas, voc, ade20k, photo16, or a file, as" in refused.stderr
+    (folder / "labels.json").write_text(labels.to_json(LABELS))
+    for out, more in (("out", ()), ("same", ("--labels", "cityscapes"))):
+        assert predict(out, *more).exit_code == 0
+    assert contents(tmp_path / "out")["panoptic.json"] == contents(tmp_path / "same")["panoptic.json"]
+
+
+@pytest.mark.slow
 def test_a_finished_folder_is_told_without_torch(photos: Path, tmp_path: Path) -> None:
     """Which alone takes seconds to import."""
     folder, out = tmp_path / "network", tmp_path / "out"

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from deeperlab import RECTANGLE, STAR, Graph
 from deeperlab.data.files import FormatError
+from deeperlab.data.labels import LabelSet
 from deeperlab.models import DeeperLab, create, load_backbone, load_weights
 from deeperlab.models.backbones.efficientnet_lite import EfficientNetLite0
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
@@ -831,7 +832,26 @@ def test_only_the_two_files_are_asked_of_the_hub(tmp_path: Path, monkeypatch: py
     DeeperLab.from_pretrained("someone/parser", revision="v1")
     [(name, options)] = asked
     assert (name, options["revision"]) == ("someone/parser", "v1")
-    assert sorted(options["allow_patterns"]) == ["config.json", "model.safetensors"]
+    assert sorted(options["allow_patterns"]) == ["config.json", "labels.json", "model.safetensors"]
+
+
+def test_a_network_keeps_its_labels_beside_it(tmp_path: Path) -> None:
+    farm = LabelSet("farm", ("cow", "sky", "meadow"), (True, False, False), ((9, 9, 9),) * 3, (1, 2, 3))
+    model = small()
+    model.save_pretrained(tmp_path / "without")
+    assert DeeperLab.from_pretrained(tmp_path / "without").labels is None
+
+    model.labels = farm
+    model.save_pretrained(tmp_path / "with")
+    assert sorted(path.name for path in (tmp_path / "with").iterdir()) == sorted([*FILES, "labels.json"])
+    loaded = DeeperLab.from_pretrained(tmp_path / "with")
+    assert loaded.labels == farm
+    assert loaded.fold_batch_norm().labels == farm
+
+    classes = [{"name": name, "thing": True} for name in ("cow", "dog")]
+    (tmp_path / "with" / "labels.json").write_text(json.dumps({"classes": classes}))
+    with pytest.raises(FormatError, match=r"labels\.json: expected 3 classes as config\.json says, got 2$"):
+        DeeperLab.from_pretrained(tmp_path / "with")
 
 
 @pytest.mark.parametrize("source", [Path("someone/parser"), "parser", "/a/b", "./a/b", "a/b/c", "../b", "a/..", "ä/b"])

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .._layout import require_torch
+from ..data import labels as label_files
+from ..data.labels import LABELS, LabelSet
 
 
 def network_files(name: str, weights: Path | None, random_weights: bool) -> list[Path] | None:
@@ -18,6 +20,27 @@ def network_files(name: str, weights: Path | None, random_weights: bool) -> list
     if weights is not None:
         return [weights]
     return [] if random_weights and "/" not in name else None
+
+
+def labels_of(model: str, labels: str | None) -> LabelSet:
+    """The label set that is asked for, or that of the folder of a model, here or on the hub.
+
+    Raises:
+        ValueError: the model has none.
+        OSError, FormatError, ImportError: as `find` and `find_folder`.
+    """
+    if labels is not None:
+        return label_files.find(labels)
+    folder = Path(model)
+    if not folder.is_dir() and "/" in model:
+        require_torch("deeperlab predict")
+        from ..models.hub import find_folder
+
+        folder = find_folder(model)
+    if (folder / LABELS).is_file():
+        return label_files.read(folder / LABELS)
+    presets = ", ".join(label_files.PRESETS)
+    raise ValueError(f"--labels: expected {presets}, or a file, as {model} has no {LABELS}")
 
 
 def load_network(name: str, weights: Path | None, classes: int, random_weights: bool) -> tuple[Any, bool]:

@@ -19,7 +19,7 @@ import typer
 from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
 from .files import MaxPixels, pixel_limit
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
-from .network import load_network, network_files
+from .network import labels_of, load_network, network_files
 from .streams import complain, plain
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 EPILOG = """Examples:
 
-deeperlab predict street.jpg --model trained/ --labels cityscapes --out results
+deeperlab predict street.jpg --model runs/mine/best --out results
 
 deeperlab predict leftImg8bit/val --model xception71 --weights best.safetensors --labels cityscapes --out results \
 --size 2049 --device cuda --half --batch 4
 
-deeperlab predict drive.mp4 'more/*.png' --model trained/ --labels my-labels.json --out results
+deeperlab predict drive.mp4 'more/*.png' --model OWNER/NAME --labels my-labels.json --out results
 
 Afterwards: deeperlab eval GT.json results/panoptic.json --gt-dir GT --pred-dir results/panoptic"""
 
@@ -61,11 +61,14 @@ def predict(
             help="A folder of save_pretrained, OWNER/NAME on the Hugging Face hub, or a network's name with --weights.",
         ),
     ],
-    labels: Annotated[
-        str,
-        typer.Option(help="Names, ids and things: coco, cityscapes, vistas, voc, ade20k, or a file (docs/data.md)."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Names, ids and things: coco, cityscapes, vistas, voc, ade20k, or a file (docs/data.md); by default "
+            "labels.json in the folder of the model."
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of the whole network: .safetensors, .pth, .pt or .ckpt.")
     ] = None,
@@ -136,10 +139,9 @@ def predict(
     ):
         try:
             with _terminable():
-                from ..data.labels import find
                 from ..predictor import BatchJob, describe_request, find_sources, list_suffixes, recall_settings
 
-                label_set = find(labels)
+                label_set = labels_of(model, labels)
                 found = find_sources(sources, out)
                 faults = found.faults
                 params = fusion(max_candidates, max_instances, paper)

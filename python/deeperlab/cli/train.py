@@ -33,7 +33,7 @@ deeperlab train --resume runs/city --steps 120000
 
 torchrun --nproc-per-node 8 -m deeperlab train --recipe coco-xception71 --data /data/coco --out runs/coco
 
-Afterwards: deeperlab predict street.jpg --model runs/city/best --labels runs/city/best/labels.json --out results
+Afterwards: deeperlab predict street.jpg --model runs/city/best --out results
 
 docs/training.md has all options, the recipes, and what to do about a bad PQ."""
 

@@ -47,6 +47,8 @@ _NEEDED = (
     'a list of names does not tell which are things: {"classes": [{"name": "cow", "thing": true}, …]}, or COCO\'s '
     "categories with isthing"
 )
+LABELS = "labels.json"
+"""Beside a network or a data set: the file of its labels."""
 MAX_BYTES = 1 << 24
 """Of a file of labels; the largest preset has 10 kB."""
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders, here or on the Hugging Face hub, that hold a network: model.safetensors, config.json and a model card."""
+"""Folders, here or on the Hugging Face hub, that hold a network: model.safetensors, config.json, and beside them
+labels.json and a model card."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+from deeperlab.data import labels as label_files
 from deeperlab.data.fields import Field
 from deeperlab.data.files import FormatError, replace
+from deeperlab.data.labels import LABELS, LabelSet
 
 from .weights import TrainedHeads, is_marked_trained, list_first, match_tensors, read_tensors, safetensors_torch
 
@@ -82,6 +85,8 @@ class Pretrained(
 
     config: dict[str, Any]
     """The arguments that make this network; a subclass with arguments of its own adds them."""
+    labels: LabelSet | None = None
+    """What its classes are, if that is known: saved beside it."""
 
     def save_pretrained(
         self,
@@ -93,9 +98,10 @@ class Pretrained(
         model_card_kwargs: dict[str, Any] | None = None,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        """Write model.safetensors, config.json and, unless there is one, a model card to a folder, made if absent.
+        """Write model.safetensors and config.json to a folder, made if absent.
 
-        The old files stay if that fails.
+        Beside them labels.json, if the network has `labels`, and a model card, unless there is one. The old files stay
+        if that fails.
 
         Args:
             save_directory: the folder.
@@ -140,6 +146,9 @@ class Pretrained(
             replace(folder / CONFIG, lambda config: config.write(text.encode()))
 
         replace(folder / WEIGHTS, write)
+        if self.labels is not None:
+            names = label_files.to_json(self.labels)
+            replace(folder / LABELS, lambda file: file.write(names.encode()))
         if not (folder / CARD).exists():
             replace(folder / CARD, lambda file: file.write(f"{card}\n".encode()))
         if not push_to_hub:
@@ -160,6 +169,8 @@ class Pretrained(
     ) -> Self:
         """Load the network of a folder that `save_pretrained` wrote, in eval mode, float32, on the CPU.
 
+        A labels.json in the folder gives its `labels`.
+
         Args:
             pretrained_model_name_or_path: a folder, for which no network is used; or, where there is no such folder,
                 OWNER/NAME on the Hugging Face hub (needs huggingface_hub), to which the other arguments apply.
@@ -171,7 +182,8 @@ class Pretrained(
             model_kwargs: in the place of the config's, such as `eps=1e-3`; the weights must still fit.
 
         Raises:
-            FormatError: config.json has an unknown key or a wrong value, or the weights are damaged or do not fit.
+            FormatError: config.json has an unknown key or a wrong value, or the weights are damaged or do not fit, or
+                labels.json is damaged or has another number of classes.
             TypeError: an argument that the network does not have.
             FileNotFoundError: neither a folder nor on the hub, or a file is missing in it.
             OSError: a file cannot be read.
@@ -180,12 +192,9 @@ class Pretrained(
         safetensors_torch()
         if unknown := model_kwargs.keys() - inspect.signature(cls).parameters.keys():
             raise TypeError(f"from_pretrained: expected arguments of {cls.__name__}, got {list_first(sorted(unknown))}")
-        folder = Path(pretrained_model_name_or_path)
-        if not folder.is_dir():
-            options = {"force_download": force_download, "token": token, "cache_dir": cache_dir}
-            folder = _from_hub(
-                pretrained_model_name_or_path, revision=revision, local_files_only=local_files_only, **options
-            )
+        options = {"force_download": force_download, "token": token, "cache_dir": cache_dir}
+        options |= {"revision": revision, "local_files_only": local_files_only}
+        folder = find_folder(pretrained_model_name_or_path, **options)
         for name in (WEIGHTS, CONFIG):
             if not (folder / name).is_file():
                 pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pth", ".pt", ".ckpt"))
@@ -205,6 +214,11 @@ class Pretrained(
         # No weight is made before the file has it: it bounds what a config may ask for.
         model.load_state_dict(match_tensors(folder / WEIGHTS, found, model.state_dict()), assign=True)
         model.mark_untrained(not is_marked_trained(folder / WEIGHTS))
+        if (folder / LABELS).is_file():
+            model.labels = label_files.read(folder / LABELS)
+            if len(model.labels) != config["num_classes"]:
+                text = f"expected {config['num_classes']} classes as {CONFIG} says, got {len(model.labels)}"
+                raise FormatError(folder / LABELS, text)
         return model.eval()
 
     @classmethod
@@ -222,8 +236,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     return dict(root.value)
 
 
-def _from_hub(source: str | Path, **options: Any) -> Path:
+def find_folder(source: str | Path, **options: Any) -> Path:
+    """Return the folder of a network: one that is here, or what `options` of the hub's download fetch.
+
+    Raises:
+        FileNotFoundError, ImportError: as `Pretrained.from_pretrained`.
+    """
     name = str(source)
+    if Path(name).is_dir():
+        return Path(name)
     if isinstance(source, Path) or not HUB_ID.fullmatch(name):
         raise FileNotFoundError(errno.ENOENT, "expected a folder, or OWNER/NAME on the Hugging Face hub", name)
     try:
@@ -232,7 +253,7 @@ def _from_hub(source: str | Path, **options: Any) -> Path:
         text = f"{name}: no such folder; for the Hugging Face hub: pip install 'deeperlab[hub]'"
         raise ImportError(text) from fault
     try:  # one call for both files, that they be of one commit
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, LABELS], **options))
     except (OSError, ValueError) as fault:
         text = (
             "no such folder, and not to be had from the Hugging Face hub: check the name and the connection, or fetch "

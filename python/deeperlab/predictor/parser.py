@@ -85,7 +85,8 @@ class Parser:
     Args:
         model: of `deeperlab.models`, or another module that is a `Network`. It is moved to `device`, put into eval mode
             and into the channels-last layout: in place, not copied. It may not be in training mode when it parses.
-        labels: a label set, the name of a preset, or a file; as many classes as the network has.
+        labels: a label set, the name of a preset, or a file; as many classes as the network has. None: `model.labels`,
+            which a network has that came with its labels.json.
         size: px of the longer side; None: `model.image_size`, if it has one; 0: images keep their size.
         half: autocast. True: float16 on a GPU, bfloat16 on the CPU; or one of these dtypes. In bfloat16, offsets of
             more than 256 px come in steps of 2 px, in float16 in steps of ¼ px.
@@ -108,7 +109,7 @@ class Parser:
     def __init__(
         self,
         model: Network,
-        labels: LabelSet | str | os.PathLike[str],
+        labels: LabelSet | str | os.PathLike[str] | None = None,
         *,
         size: int | None = None,
         half: bool | torch.dtype = False,
@@ -125,8 +126,11 @@ class Parser:
                 "model: expected a network with num_classes, mean and std, as of deeperlab.models, got "
                 f"{type(model).__name__}"
             )
+        if labels is None:
+            labels = getattr(model, "labels", None)
         if not isinstance(labels, (LabelSet, str, os.PathLike)):
-            raise TypeError(f"labels: expected a LabelSet, a name or a file, got {type(labels).__name__}")
+            none = ", as the model has none of its own" if labels is None else ""
+            raise TypeError(f"labels: expected a LabelSet, a name or a file, got {type(labels).__name__}{none}")
         self.labels = labels if isinstance(labels, LabelSet) else find(labels)
         if model.num_classes != len(self.labels):
             raise ValueError(

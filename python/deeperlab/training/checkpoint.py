@@ -10,13 +10,11 @@ from typing import Any
 
 import torch
 
-from ..data import labels as label_files
 from ..data.files import FormatError, replace
 from ..data.labels import LabelSet
 from ..models import DeeperLab
 
 VERSION = 1
-LABELS = "labels.json"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -66,13 +64,13 @@ def save_model(folder: Path, model: DeeperLab, labels: LabelSet) -> None:
     replaced in one step. A new one gets its name when it is whole.
     """
     model.mark_untrained(False)
+    model.labels = labels
     if folder.exists():
         model.save_pretrained(folder)
     else:
         unfinished = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
         model.save_pretrained(unfinished)
-        replace(unfinished / LABELS, lambda file: file.write(label_files.to_json(labels).encode()))
         unfinished.rename(folder)
     for path in folder.iterdir():
         _sync(path)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from .._layout import find_device
 from ..data import labels as label_files
 from ..data.files import replace
-from ..data.labels import LabelSet
+from ..data.labels import LABELS, LabelSet
 from ..models import DeeperLab, create
 from .batches import Batch
-from .checkpoint import LABELS, load_state, save_state
+from .checkpoint import load_state, save_state
 from .config import Config
 from .config_file import read
 from .network import set_training_mode

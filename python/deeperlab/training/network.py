@@ -12,11 +12,10 @@ from torch import nn
 
 from ..data import labels as label_files
 from ..data.files import FormatError
-from ..data.labels import LabelSet
+from ..data.labels import LABELS, LabelSet
 from ..data.sample import Sample
 from ..models import MAX_IMAGE_SIZE, WEIGHTS, DeeperLab, WeightsError, load_backbone, load_weights
 from ..models.norms import batch_norms
-from .checkpoint import LABELS
 from .config import Config
 
 LOOKED_AT = 9

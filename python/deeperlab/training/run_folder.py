@@ -25,8 +25,7 @@ from typing import Any
 from ..data import labels as label_files
 from ..data.files import FormatError, replace
 from ..data.formats.segments import list_names
-from ..data.labels import LabelSet
-from .checkpoint import LABELS
+from ..data.labels import LABELS, LabelSet
 
 
 class RunFolder:

@@ -129,7 +129,7 @@ def _reading_labels(table: Table, layout: Layout, root: Path, target: LabelSet |
         return label_sets.find(table.labels)
     if layout.format not in _UNNAMED:
         return None
-    for name in ("labels.json", "labels.toml"):
+    for name in (label_sets.LABELS, "labels.toml"):
         if exists(root / name):
             return label_sets.read(root / name)
     fault = f"{layout.format} does not say what the classes are; give labels (data.labels), or put labels.json there"

@@ -128,6 +128,29 @@ def test_what_is_not_valid_may_be_anything() -> None:
         assert prediction.grad.isfinite().all()
 
 
+def test_nothing_to_compare_has_no_offsets() -> None:
+    for n, pairs in ((0, 2), (2, 0)):  # no image; a graph without edges
+        prediction = torch.ones(n, 2 * pairs, 3, 4)
+        assert losses.offsets(prediction, prediction, torch.ones(n, pairs, 3, 4, dtype=torch.bool)) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 3, 5), (2, 4, 1, 5), (2, 2, 3, 5), (4, 3, 5)])
+def test_predictions_of_another_shape_than_their_target_are_refused(shape: tuple[int, ...]) -> None:
+    """Torch would expand most of them."""
+    values, valid = torch.ones(2, 4, 3, 5), torch.ones(2, 1, 3, 5, dtype=torch.bool)
+    for name, loss in (("logits", losses.heatmap), ("prediction", losses.offsets)):
+        with pytest.raises(ValueError, match=rf"{name}: expected the shape of target, \[2, 4, 3, 5\], got \[.+\]"):
+            loss(torch.ones(shape), values, valid)
+
+
+@pytest.mark.parametrize(
+    "instance", [torch.ones(8, 8, dtype=torch.int32), torch.ones(2, 8, 8)], ids=["one map", "floats"]
+)
+def test_instances_to_be_weighed_are_a_batch_of_integers(instance: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"instance: expected integers \[N, H, W\], got (int32|float32) \[.+\]"):
+        losses.instance_weight(instance)
+
+
 @pytest.mark.parametrize("far", [1, 2**40, -1])
 def test_pixels_of_small_instances_weigh_more(far: int) -> None:
     instance = torch.zeros(2, 8, 8, dtype=torch.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -194,6 +195,37 @@ def test_gradients_are_the_slopes_of_the_loss() -> None:
         )  # fmt: skip
 
 
+def test_a_second_derivative_is_refused() -> None:
+    """It would be 0 in silence, as that of a gradient penalty."""
+    logits, labels, _ = random_call(12, 2, 3, (5, 6), 4)
+    logits.requires_grad_()
+    loss = losses.semantic(logits, labels).sum()
+    (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"semantic_loss: expected a first derivative, got a second"):
+        (loss + slope.square().sum()).backward()
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_what_the_handler_of_a_signal_raises_is_raised(direction: str) -> None:
+    def handle(*_: object) -> None:
+        raise TimeoutError
+
+    def compute() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 1e-3)
+        while True:  # until it meets a call
+            losses.semantic(logits, labels) if direction == "forward" else loss.backward(retain_graph=True)
+
+    logits, labels, _ = random_call(13, 2, 40, (200, 200), 4)
+    loss = losses.semantic(logits.requires_grad_(), labels, top_k=1).sum()
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with pytest.raises(TimeoutError):
+            compute()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.slow
 def test_the_operators_are_sound_for_torch() -> None:
     logits, labels, weight = random_call(9, 2, 5, (17, 25), 4)
@@ -249,6 +281,9 @@ BAD: list[tuple[Options, str]] = [
     ({"labels": torch.full((1, 9, 13), -2)}, "labels: expected -2, some stuff, only where stuff has classes, got -2"),
     ({"weight": torch.ones(1, 9, 12)}, "weight: expected shape [1, 9, 13], got [1, 9, 12]"),
     ({"weight": torch.ones(1, 9, 13).double()}, "weight: expected float32, got Double"),
+    ({"weight": torch.ones(1, 9, 13, requires_grad=True)}, "weight: expected a tensor that requires no gradient"),
+    ({"logits": np.zeros((1, 5, 3, 4))}, "logits: expected a tensor, got ndarray"),
+    ({"labels": None}, "labels: expected a tensor, got NoneType"),
     ({"stride": 0}, "stride: expected 1 to 65536, got 0"),
     ({"top_k": 0.0}, "top_k: expected more than 0 and at most 1, got 0"),
     ({"top_k": 1.5}, "top_k: expected more than 0 and at most 1, got 1.5"),
@@ -260,7 +295,7 @@ BAD: list[tuple[Options, str]] = [
 @pytest.mark.parametrize(("change", "message"), BAD, ids=[message[:40] for _, message in BAD])
 def test_what_does_not_fit_is_named(change: Options, message: str) -> None:
     given = {"logits": torch.zeros(1, 5, 3, 4), "labels": torch.zeros(1, 9, 13, dtype=torch.int64), **change}
-    with pytest.raises((ValueError, RuntimeError), match=re.escape(message)):
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=re.escape(message)):
         losses.semantic(**given)
 
 

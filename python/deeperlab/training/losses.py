@@ -65,13 +65,14 @@ def semantic(
 
     Returns:
         float32 [N]; 0, with gradient 0, for an image without a labeled pixel; NaN where a logit of a pixel that counts
-        is NaN or +inf. Gradients have the dtype of the logits. The same bits on every device, for any number of
-        threads and any place in a batch. The upsampled logits are never in memory; `plain.semantic` holds them, and
-        reads more easily.
+        is NaN or +inf. The logits alone have gradients, of their dtype, and first ones only. The same bits on every
+        device, for any number of threads and any place in a batch. The upsampled logits are never in memory;
+        `plain.semantic` holds them, and reads more easily.
 
     Raises:
-        ValueError: an argument is not as above, or on a device for which the package was not built. Labels are looked
-            at on the CPU only: on CUDA, where nothing waits for the device, a wrong one makes its image's loss NaN.
+        ValueError, TypeError: an argument is not as above, or on a device for which the package was not built. Labels
+            are looked at on the CPU only: on CUDA, where nothing waits for the device, a wrong one makes its image's
+            loss NaN.
     """
     from .torch_ops import semantic_loss
 
@@ -88,10 +89,14 @@ def heatmap(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
     Returns:
         float32, a scalar.
+
+    Raises:
+        ValueError: `logits` and `target` have other shapes.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
+    _require_shape("logits", logits, target)
     logits = torch.where(valid, logits.float(), 0)  # what is not valid may be anything
     losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
     return torch.where(valid, losses, 0).sum()
@@ -107,11 +112,22 @@ def offsets(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
     Returns:
         float32, a scalar.
+
+    Raises:
+        ValueError: `prediction` and `target` have other shapes.
     """
     import torch
 
-    error = prediction.float() - target
-    return torch.where(valid[:, :, None], error.view(len(error), -1, 2, *error.shape[2:]), 0).abs().sum()
+    _require_shape("prediction", prediction, target)
+    n, channels, *grid = target.shape
+    error = (prediction.float() - target).view(n, channels // 2, 2, *grid)
+    return torch.where(valid[:, :, None], error, 0).abs().sum()
+
+
+def _require_shape(name: str, values: Tensor, target: Tensor) -> None:
+    """Refuse what torch would expand to the shape of the target."""
+    if values.shape != target.shape:
+        raise ValueError(f"{name}: expected the shape of target, {list(target.shape)}, got {list(values.shape)}")
 
 
 def instance_weight(instance: Tensor, *, area: int = 4096, weight: float = 3.0) -> Tensor:
@@ -124,9 +140,15 @@ def instance_weight(instance: Tensor, *, area: int = 4096, weight: float = 3.0) 
 
     Returns:
         float32 [N, H, W].
+
+    Raises:
+        ValueError: `instance` is no batch of maps, or its values are no integers.
     """
     import torch
 
+    if instance.ndim != 3 or instance.is_floating_point():
+        kind = f"{str(instance.dtype).removeprefix('torch.')} {list(instance.shape)}"
+        raise ValueError(f"instance: expected integers [N, H, W], got {kind}")
     made = torch.ones(instance.shape, dtype=torch.float32, device=instance.device)
     for of_image, weights in zip(instance, made, strict=True):
         ids = of_image.flatten().to(torch.int64 if of_image.dtype == torch.int64 else torch.int32)

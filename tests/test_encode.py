@@ -174,6 +174,13 @@ def test_max_instances_is_the_number_of_rows() -> None:
         encode(torch.tensor([[4, -3]]), max_instances=2)
 
 
+def test_more_images_than_can_be_counted_are_refused() -> None:
+    """Of 24 planes each they would have 0 nodes modulo 2^64."""
+    maps = torch.zeros(1, 1, 1, dtype=torch.int32).expand(2**61, 1, 1)
+    with pytest.raises(ValueError, match=r"instance: expected fewer than 2\^29 images, got 2305843009213693952"):
+        encode(maps, max_instances=1)
+
+
 @pytest.mark.slow
 def test_the_operator_is_sound_for_torch() -> None:
     (instance, ignore, ids, points), options = encode_call(np.random.default_rng(1))

@@ -9,6 +9,8 @@
 
 namespace deeperlab::binding {
 
+constexpr int64_t most_images = (int64_t(1) << 29) - 1;
+
 // No bound is a habit: beyond it an index or a fixed-point sum would leave its type.
 inline Shape make_shape(int64_t images, int64_t classes, const char* nodes_name, const Ints& nodes, int64_t stride,
                         const char* size_name, const Ints& size) {
@@ -25,7 +27,7 @@ inline Shape make_shape(int64_t images, int64_t classes, const char* nodes_name,
           " x ", width);
   require(height <= max_side && width <= max_side && height * width <= max_pixels, size_name,
           ": expected at most 2^20 pixels a side and 2^31 - 1 in all, got ", height, " x ", width);
-  require(images <= 0x7fffffff / 4, nodes_name, ": expected fewer than 2^29 images, got ", images);
+  require(images <= most_images, nodes_name, ": expected fewer than 2^29 images, got ", images);
   return {int(images), int(classes), int(h), int(w), int(stride), int(height), int(width)};
 }
 

@@ -33,6 +33,7 @@ Encoding read_encoding(const Call<Traits>& call) {
   Encoding of{};
   const int64_t n = of.images = Traits::extent(instance, 0);
   const int64_t height = Traits::extent(instance, 1), width = Traits::extent(instance, 2);
+  require(n <= most_images, "instance: expected fewer than 2^29 images, got ", n);
   require(height >= 1 && width >= 1 && height <= max_side && width <= max_side && height * width <= max_pixels,
           "instance: expected 1 to 2^20 pixels a side and at most 2^31 - 1 in all, got ", height, " x ", width);
   of.height = int(height);

@@ -124,6 +124,17 @@ def test_a_cut_object_has_the_keypoints_that_are_given() -> None:
         np.testing.assert_array_equal(getattr(got, name), own, err_msg=name)
 
 
+@pytest.mark.parametrize("face", ["arrays", "tensors"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint64])
+def test_points_are_integers_of_any_type(face: str, dtype: Any) -> None:
+    """Also of one that does not hold the bounds of positions."""
+    image = boxes(2, (20, 30), 1)
+    given: Any = image, np.array([1], dtype), np.arange(10).reshape(1, 5, 2).astype(dtype)
+    if face == "tensors":
+        given = tuple(map(torch.from_numpy, given))
+    assert encode(given[0], points=given[1:]).keypoints.tolist() == given[2].tolist()
+
+
 def test_ignored_pixels_do_not_train_the_heatmap_alone() -> None:
     image = boxes(3, (20, 30), 4)
     ignore = np.zeros(image.shape, bool)

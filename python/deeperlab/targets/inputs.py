@@ -88,7 +88,7 @@ def as_operator_takes(maps: Any, ignored: Any, rows: Points | None, keypoint_cou
             positions = maps.new_empty((len(maps), 0, keypoint_count, 2), dtype=torch.int32)
         else:
             ids = rows[0].to(torch.int64).contiguous()
-            positions = rows[1].clamp(-beyond, beyond).to(torch.int32).contiguous()
+            positions = rows[1].long().clamp(-beyond, beyond).to(torch.int32).contiguous()
         none = maps.new_empty((0, 0, 0), dtype=torch.uint8) if ignored is None else ignored.view(torch.uint8)
         return maps, none, ids, positions
     if rows is None:

@@ -70,15 +70,15 @@ def test_an_option_of_scenes_that_is_wrong_is_named_with_the_nearest(option: dic
 FARM = LabelSet("farm", ("cow", "meadow"), (True, False), ((0, 0, 0),) * 2, (1, 2), (0,))
 
 
-def panoptic(root: Path, json: str, images: str) -> None:
+def panoptic(root: Path, json: str, images: str, key: int = 7) -> None:
     """One image of a cow on a meadow, with a photograph."""
     path = root / json
     path.parent.mkdir(parents=True, exist_ok=True)
     ids = np.array([[1, 1, 2], [0, 2, 2]])
-    annotation = coco.Annotation(7, "7.png", coco.describe(ids, {1: 1, 2: 2}), "7.jpg")
+    annotation = coco.Annotation(key, f"{key}.png", coco.describe(ids, {1: 1, 2: 2}), f"{key}.jpg")
     coco.write(path, path.with_suffix(""), [(annotation, ids)], FARM.categories)
     (root / images).mkdir(parents=True, exist_ok=True)
-    coco.write_ids(root / images / "7.png", ids + (9 << 16))  # a PNG serves as a photograph
+    coco.write_ids(root / images / f"{key}.png", ids + (9 << 16))  # a PNG serves as a photograph
 
 
 @pytest.mark.parametrize(
@@ -268,6 +268,83 @@ def test_shards_are_one_data_set_split_by_their_names(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "farm-train-000.tar", tmp_path / "farm-train-002.tar")
     with pytest.raises(FormatError, match=r"farm-train-002\.tar: image 'a' is in farm-train-000\.tar as well"):
         open_sources(DataConfig(source=str(tmp_path)))
+
+
+def in_pieces(folder: Path, root: Path, suffix: str) -> None:
+    """Pack each folder of a folder by itself, as data sets are distributed."""
+    root.mkdir()
+    for part in sorted(folder.iterdir()):
+        shutil.make_archive(str(root / f"{part.name}_trainval"), suffix, folder, part.name)
+
+
+def whole_panoptic(root: Path) -> None:
+    for split in ("train", "val"):
+        panoptic(root, f"annotations/panoptic_{split}2017.json", f"{split}2017")
+
+
+PIECES = {"segments": whole_panoptic, "instances": instances_folder, "cityscapes": cityscapes_folder}
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize("name", PIECES)
+def test_zip_and_tar_files_beside_each_other_are_one_data_set(
+    name: str, unpacked: bool, suffix: str, tmp_path: Path
+) -> None:
+    PIECES[name](tmp_path / "unpacked")
+    in_pieces(tmp_path / "unpacked", tmp_path / "data", suffix)
+    if unpacked:  # the photographs alone
+        shutil.unpack_archive(sorted((tmp_path / "data").iterdir())[-1], tmp_path / "data")
+        sorted((tmp_path / "data").glob("*." + suffix))[-1].unlink()
+    found, expected = (open_sources(DataConfig(source=str(tmp_path / folder))) for folder in ("data", "unpacked"))
+    assert (found.val is None) == (expected.val is None)
+    samples = pickle.loads(pickle.dumps(found.train[0].samples))
+    for sample, other in zip(samples, expected.train[0].samples, strict=True):
+        assert (sample.image() == other.image()).all()
+        assert (sample.category == other.category).all()
+
+
+def test_voc_and_sbd_are_found_in_two_tar_files(tmp_path: Path) -> None:
+    voc_folder(tmp_path / "unpacked")
+    (tmp_path / "unpacked" / "benchmark_RELEASE" / "dataset" / "inst").mkdir(parents=True)
+    (tmp_path / "unpacked" / "benchmark_RELEASE" / "dataset" / "inst" / "x.mat").touch()
+    in_pieces(tmp_path / "unpacked", tmp_path / "data", "tar")
+    (layout,) = find_layouts(tmp_path / "data")
+    assert (layout.format, "train_aug" in layout.splits) == ("voc", True)
+    assert len(layout.splits["train"]()) == 1
+
+
+def test_pngs_still_packed_beside_their_json_are_read(tmp_path: Path) -> None:
+    whole_panoptic(tmp_path)
+    for split in ("train", "val"):
+        pngs = tmp_path / "annotations" / f"panoptic_{split}2017"
+        shutil.make_archive(str(pngs), "zip", pngs.parent, pngs.name)
+        shutil.rmtree(pngs)
+    (sample,) = open_sources(DataConfig(source=str(tmp_path))).train[0].samples
+    assert sample.category.tolist() == [[0, 0, 1], [-1, 1, 1]]
+    in_pieces(tmp_path, tmp_path.parent / "in_pieces", "zip")
+    with pytest.raises(FormatError, match=r"panoptic_train2017\.zip: a zip within a zip cannot be read; unpack"):
+        open_sources(DataConfig(source=str(tmp_path.parent / "in_pieces")))
+
+
+def test_files_left_beside_what_was_unpacked_from_them_are_not_opened(tmp_path: Path) -> None:
+    whole_panoptic(tmp_path)
+    (tmp_path / "annotations_trainval2017.zip").write_bytes(b"half of it")
+    assert len(open_sources(DataConfig(source=str(tmp_path))).train[0].samples) == 1
+
+
+def test_shards_that_are_whole_data_sets_stay_shards(tmp_path: Path) -> None:
+    for shard, key in (("coco-train-000", 7), ("coco-train-001", 8)):
+        panoptic(tmp_path / shard, "panoptic_train.json", "train", key)
+        shutil.make_archive(str(tmp_path / "data" / shard), "zip", tmp_path / shard)
+    assert [s.image_id for s in open_sources(DataConfig(source=str(tmp_path / "data"))).train[0].samples] == [7, 8]
+
+
+def test_a_folder_of_one_zip_is_what_the_zip_holds(tmp_path: Path) -> None:
+    vistas_folder(tmp_path / "unpacked")
+    (tmp_path / "data").mkdir()
+    pack(tmp_path / "unpacked", "zip").rename(tmp_path / "data" / "vistas.zip")
+    assert open_sources(DataConfig(source=str(tmp_path / "data"))).labels.name == "vistas"
 
 
 def test_formats_without_names_need_labels(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from .containers import is_dir, matching
 from .files import FormatError
 from .ids import ImageId
-from .layouts import Layout, canonical
+from .layouts import Layout, archives, canonical
 from .sample import Entry, Samples
 
 FORMATS = {
@@ -30,6 +31,8 @@ FORMATS = {
     "label_map": "label maps: <split>/*.npy or annotations/<split>/*.npy, and images",
 }
 """The modules of the readers, and what their `find` looks for."""
+_PIECES = ("segments", "instances", "cityscapes", "voc")
+"""Formats that are distributed in several zip or tar files, which `find` takes beside the folder that they are in."""
 _SAID_BY = {"instances": {"segments"}}
 """What others say as well where both are there, as COCO's own folder has both: a panoptic file has all instances."""
 
@@ -37,14 +40,17 @@ _SAID_BY = {"instances": {"segments"}}
 def find_layouts(root: Path) -> list[Layout]:
     """Find every data set that a folder holds: what each reader's `find` says of it.
 
-    Of a folder that holds nothing but one other folder, that one counts.
+    Of a folder that holds nothing but one other folder, or one zip or tar file, that one counts. Several such files are
+    parts of a data set or shards of it; they are opened where the folder holds no data set itself.
     """
-    found = [layout for name in FORMATS if (layout := _find(name, root)) is not None]
-    names = {layout.format for layout in found}
-    found = [layout for layout in found if layout.format not in _SAID_BY or not names & _SAID_BY[layout.format]]
+    found = [layout for name in FORMATS if (layout := _finder(name)(root)) is not None]
     inner = matching(root, "*")
     if not found and len(inner) == 1 and is_dir(inner[0]):
         return find_layouts(inner[0])
+    if not found and archives(root):
+        found = [layout for name in FORMATS if (layout := _find(name, root)) is not None]
+    names = {layout.format for layout in found}
+    found = [layout for layout in found if layout.format not in _SAID_BY or not names & _SAID_BY[layout.format]]
     return found
 
 
@@ -79,19 +85,30 @@ def find_layout(root: Path, name: str = "") -> Layout:
     raise FormatError(root, f"fits several formats: {listed}; say which with format (data.format)")
 
 
+def _finder(name: str) -> Callable[..., Layout | None]:
+    finder: Callable[..., Layout | None] = importlib.import_module(f".formats.{name}", __package__).find
+    return finder
+
+
 def _find(name: str, root: Path) -> Layout | None:
-    found: Layout | None = importlib.import_module(f".formats.{name}", __package__).find(root)
-    return found or _find_in_shards(name, root)
+    """Find a data set in a folder; in the zip and tar files there, each of which is a part of it or a shard."""
+    find, packed = _finder(name), archives(root)
+    found = find(root)
+    if found is not None or not packed:
+        return found
+    if name in _PIECES and (len(packed) == 1 or not all(map(find, packed))):
+        found = find(root, *packed)
+    return found or _find_in_shards(name, packed)
 
 
-def _find_in_shards(name: str, root: Path) -> Layout | None:
-    """Find a data set in pieces, whose files are called after their split: `train-000.tar`, `coco-val-12.zip`."""
+def _find_in_shards(name: str, packed: list[Path]) -> Layout | None:
+    """Find a data set whose files are called after their split: `train-000.tar`, `coco-val-12.zip`."""
+    if _finder(name)(packed[0]) is None:
+        return None
     shards: dict[str, list[Path]] = {}
-    for path in [*matching(root, "*.tar"), *matching(root, "*.zip")] if root.is_dir() else []:
+    for path in packed:
         words = [canonical(word) for word in re.split("[^a-z]+", path.stem.lower())]
         shards.setdefault(next((word for word in words if word in ("train", "val", "test")), "train"), []).append(path)
-    if not shards or _find(name, next(iter(shards.values()))[0]) is None:
-        return None
     return Layout(name, {split: partial(_join, name, paths) for split, paths in shards.items()})
 
 
@@ -101,7 +118,7 @@ def _join(name: str, paths: list[Path], **how: Any) -> Samples:
     shard_of: dict[ImageId, Path] = {}
     samples = None
     for path in paths:
-        layout = _find(name, path)
+        layout = _finder(name)(path)
         if layout is None or len(layout.splits) != 1:
             raise FormatError(path, f"expected {FORMATS[name]}, as the other shards have it, and one split")
         samples = next(iter(layout.splits.values()))(**how)

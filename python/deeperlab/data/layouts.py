@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .containers import is_dir
+from .containers import is_dir, matching
 from .sample import Samples
 
 _CANONICAL = {"training": "train", "validation": "val", "valid": "val"}
@@ -33,7 +33,23 @@ def canonical(split: str) -> str:
     return _CANONICAL.get(name, name)
 
 
+def archives(root: Path) -> list[Path]:
+    """Return the zip and tar files of a folder on disk."""
+    return sorted([*matching(root, "*.zip"), *matching(root, "*.tar")]) if root.is_dir() else []
+
+
+def folder_in(root: Path, *names: str) -> Path | None:
+    """Find a folder by the first of its names, as if the zip and tar files in `root` were unpacked there.
+
+    Archives are opened only where none of the names is on disk.
+    """
+    found = next((root / name for name in names if is_dir(root / name)), None)
+    if found is None:
+        found = next((path / name for path in archives(root) for name in names if is_dir(path / name)), None)
+    return found
+
+
 def photo_folder(root: Path, split: str) -> Path | None:
     """Find the photographs of a split: below `<split>`, `images/<split>`, `images` or `input_images`."""
     names = (split, f"images/{split}", "images", "input_images") if split else ("images", "input_images")
-    return next((root / name for name in names if is_dir(root / name)), None)
+    return folder_in(root, *names)

@@ -19,7 +19,7 @@ from ..containers import matching
 from ..files import FormatError, list_files
 from ..ids import ids_of
 from ..labels import LabelSet, preset
-from ..layouts import Layout
+from ..layouts import Layout, folder_in
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples, translate_ids
 from .coco import Annotation
@@ -45,7 +45,7 @@ def samples(
     """List the annotations of a split, which are read one by one; `image_id` is `<city>_<sequence>_<frame>`.
 
     Args:
-        root: the folder of `gtFine` and `leftImg8bit`.
+        root: the folder of `gtFine` and `leftImg8bit`, or of the zip files that they are distributed in.
         split: `train`, `val`, `test`, or `train_extra` of gtCoarse.
         source: `instanceIds`; `labelTrainIds`, which tells no instances; `panoptic` and `panoptic_trainId` for
             `cityscapes_panoptic_<split>.json` and `…_trainId.json` with their folders of PNGs.
@@ -62,7 +62,9 @@ def samples(
     if source not in SOURCES:
         raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
     labels = labels or preset("cityscapes")
-    base, photos = Path(root) / annotations, Path(root) / "leftImg8bit" / split
+    root = Path(root)
+    photos = folder_in(root, f"leftImg8bit/{split}") or root / "leftImg8bit" / split
+    base = (folder_in(root, f"{annotations}/{split}") or root / annotations / split).parent
     if source.startswith("panoptic"):
         stem = f"cityscapes_{source.replace('panoptic', f'panoptic_{split}')}"
         dataset = read_panoptic(base / f"{stem}.json", base / stem, max_pixels=max_pixels, follow_links=follow_links)
@@ -79,7 +81,7 @@ def samples(
     return Samples(labels, tuple(entries))
 
 
-def find(root: Path) -> Layout | None:
+def find(root: Path, *packed: Path) -> Layout | None:
     """Find `gtFine/<split>` or `gtCoarse/<split>` with `*_instanceIds.png` or `*_labelTrainIds.png` in it.
 
     `gtCoarse` counts where there is no `gtFine`; `test`, whose annotations are empty, not at all.
@@ -88,7 +90,7 @@ def find(root: Path) -> Layout | None:
         splits = {}
         for name in ("train", "val", "train_extra"):
             for source in ("labelTrainIds", "instanceIds"):  # the last that is there
-                if matching(root / kind / name, f"*/*_{source}.png"):
+                if any(matching(place / kind / name, f"*/*_{source}.png") for place in (root, *packed)):
                     splits[name] = partial(samples, root, name, source=source, annotations=kind)
         if splits:
             return Layout("cityscapes", splits)

@@ -117,16 +117,16 @@ def samples(
     return Samples(labels, tuple(entries))
 
 
-def find(root: Path) -> Layout | None:
+def find(root: Path, *packed: Path) -> Layout | None:
     """Find `instances_<split>.json` or `instances.json`, in a folder or its `annotations`.
 
     Photographs are below `<split>`, `images/<split>` or `images`.
     """
-    splits = {}
-    for base in (root, root / "annotations"):
+    splits: dict[str, partial[Samples]] = {}
+    for base in (folder for place in (root, *packed) for folder in (place, place / "annotations")):
         for path in matching(base, "instances*.json"):
             name = path.stem.removeprefix("instances").removeprefix("_")
-            splits[name or "train"] = partial(samples, path, images=photo_folder(root, name), exact=True)
+            splits.setdefault(name or "train", partial(samples, path, images=photo_folder(root, name), exact=True))
     return Layout("instances", splits) if splits else None
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from .._lookup import look_up, relabel
-from ..containers import is_dir, matching
+from ..containers import exists, matching
 from ..files import FormatError
 from ..labels import LabelSet, from_categories
-from ..layouts import Layout, photo_folder
+from ..layouts import Layout, folder_in, photo_folder
 from ..photos import photo_beside
 from ..sample import Entry, Regions, Samples
 from .coco import Annotation, Category, Dataset, read
@@ -69,16 +69,22 @@ def samples(
     return from_dataset(dataset, labels, image, exact=exact)
 
 
-def find(root: Path) -> Layout | None:
+def find(root: Path, *packed: Path) -> Layout | None:
     """Find `panoptic_<split>.json` with the folder of that name beside it, in a folder or its `annotations`.
 
     Photographs are below `<split>`, `images/<split>` or `images`.
+
+    Raises:
+        FormatError: the PNGs are in a zip within a zip, as COCO's annotations are distributed.
     """
-    splits = {}
-    for path in (*matching(root, "panoptic_*.json"), *matching(root / "annotations", "panoptic_*.json")):
-        name = path.stem.removeprefix("panoptic_")
-        if is_dir(path.with_suffix("")):
-            splits[name] = partial(samples, path, path.with_suffix(""), images=photo_folder(root, name), exact=True)
+    splits: dict[str, partial[Samples]] = {}
+    for base in (folder for place in (root, *packed) for folder in (place, place / "annotations")):
+        for path in matching(base, "panoptic_*.json"):
+            name = path.stem.removeprefix("panoptic_")
+            if pngs := folder_in(base, path.stem) or folder_in(root, path.stem):
+                splits.setdefault(name, partial(samples, path, pngs, images=photo_folder(root, name), exact=True))
+            elif not base.is_dir() and exists(inner := path.with_suffix(".zip")):
+                raise FormatError(inner, "a zip within a zip cannot be read; unpack the outer one beside it")
     return Layout("segments", splits) if splits else None
 
 

@@ -93,12 +93,14 @@ def samples(
     return Samples(labels, tuple(entries))
 
 
-def find(root: Path) -> Layout | None:
+def find(root: Path, *packed: Path) -> Layout | None:
     """Find the lists of `ImageSets/Segmentation` with `SegmentationObject`, here or in `VOCdevkit/VOC2012`; and SBD."""
-    base = root / "VOCdevkit" / "VOC2012" if is_dir(root / "VOCdevkit" / "VOC2012") else root
-    if not is_dir(base / CLASS) or not is_dir(base / OBJECT):
+    places = (root, *packed)
+    bases = (base for place in places for base in (place / "VOCdevkit" / "VOC2012", place))
+    base = next((base for base in bases if is_dir(base / CLASS) and is_dir(base / OBJECT)), None)
+    if base is None:
         return None
-    sbd = find_folder(base) or find_folder(root)
+    sbd = next(filter(None, map(find_folder, (base, *places))), None)
     names = [path.stem for path in matching(base / "ImageSets" / "Segmentation", "*.txt")]
     if names and sbd is not None and TRAIN_AUG not in names:
         names.append(TRAIN_AUG)

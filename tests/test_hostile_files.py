@@ -245,7 +245,8 @@ def test_a_symbolic_link_out_of_the_folder_is_followed_if_asked(make: Callable[.
     path.rename(tmp_path / "secret")
     path.symlink_to(tmp_path / "secret")
     with pytest.raises(
-        FormatError, match=r"a symbolic link that leaves the folder .*; to read it, follow_links=True or"
+        FormatError,
+        match=r"a symbolic link that leaves the folder .*; to read it, follow_links=True or",
     ):
         list(read())
     assert list(read(follow_links=True))

@@ -20,7 +20,8 @@ from deeperlab.data.folders import find_layouts
 from deeperlab.data.labels import LabelSet
 from deeperlab.scenes import draw
 from deeperlab.training.config import DataConfig
-from deeperlab.training.index import packed
+from deeperlab.training.drawn import FIRST_VAL
+from deeperlab.training.index import id_of, packed
 from deeperlab.training.sources import open_sources
 
 SMALL = {"size": [33, 49], "instances": 2}
@@ -354,8 +355,17 @@ def test_formats_without_names_need_labels(tmp_path: Path) -> None:
         open_sources(config)
     labels = labels_file(tmp_path / "x.json", "cow", "meadow")
     assert open_sources(replace(config, labels=labels)).labels.names == ("cow", "meadow")
-    with pytest.raises(FormatError, match=r"options of label_map: .*divisor"):
+    with pytest.raises(FormatError, match=r"label_map does not say its divisor; give data\.options\.divisor"):
         open_sources(replace(config, labels=labels, options={}))
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_option_that_a_reader_does_not_take_is_named_with_the_nearest(name: str, tmp_path: Path) -> None:
+    FOLDERS[name](tmp_path)
+    needed = OPTIONS.get(name, {})
+    open_sources(DataConfig(source=str(tmp_path), options=needed | {"max_pixels": 10**6}))
+    with pytest.raises(FormatError, match=rf"options of {name}: unknown 'maxpixels'; max_pixels\?"):
+        open_sources(DataConfig(source=str(tmp_path), options=needed | {"maxpixels": 9}))
 
 
 def test_data_and_labels_that_disagree_are_named_with_both_lists(tmp_path: Path) -> None:
@@ -430,6 +440,18 @@ def test_classes_that_take_in_others_are_trained_on_as_one(tmp_path: Path) -> No
         open_sources(DataConfig(source=str(tmp_path / "farm"), labels=str(tmp_path / "coarse.json")))
 
 
+def test_drawn_scenes_and_files_are_validated_on_together(tmp_path: Path) -> None:
+    names = draw(0, (33, 33)).names
+    labels_file(tmp_path / "all.json", "cow", *names, "meadow", things=17)
+    panoptic(tmp_path / "farm", "panoptic_val.json", "val")
+    scenes = 'path = "scenes"\noptions = {size = 33, count = 2, count_val = 3}\n'
+    text = f'labels = "all.json"\n[[train]]\n{scenes}[[val]]\npath = "farm"\n[[val]]\n{scenes}'
+    val = packed(open_sources(write_list(tmp_path / "list.toml", text))).val
+    assert val is not None
+    assert [sample.image_id for sample in val.samples] == [7, *(FIRST_VAL + i for i in range(3))]
+    assert [id_of(val.samples, n) for n in range(2)] == [7, 0]
+
+
 def test_things_without_stuff_are_mixed_in_as_some_stuff(tmp_path: Path) -> None:
     instances_folder(tmp_path / "things")
     panoptic(tmp_path / "farm", "panoptic_train.json", "train")
@@ -459,7 +481,7 @@ def test_scenes_may_be_mixed_in_where_their_classes_are_known(tmp_path: Path) ->
     [
         ("x = 1", r"list\.toml: unknown key 'x'; known are labels, train, val"),
         ("train = []", "train: expected at least one table"),
-        ("[[train]]\npaht = 'x'", r"train\[0\]: unknown key 'paht'; known are path, format"),
+        ("[[train]]\npaht = 'x'", r"train\[0\]: unknown key 'paht'; path\?"),
         ("[[train]]\nformat = 'x'", r"train\[0\]: no key 'path'"),
         ("[[train]]\npath = 'x'\nweight = 0", r"train\[0\]: weight: expected more than 0, got 0"),
         ("[[train]]\npath = 'x'\nweight = 'a'", r"train\[0\]: weight: expected an integer or a number"),

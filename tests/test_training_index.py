@@ -16,7 +16,8 @@ import pytest
 from annotated import LABELS, Scenes, write
 
 from deeperlab.data.sample import Entry, Regions, Samples
-from deeperlab.training.index import Chosen, Packed, id_of, pack, packed
+from deeperlab.training.chosen import Chosen
+from deeperlab.training.index import Packed, id_of, pack, packed
 from deeperlab.training.sources import Source, Sources
 
 COUNT = 100_000

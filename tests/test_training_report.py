@@ -12,7 +12,7 @@ import numpy as np
 from annotated import CATEGORIES, LABELS, Scenes, scene, write
 from PIL import Image
 
-from deeperlab.data import coco, labels, segments, voc
+from deeperlab.data import coco, label_map, labels, pairs, segments, voc
 from deeperlab.training.config import Config, DataConfig, TrainConfig
 from deeperlab.training.report import Report, report
 from deeperlab.training.sources import Source, Sources
@@ -117,6 +117,28 @@ def test_a_large_set_is_looked_at_in_part_which_is_told() -> None:
     assert told == [(n, 11) for n in range(1, 12)]
     assert [s.seen for s in look(*sources, seconds=0).sources] == [1, 1]
     assert [s.seen for s in look(*sources, limit=0, seconds=math.inf).sources] == [50, 3]
+
+
+def test_damaged_maps_are_not_taken_for_unknown_ids_nor_the_other_way_round(tmp_path: Path) -> None:
+    for name, value in (("huge", 1 << 62), ("unknown", 2), ("known", 1)):
+        np.save(tmp_path / f"{name}.npy", np.full((3, 4), value, np.uint64))
+    maps = label_map.samples(tmp_path, LABELS, divisor=1, images=tmp_path)
+    found = look(Source("maps", maps))
+    assert "below 2^62" in found.broken["maps/huge"]
+    assert found.unknown_ids.keys() == {"maps/unknown"}
+
+
+def test_pairs_whose_ids_differ_are_told_as_what_they_are(tmp_path: Path) -> None:
+    listed = {"unlisted": [(1, 1)], "empty": [(1, 1), (2, 1), (3, 1)], "no_class": [(1, 1), (2, 77)]}
+    for key, segments_info in listed.items():
+        coco.write_ids(tmp_path / f"{key}.png", np.array([[1, 2]]))
+        entries = [{"id": number, "category_id": category} for number, category in segments_info]
+        (tmp_path / f"{key}.json").write_text(json.dumps({"segments_info": entries}))
+        Image.new("RGB", (2, 1)).save(tmp_path / f"{key}.jpg")
+    found = look(Source("pairs", pairs.samples(tmp_path, LABELS)))
+    assert found.unknown_ids.keys() == {"pairs/unlisted", "pairs/no_class"}
+    assert found.empty_masks.keys() == {"pairs/empty"}
+    assert not found.broken
 
 
 def test_classes_without_an_image_are_named_and_long_lists_are_cut_in_the_text_only() -> None:

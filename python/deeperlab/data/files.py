@@ -118,7 +118,10 @@ def inside(directory: str | os.PathLike[str], name: str, *, follow_links: bool |
     except RuntimeError as fault:  # links in circles, before Python 3.13
         raise FormatError(path, "a symbolic link that leads to itself") from fault
     if not follow_links and not real.is_relative_to(Path(directory).resolve()):
-        choice = "; to read it, follow_links=True or --follow-links, or copy the folder with cp -rL"
+        choice = (
+            "; to read it, follow_links=True or --follow-links (deeperlab train: --set "
+            "data.options.follow_links=true), or copy the folder with cp -rL"
+        )
         raise FormatError(
             path,
             f"a symbolic link that leaves the folder {os.fspath(directory)}{choice if follow_links is False else ''}",

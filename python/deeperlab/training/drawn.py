@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from ..data.labels import LabelSet
 from ..data.sample import Sample
 from ..scenes import draw
+from .listing import name_nearest
 
 COUNT, COUNT_VAL = 10_000, 200
 """Scenes to train and to validate on, where the options do not say."""
@@ -74,9 +74,7 @@ def drawn_scenes(options: Mapping[str, Any]) -> tuple[DrawnSamples, DrawnSamples
     known = ("count", "count_val", *(name for name in inspect.signature(draw).parameters if name != "seed"))
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f"; {near[0]}?" if near else f"; known are {', '.join(known)}"
-            raise ValueError(f"data.scenes.{name}: unknown{meant}")
+            raise ValueError(f"data.scenes.{name}: unknown{name_nearest(name, known)}")
     counts = []
     for name, default, least in (("count", COUNT, 1), ("count_val", COUNT_VAL, 0)):
         count = options.get(name, default)

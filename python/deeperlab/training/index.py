@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.ids import ImageId
 from ..data.sample import Entry, Sample, Samples
+from .chosen import Chosen
 from .sources import Sources
 
 PLAIN = (str, bytes, int, float, bool, type(None), Path)
@@ -52,32 +52,6 @@ def id_of(samples: Sequence[Sample], number: int) -> ImageId:
         part, place = samples.places[number].tolist()
         return id_of(samples.parts[part], place)
     return samples.entries[number].image_id if isinstance(samples, Samples) else number
-
-
-class Chosen(Sequence[Sample]):
-    """Some samples of several sequences.
-
-    Args:
-        parts: the sequences.
-        places: int32 [N, 2]: part of each sample, and its number there.
-    """
-
-    def __init__(self, parts: Sequence[Sequence[Sample]], places: NDArray[np.int32]) -> None:
-        self.parts, self.places = tuple(parts), places
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Chosen: ...
-    def __getitem__(self, index: int | slice) -> Sample | Chosen:
-        if isinstance(index, slice):
-            return Chosen(self.parts, self.places[index])
-        part, number = self.places[index].tolist()
-        sample: Sample = self.parts[part][number]
-        return sample
 
 
 class Packed(Sequence[Entry]):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,4 +95,10 @@ def _beside(directory: Path, name: str) -> str:
 def _check_keys(item: Field, known: Sequence[str]) -> None:
     for key in item.value if isinstance(item.value, dict) else ():
         if key not in known:
-            raise item.fault(f"unknown key {key!r}; known are {', '.join(known)}")
+            raise item.fault(f"unknown key {key!r}{name_nearest(key, known)}")
+
+
+def name_nearest(name: str, known: Sequence[str]) -> str:
+    """Say which name was meant by one that is unknown, to follow it; where none is near, all."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; {near[0]}?" if near else f"; known are {', '.join(known)}"

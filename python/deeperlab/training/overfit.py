@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .index import Chosen
+from .chosen import Chosen
 from .sources import Source, Sources
 
 SIDE, RADIUS = 193, 10.0

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import itertools
+import importlib
+import inspect
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +19,10 @@ from ..data.formats.segments import list_names
 from ..data.labels import LabelSet
 from ..data.layouts import Layout, canonical
 from ..data.sample import Sample, Samples, translate_classes
+from .chosen import chained
 from .config import DataConfig
 from .drawn import DrawnSamples, drawn_scenes
-from .listing import SCENES, Table, read_tables
+from .listing import SCENES, Table, name_nearest, read_tables
 
 _NAMED = ("segments", "instances")
 """Formats whose files name the classes."""
@@ -78,9 +80,9 @@ def open_sources(config: DataConfig) -> Sources:
     assert target is not None
     if config.fold:
         parts = [_split(source, config.fold) for source in opened]
-        return Sources(target, tuple(kept for kept, _ in parts), _joined(target, [left for _, left in parts]))
+        return Sources(target, tuple(kept for kept, _ in parts), _joined([left for _, left in parts]))
     held = [(_open(table, "val", target), table.path) for table in val]
-    return Sources(target, tuple(opened), _joined(target, [_as(part, target, path) for part, path in held if part]))
+    return Sources(target, tuple(opened), _joined([_as(part, target, path) for part, path in held if part]))
 
 
 def _open(table: Table, split: str, target: LabelSet | None) -> Samples | DrawnSamples | None:
@@ -95,6 +97,7 @@ def _open(table: Table, split: str, target: LabelSet | None) -> Samples | DrawnS
         return None
     if name not in layout.splits:
         raise FormatError(root, f"split: expected one of {', '.join(layout.splits)}, got {name!r}")
+    _check_options(table, layout, root)
     try:
         samples = layout.splits[name](labels=_reading_labels(table, layout, root, target), **table.options)
     except TypeError as fault:
@@ -104,6 +107,19 @@ def _open(table: Table, split: str, target: LabelSet | None) -> Samples | DrawnS
     if samples.entries[0].image_path is None:
         raise FormatError(root, f"annotations such as {samples.entries[0].path}, but no folder of photographs")
     return samples
+
+
+def _check_options(table: Table, layout: Layout, root: Path) -> None:
+    """Refuse arguments that the reader does not take, and miss those that it needs."""
+    reader = importlib.import_module(f"..data.formats.{layout.format}", __package__).samples
+    arguments = inspect.signature(reader).parameters.values()
+    known = {a.name: a for a in arguments if a.kind is a.KEYWORD_ONLY and a.name != "labels"}
+    for name in table.options:
+        if name not in known:
+            raise FormatError(root, f"options of {layout.format}: unknown {name!r}{name_nearest(name, list(known))}")
+    if missing := [a.name for a in known.values() if a.default is a.empty and a.name not in table.options]:
+        fault = f"{layout.format} does not say its {missing[0]}; give data.options.{missing[0]}, or options in a list"
+        raise FormatError(root, fault)
 
 
 def _split_of(root: Path, layout: Layout, wanted: str, *, required: bool) -> str:
@@ -153,14 +169,11 @@ def _as(samples: Samples | DrawnSamples, target: LabelSet, where: str) -> Sample
     return translate_classes(samples, target, table)
 
 
-def _joined(labels: LabelSet, parts: Sequence[Samples | DrawnSamples]) -> Source | None:
+def _joined(parts: Sequence[Samples | DrawnSamples]) -> Source | None:
     """One source of all that is validated on."""
     if len(parts) < 2:
         return Source("val", parts[0]) if parts else None
-    if any(isinstance(part, DrawnSamples) for part in parts):
-        raise ValueError(f"val: expected {SCENES} alone, or folders alone")
-    chain = itertools.chain.from_iterable(part.entries for part in parts if isinstance(part, Samples))
-    return Source("val", Samples(labels, tuple(chain)))
+    return Source("val", chained(parts))
 
 
 def _split(source: Source, fold: str) -> tuple[Source, Samples]:

@@ -27,6 +27,8 @@ from .png import check_pixels
 
 PIECE = 1 << 22
 """Bytes of a file that are read at once."""
+MOST = (1 << 62) - 1
+"""The largest number of a map."""
 
 
 def samples(
@@ -82,8 +84,12 @@ def load(path: Path, labels: LabelSet, divisor: int, first: int = 1, max_pixels:
     Raises:
         FormatError: not a whole file of integers [H, W], or a class that is neither known nor void.
         OSError: it cannot be read.
+        ValueError: arguments as of `samples`.
     """
+    _check(divisor, first)
     values = _read(path, max_pixels)
+    if values.size and int(values.max()) > MOST:
+        raise FormatError(path, f"expected numbers below 2^62, got {int(values.max())}")
     try:
         return decode(values, labels, divisor=divisor, first=first)
     except ValueError as fault:
@@ -97,7 +103,7 @@ def decode(values: NDArray[Any], labels: LabelSet, *, divisor: int, first: int =
         ValueError: a class that is neither known nor void, or arguments as of `samples`.
     """
     _check(divisor, first)
-    if values.size and int(values.max()) >= 1 << 62:
+    if values.size and int(values.max()) > MOST:
         raise ValueError(f"expected numbers below 2^62, got {int(values.max())}")
     index, present = relabel(values)
     category, instance = np.divmod(present, divisor)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .._lookup import look_up, relabel
 from ..containers import exists, matching
+from ..faults import EmptyMaskError, UnknownIdError
 from ..fields import Field
 from ..files import FormatError, inside, list_files
 from ..ids import ids_of
@@ -84,12 +85,15 @@ def load(path: Path, labels: LabelSet, max_pixels: int | None = None) -> Regions
         if not 1 <= segment.id <= MAX_ID:
             raise item.fault(f"id: expected 1 to {MAX_ID}, got {segment.id}")
         if segment.category_id not in labels.class_of:
-            raise item.fault(f"category_id {segment.category_id} is not in {labels.name}")
+            raise UnknownIdError(path, f"{item.location}: category_id {segment.category_id} is not in {labels.name}")
         item.put(segments, segment.id, segment)
     png = path.with_suffix(".png")
     index, present = relabel(read_ids(png, max_pixels=max_pixels))
-    if odd := sorted(set(present.tolist()) - {0} ^ segments.keys()):
-        raise FormatError(png, f"id {odd[0]} is not in both, the PNG and segments_info of {path.name}")
+    pixels = set(present.tolist()) - {0}
+    if unlisted := sorted(pixels - segments.keys()):
+        raise UnknownIdError(png, f"id {unlisted[0]} is not in segments_info of {path.name}")
+    if absent := sorted(segments.keys() - pixels):
+        raise EmptyMaskError(png, f"no pixel of id {absent[0]}, listed in segments_info of {path.name}")
     table = {0: -1} | {s.id: labels.class_of[s.category_id] for s in segments.values()}
     crowd = np.isin(present, [s.id for s in segments.values() if s.iscrowd])
     return Regions(index, look_up(present, table), present, crowd)

@@ -237,6 +237,30 @@ def test_a_folder_of_another_format_is_told_which_it_looks_like(tmp_path: Path) 
         open_sources(DataConfig(source=str(tmp_path), format="pascal"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train/_annotations.coco.json", {"annotations": [{"segmentation": []}]}, r"call it instances_<split>\.json"),
+        ("annotations/panoptic_train.json", {"annotations": [{"segments_info": []}]}, r"beside the folder panoptic_"),
+        ("a.json", {"shapes": [], "imagePath": "a.jpg"}, r"a\.json looks like polygons of LabelMe; convert them"),
+        ("labels/train/a.txt", "0 .5 .5 .1 .1", "it looks like boxes or polygons of YOLO"),
+        ("Annotations/a.xml", "<annotation/>", "it looks like boxes in XML"),
+        ("SegmentationClass/a.png", "", "it looks like PASCAL VOC, but without SegmentationObject"),
+        ("broken.json", "{", "no data set; expected one of these"),
+        ("labels.json", {"classes": []}, "no data set; expected one of these"),
+    ],
+)
+def test_a_folder_of_a_format_that_is_not_read_is_told_what_it_looks_like(
+    name: str, content: object, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    (tmp_path / "images").mkdir()
+    with pytest.raises(FormatError, match=rf"no data set.*{words}.*; expected one of" if words[:2] != "no" else words):
+        open_sources(DataConfig(source=str(tmp_path)))
+
+
 def test_a_folder_of_two_formats_says_both_and_how_to_choose(tmp_path: Path) -> None:
     cityscapes_folder(tmp_path)
     voc_folder(tmp_path)

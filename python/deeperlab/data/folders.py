@@ -15,6 +15,7 @@ from typing import Any
 
 from .containers import is_dir, matching
 from .files import FormatError
+from .formats.mistaken import describe_folder
 from .ids import ImageId
 from .layouts import Layout, archives, canonical
 from .sample import Entry, Samples
@@ -78,7 +79,7 @@ def find_layout(root: Path, name: str = "") -> Layout:
         return chosen[0]
     if not layouts:
         expected = FORMATS[name] if name else "one of these: " + "; ".join(FORMATS.values())
-        raise FormatError(root, f"no data set; expected {expected}")
+        raise FormatError(root, f"no data set{describe_folder(root)}; expected {expected}")
     listed = "; ".join(f"{layout.format} ({FORMATS[layout.format]})" for layout in layouts)
     if name:
         raise FormatError(root, f"expected {FORMATS[name]}; it looks like {listed}")

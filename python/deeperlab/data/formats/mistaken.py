@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..containers import matching
+from ..fields import Field
+from ..files import FormatError
 from .signatures import kind_of
 
 _CONVERT = (
@@ -32,6 +36,24 @@ _OBJECTS = (
     (("classes",), "a label set", "give the panoptic JSON of the data set"),
 )
 """Keys of an object, what it is, and the remedy."""
+_FOLDERS = (
+    ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt"),
+    "boxes or polygons of YOLO; convert polygons to COCO's instances",
+), (
+    ("*.xml", "Annotations/*.xml", "*/*.xml"),
+    f"boxes in XML, as of PASCAL VOC; {_BOXES}",
+), (
+    ("SegmentationClass/*.png", "*/SegmentationClass/*.png"),
+    "PASCAL VOC, but without SegmentationObject or lists in ImageSets/Segmentation",
+)  # fmt: skip
+"""Files of a folder, and what it is."""
+_LISTS = ("*.json", "annotations/*.json", "*/*.json")
+_MAX_BYTES = 1 << 26
+"""Of a JSON that is looked into."""
+_NAMES = {
+    "segments_info": "COCO's panoptic annotations; call it panoptic_<split>.json, beside the folder panoptic_<split>",
+    "segmentation": "COCO's instances; call it instances_<split>.json, in the folder itself or in annotations",
+}
 LABEL_ID = "; label_id, as transformers has it, is a class: give the id of its category as category_id"
 INTERPOLATED = (
     "; such ids come of a resize with interpolation, of JPEG or of a photograph: maps are resized by nearest neighbors "
@@ -62,6 +84,27 @@ def describe_json(value: Any) -> str | None:
             if all(key in value for key in keys):
                 return f"{what}; {remedy}"
     return None
+
+
+def describe_folder(root: Path) -> str:
+    """Say what a folder looks like in which no data set was found: "; …", or nothing."""
+    for pattern in _LISTS:
+        for path in matching(root, pattern)[:1]:
+            try:
+                value = Field.load(path, max_bytes=_MAX_BYTES).value
+            except (FormatError, OSError):
+                continue
+            if not isinstance(value, Mapping) or "classes" in value:  # lists of categories and label sets say nothing
+                continue
+            annotations = value.get("annotations")
+            first = annotations[0] if isinstance(annotations, list) and annotations else None
+            named = next((what for key, what in _NAMES.items() if isinstance(first, Mapping) and key in first), None)
+            if what := named or describe_json(value):
+                return f"; {path.relative_to(root)} looks like {what}"
+    for patterns, what in _FOLDERS:
+        if any(matching(root, pattern) for pattern in patterns):
+            return f"; it looks like {what}"
+    return ""
 
 
 def has_scores_within(value: Mapping[str, Any]) -> bool:

@@ -19,9 +19,10 @@ from deeperlab.data.files import FormatError
 from deeperlab.data.folders import find_layouts
 from deeperlab.data.labels import LabelSet
 from deeperlab.scenes import draw
-from deeperlab.training.config import DataConfig
+from deeperlab.training.config import Config, DataConfig
 from deeperlab.training.drawn import FIRST_VAL
 from deeperlab.training.index import id_of, packed
+from deeperlab.training.report import report
 from deeperlab.training.sources import open_sources
 
 SMALL = {"size": [33, 49], "instances": 2}
@@ -474,6 +475,17 @@ def test_drawn_scenes_and_files_are_validated_on_together(tmp_path: Path) -> Non
     assert val is not None
     assert [sample.image_id for sample in val.samples] == [7, *(FIRST_VAL + i for i in range(3))]
     assert [id_of(val.samples, n) for n in range(2)] == [7, 0]
+
+
+def test_sources_of_one_name_are_told_apart_and_so_are_their_broken_images(tmp_path: Path) -> None:
+    for place in ("one", "other"):
+        panoptic(tmp_path / place / "farm", "panoptic_train.json", "train")
+        (tmp_path / place / "farm" / "train" / "7.png").write_bytes(b"")
+    text = '[[train]]\npath = "one/farm"\n[[train]]\npath = "other/farm"\n'
+    config = write_list(tmp_path / "list.toml", text)
+    sources = open_sources(config)
+    assert [source.name for source in sources.train] == ["farm", "farm #2"]
+    assert report(sources, Config(data=config)).broken.keys() == {"farm/7", "farm #2/7"}
 
 
 def test_things_without_stuff_are_mixed_in_as_some_stuff(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ class Source:
     """A data set, or a part of one.
 
     Attributes:
-        name: For messages and figures.
+        name: For messages and figures; no two of a run have the same.
         samples: Can be pickled.
         weight: How often it is drawn from, relative to the others; not how many samples it has.
     """
@@ -72,11 +73,14 @@ def open_sources(config: DataConfig) -> Sources:
     train, val, name = read_tables(config)
     target = label_sets.find(name) if name else None
     opened: list[Source] = []
+    named: Counter[str] = Counter()
     for table in train:
         samples = _open(table, "train", target)
         assert samples is not None
         target = target or samples.labels
-        opened.append(Source(table.name, _as(samples, target, table.path), table.weight))
+        named[table.name] += 1
+        number = f" #{named[table.name]}" if named[table.name] > 1 else ""
+        opened.append(Source(table.name + number, _as(samples, target, table.path), table.weight))
     assert target is not None
     if config.fold:
         parts = [_split(source, config.fold) for source in opened]

@@ -230,6 +230,13 @@ def test_a_folder_may_be_within_another(tmp_path: Path) -> None:
     assert len(open_sources(DataConfig(source=str(tmp_path))).train[0].samples) == 1
 
 
+def test_a_zip_made_by_macos_is_read(tmp_path: Path) -> None:
+    cityscapes_folder(tmp_path / "data" / "cityscapes")
+    (tmp_path / "data" / "__MACOSX" / "cityscapes").mkdir(parents=True)
+    (tmp_path / "data" / "__MACOSX" / "cityscapes" / "._gtFine").touch()
+    assert len(open_sources(DataConfig(source=str(pack(tmp_path / "data", "zip")))).train[0].samples) == 1
+
+
 def test_a_folder_of_another_format_is_told_which_it_looks_like(tmp_path: Path) -> None:
     cityscapes_folder(tmp_path)
     with pytest.raises(FormatError, match=r"expected PASCAL VOC: .*; it looks like cityscapes \(Cityscapes: gtFine"):

@@ -34,6 +34,8 @@ FORMATS = {
 """The modules of the readers, and what their `find` looks for."""
 _PIECES = ("segments", "instances", "cityscapes", "voc")
 """Formats that are distributed in several zip or tar files, which `find` takes beside the folder that they are in."""
+_OF_MACOS = "__MACOSX"
+"""What macOS adds to the archives that it makes."""
 _SAID_BY = {"instances": {"segments"}}
 """What others say as well where both are there, as COCO's own folder has both: a panoptic file has all instances."""
 
@@ -45,7 +47,7 @@ def find_layouts(root: Path) -> list[Layout]:
     parts of a data set or shards of it; they are opened where the folder holds no data set itself.
     """
     found = [layout for name in FORMATS if (layout := _finder(name)(root)) is not None]
-    inner = matching(root, "*")
+    inner = [path for path in matching(root, "*") if path.name != _OF_MACOS]
     if not found and len(inner) == 1 and is_dir(inner[0]):
         return find_layouts(inner[0])
     if not found and archives(root):

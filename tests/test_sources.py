@@ -329,6 +329,8 @@ def test_zip_and_tar_files_beside_each_other_are_one_data_set(
     if unpacked:  # the photographs alone
         shutil.unpack_archive(sorted((tmp_path / "data").iterdir())[-1], tmp_path / "data")
         sorted((tmp_path / "data").glob("*." + suffix))[-1].unlink()
+    for path in (tmp_path / "data").glob("val*." + suffix):
+        path.rename(path.with_suffix(path.suffix.upper()))
     found, expected = (open_sources(DataConfig(source=str(tmp_path / folder))) for folder in ("data", "unpacked"))
     assert (found.val is None) == (expected.val is None)
     samples = pickle.loads(pickle.dumps(found.train[0].samples))
@@ -522,6 +524,7 @@ def test_scenes_may_be_mixed_in_where_their_classes_are_known(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("annotations = []", r"list\.toml: expected a list of data sets, got annotations; give the folder"),
         ("x = 1", r"list\.toml: unknown key 'x'; known are labels, train, val"),
         ("train = []", "train: expected at least one table"),
         ("[[train]]\npaht = 'x'", r"train\[0\]: unknown key 'paht'; path\?"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .containers import is_dir, matching
+from .containers import SUFFIXES, is_dir, matching
 from .sample import Samples
 
 _CANONICAL = {"training": "train", "validation": "val", "valid": "val"}
@@ -35,7 +35,7 @@ def canonical(split: str) -> str:
 
 def archives(root: Path) -> list[Path]:
     """Return the zip and tar files of a folder on disk."""
-    return sorted([*matching(root, "*.zip"), *matching(root, "*.tar")]) if root.is_dir() else []
+    return [path for path in matching(root, "*") if path.suffix.lower() in SUFFIXES] if root.is_dir() else []
 
 
 def folder_in(root: Path, *names: str) -> Path | None:

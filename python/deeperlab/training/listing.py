@@ -59,6 +59,10 @@ def read_tables(config: DataConfig) -> tuple[list[Table], list[Table], str]:
         one = Table(config.source, config.format, labels=config.labels, options=options)
         return [one], [replace(one, required=False)], config.labels
     root = Field.load(path)
+    if isinstance(root.value, dict) and "annotations" in root.value:
+        raise root.fault(
+            "expected a list of data sets, got annotations; give the folder that they and photographs are in"
+        )
     _check_keys(root, ("labels", "train", "val"))
     name = root.get("labels", str, default="")
     train = [_table(item, path.parent) for item in root.each("train")]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +28,7 @@ from deeperlab.models import DeeperLab
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.models.norms import batch_norms
 from deeperlab.training import loop as loop_module
-from deeperlab.training import replay, train
+from deeperlab.training import replay, signals, train
 from deeperlab.training.checkpoint import load_state, save_state
 from deeperlab.training.config_file import Layer, override
 from deeperlab.training.events import Event
@@ -153,6 +155,7 @@ def test_kills_lose_only_the_steps_since_the_last_state(tmp_path: Path) -> None:
                 DeeperLab.from_pretrained(run / name)
     assert 0 < saved < steps
     train(small(steps), run, resume=True)
+    assert not list(run.rglob("*.tmp"))
     assert not differences(state(tmp_path / "whole"), state(run))
     assert metrics(tmp_path / "whole") == metrics(run)
 
@@ -192,8 +195,8 @@ def test_what_other_processes_skipped_is_told_and_kept(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(loop_module, "gather", gathered)
     events: list[Event] = []
-    with torch.random.fork_rng():
-        loop = Loop(small(), RunFolder(tmp_path / "run"), Interruption(), events.append, resume=False)
+    with torch.random.fork_rng(), closing(RunFolder(tmp_path / "run")) as folder:
+        loop = Loop(small(), folder, Interruption(), events.append, resume=False)
         loop.skips.faults["a/1"] = "cut short"
         loop.save()
         loop.save()
@@ -353,6 +356,19 @@ def test_a_disk_that_fills_up_leaves_the_old_state(tmp_path: Path, request: pyte
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_second_ctrl_c_ends_a_run_unsaved_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def signal_twice(*_: object) -> None:
+        monkeypatch.setattr(signals, "SAME", 0.0)
+        for _ in range(2):
+            time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Loop, "optimize", signal_twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(2), tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").state.exists()
+
+
 def test_a_signal_that_comes_early_ends_what_may_be_aborted() -> None:
     with Interruption() as interruption:
         signal.raise_signal(signal.SIGTERM)
@@ -361,12 +377,21 @@ def test_a_signal_that_comes_early_ends_what_may_be_aborted() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_tensorboard_gets_what_the_metrics_get(tmp_path: Path) -> None:
+def test_tensorboard_gets_what_the_metrics_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = small(4, trackers=("tensorboard",))
-    train(config, tmp_path / "run", until=2)
+    config = small(5, trackers=("tensorboard",))
+    save, faults = Loop.save, [OSError("no room")]
+
+    def fail_once_after_the_validation(loop: Loop) -> None:
+        if loop.step == 4 and faults:
+            raise faults.pop()
+        save(loop)
+
+    monkeypatch.setattr(Loop, "save", fail_once_after_the_validation)
+    with pytest.raises(OSError, match="no room"):
+        train(config, tmp_path / "run")
     train(config, tmp_path / "run", resume=True)
     events = EventAccumulator(str(tmp_path / "run" / "deeperlab"))
     events.Reload()
@@ -430,3 +455,15 @@ def test_too_little_memory_is_told_with_the_peak_and_three_remedies(
     )
     with pytest.raises(OutOfMemoryError, match=expected):
         train(small(1), tmp_path / "run")
+
+
+def test_a_worker_that_the_system_kills_is_told_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: object) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        time.sleep(10)
+
+    monkeypatch.setattr(Loop, "optimize", kill)
+    expected = r"DataLoader worker \(pid \d+\) is killed by signal: Killed; .* try data\.workers = 1"
+    with pytest.raises(OutOfMemoryError, match=expected):
+        train(small(2, workers=2, every=0), tmp_path / "run")

@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -308,10 +311,45 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     folder.require_new()
     with pytest.raises(FileNotFoundError, match=r"holds no run: there is no config\.toml"):
         folder.require_run()
-    folder.create("")
+    with closing(folder):
+        folder.claim(resume=False)
+        folder.create("")
     folder.require_run()
     with pytest.raises(FileExistsError, match="holds a run already; go on with it"):
         folder.require_new()
+
+
+def test_a_folder_in_which_a_process_trains_is_refused_to_others_until_that_ends(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom deeperlab.training.run_folder import RunFolder\nfolder = RunFolder(sys.argv[1])\n"
+        "folder.claim(resume=False)\nfolder.create('')\nprint(flush=True)\ninput()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], **pipes) as other:  # type: ignore[call-overload]
+        assert other.stdout.readline() == b"\n"
+        with closing(RunFolder(tmp_path / "run")) as folder:
+            with pytest.raises(BlockingIOError, match="another process trains in this folder"):
+                folder.claim(resume=True)
+            other.kill()
+            other.wait()
+            with pytest.raises(FileExistsError):
+                folder.claim(resume=False)
+        with closing(RunFolder(tmp_path / "run")) as folder:
+            folder.claim(resume=True)
+
+
+def test_what_a_killed_process_left_unfinished_goes(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    kept = [folder.config, folder.state, folder.last / "model.safetensors", tmp_path / ".mine.tmp"]
+    left = [tmp_path / ".metrics.jsonl.0123abcd.tmp", folder.state.with_name(".state.pt.0123abcd.tmp")]
+    left.append(folder.last / ".model.safetensors.0123abcd.tmp")
+    for file in (*kept, *left):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    with closing(folder):
+        folder.claim(resume=True)
+    assert all(file.exists() for file in kept)
+    assert not any(file.exists() for file in left)
 
 
 def test_lines_after_the_resumed_step_are_dropped_with_a_line_that_a_kill_has_cut(tmp_path: Path) -> None:
@@ -321,9 +359,9 @@ def test_lines_after_the_resumed_step_are_dropped_with_a_line_that_a_kill_has_cu
     with folder.metrics.open("a") as file:
         file.write('{"step": 4, "lo')
     assert [line["step"] for line in folder.lines()] == [1, 2, 3]
-    folder.forget_after(2, outstanding=False)
+    folder.forget_from(3)
     assert [line["step"] for line in folder.lines()] == [1, 2]
-    folder.forget_after(2, outstanding=True)
+    folder.forget_from(2)
     assert folder.metrics.read_text() == '{"step": 1, "loss": 0.5}\n'
 
 
@@ -334,6 +372,19 @@ def test_the_table_has_a_column_for_every_name_and_json_no_nan(tmp_path: Path) -
     folder.write_table()
     assert folder.table.read_text() == "step,loss,pq\n1,,\n2,0.5,0.25\n"
     assert json.loads(folder.metrics.read_text().splitlines()[0]) == {"step": 1, "loss": None}
+
+
+def test_a_line_for_which_there_is_no_room_is_a_fault_and_leaves_the_others(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append({"step": 1, "loss": 0.5})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    request.addfinalizer(partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (folder.metrics.stat().st_size + 5, resource.RLIM_INFINITY))
+    with pytest.raises(OSError, match="File too large"):
+        folder.append({"step": 2, "loss": 0.25})
+    assert folder.lines() == [{"step": 1, "loss": 0.5}]
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import copy
 import math
 import os
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ from .index import packed
 from .journal import Journal
 from .loader import batches
 from .losses import TERMS
-from .memory import memory_explained
+from .memory import lost_workers_explained, memory_explained
 from .network import image_size, load_initial_weights, set_training_mode
 from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
 from .overfit import first_samples
@@ -41,7 +41,7 @@ from .processes import create_accelerator, determinism, end_trackers, gather, sh
 from .recompute import recompute
 from .report import report
 from .run_folder import RunFolder
-from .signals import Interruption
+from .signals import Aborted, Interruption
 from .slots import Skips
 from .sources import open_sources
 from .step import Step, seed_part
@@ -70,12 +70,18 @@ def train(
     Raises:
         FileExistsError: `out` holds a run already, and `resume` is false.
         FileNotFoundError: `resume`, and `out` holds no run.
+        BlockingIOError: another process trains in `out`.
         DivergedError: the loss or the gradient is not finite.
         OutOfMemoryError: with the peak, and what would need less.
         ValueError, FormatError, OSError, ImportError: options, data or weights that cannot be trained on.
     """
-    with Interruption() as interruption, torch.random.fork_rng(), determinism(config.train.deterministic):
-        return Loop(config, RunFolder(out), interruption, progress, resume=resume).run(until)
+    with (
+        closing(RunFolder(out)) as folder,
+        Interruption() as interruption,
+        torch.random.fork_rng(),
+        determinism(config.train.deterministic),
+    ):
+        return Loop(config, folder, interruption, progress, resume=resume).run(until)
 
 
 class Loop:
@@ -105,6 +111,8 @@ class Loop:
         self.sources = first_samples(packed(open_sources(config.data)), config.data.overfit)
         self.labels, self.skips = self.sources.labels, Skips(config.data.max_broken)
         folder.require_classes(self.labels)
+        if self.rank == 0 and resume:
+            folder.claim(resume=True)
         state = load_state(folder.state) if resume and folder.state.exists() else None
 
         torch.manual_seed(settings.seed)
@@ -133,10 +141,12 @@ class Loop:
             self.validator = Validator(samples, self.labels, config, graph, rank=self.rank, world=self.world)
         if state is not None:
             self.restore(state)
+        first = self.step + (self.outstanding is None)  # step of the next line of the metrics
         if self.rank == 0:
+            folder.claim(resume=resume)
             folder.create(to_toml(config))
-            folder.forget_after(self.step, outstanding=self.outstanding is not None)
-        start_trackers(accelerator, config, folder, self.step)
+            folder.forget_from(first)
+        start_trackers(accelerator, config, folder, first)
 
     # --- the recipe ---------------------------------------------------------------------------------------------------
 
@@ -148,23 +158,24 @@ class Loop:
             if self.outstanding is not None:  # an interrupted run still owes it
                 self.validate()
                 self.save()
-            with closing(self.batches()) as stream:
+            with self.batches() as stream:
                 ended = self.follow(stream, until)
-        except KeyboardInterrupt:
-            if not self.interruption.requested:
-                raise
+        except Aborted:
             ended = "interrupted"
         end_trackers(self.accelerator)
         if self.rank == 0:
             write_page(self.folder.path)
         return Run(self.folder.path, self.step, self.best, ended)
 
-    def batches(self) -> Generator[tuple[int, list[Batch]]]:
-        """Make the batches of this process, from the next step on."""
-        return batches(
+    @contextmanager
+    def batches(self) -> Iterator[Iterator[tuple[int, list[Batch]]]]:
+        """Make the batches of this process, from the next step on, by workers that end with the context."""
+        stream = batches(
             self.sources, self.config, graph=self.network.graph, start=self.step, rank=self.rank, world=self.world,
             skip=self.skips, mean=self.network.mean,
         )  # fmt: skip
+        with closing(stream), lost_workers_explained(self.config.data.workers):
+            yield stream
 
     def begin(self) -> None:
         """Say what the data are, and whether the truth itself passes the validation, before the first step."""

@@ -13,7 +13,7 @@ from .config import Config
 
 
 class OutOfMemoryError(MemoryError):
-    """A step needs more memory than there is."""
+    """A step, or what makes its samples, needs more memory than there is."""
 
 
 @contextmanager
@@ -31,6 +31,23 @@ def memory_explained(config: Config, device: torch.device, step: int, processes:
         if isinstance(fault, RuntimeError) and "out of memory" not in text and "can't allocate memory" not in text:
             raise
     raise OutOfMemoryError(_describe_memory(config, device, step, processes))
+
+
+@contextmanager
+def lost_workers_explained(workers: int) -> Iterator[None]:
+    """Say what it mostly means that a worker was killed, which torch tells at any moment.
+
+    Raises:
+        OutOfMemoryError: one was.
+    """
+    try:
+        yield
+        return
+    except RuntimeError as fault:
+        if not str(fault).startswith("DataLoader worker"):
+            raise
+        text = str(fault).strip().rstrip(".")
+    raise OutOfMemoryError(f"{text}; systems kill processes when memory is short; try data.workers = {workers // 2}")
 
 
 def _describe_memory(config: Config, device: torch.device, step: int, processes: int) -> str:

@@ -66,14 +66,14 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
     return accelerator
 
 
-def start_trackers(accelerator: Any, config: Config, folder: RunFolder, step: int) -> None:
-    """Begin to track; on a resumed run go on with the same curves, without what came after the step."""
+def start_trackers(accelerator: Any, config: Config, folder: RunFolder, first: int) -> None:
+    """Begin to track; on a resumed run go on with the same curves, whose next line may be that of the step `first`."""
     if not config.train.trackers:
         return
     name, file = folder.path.resolve().name, folder.path / "trackers.json"
     known = json.loads(file.read_text()) if file.exists() else {"wandb": secrets.token_hex(4)}
     options: dict[str, dict[str, Any]] = {
-        "tensorboard": {"purge_step": step + 1},
+        "tensorboard": {"purge_step": first},
         "wandb": {"id": known["wandb"], "name": name, "resume": "allow", "dir": str(folder.path)},
         "mlflow": {"run_name": name, "run_id": known.get("mlflow")},
     }

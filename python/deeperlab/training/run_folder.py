@@ -9,21 +9,23 @@
 * `pictures/`: of the validations, below their step.
 * `page.html`, `curves.png`: what it all looks like.
 * `fault/`: what `replay` needs of a step that failed.
+* `lock`: held by the process that trains.
 """
 
 from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..data import labels as label_files
-from ..data.files import FormatError, replace
+from ..data.files import TEMPORARY, FormatError, replace
 from ..data.formats.segments import list_names
 from ..data.labels import LABELS, LabelSet
 
@@ -39,6 +41,7 @@ class RunFolder:
         self.pictures, self.fault = self.path / "pictures", self.path / "fault"
         self.data = self.path / "data.json"
         self.page, self.curves = self.path / "page.html", self.path / "curves.png"
+        self._lock: IO[bytes] | None = None
 
     def require_new(self) -> None:
         """Refuse a folder that holds a run already.
@@ -59,6 +62,35 @@ class RunFolder:
         if not self.config.exists():
             raise FileNotFoundError(errno.ENOENT, "holds no run: there is no config.toml", str(self.path))
 
+    def claim(self, *, resume: bool) -> None:
+        """Make the folder, keep other processes from it until `close`, and remove what killed ones left unfinished.
+
+        Raises:
+            BlockingIOError: another process trains in it.
+            FileExistsError, FileNotFoundError: as `require_new` and `require_run`.
+        """
+        if self._lock is not None:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / "lock").open("ab")
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which workers, unlike a flock, do not inherit
+        except OSError as fault:  # another one: the file system knows no locks
+            if fault.errno in (errno.EACCES, errno.EAGAIN):
+                self.close()
+                raise BlockingIOError(errno.EAGAIN, "another process trains in this folder", str(self.path)) from None
+        self.require_run() if resume else self.require_new()
+        for folder in (self.path, self.state.parent, self.last, self.best, self.fault):
+            for left in folder.glob(".*.tmp"):
+                if TEMPORARY.fullmatch(left.name):
+                    left.unlink()
+
+    def close(self) -> None:
+        """Let other processes train in it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def require_classes(self, labels: LabelSet) -> None:
         """Refuse other classes, or another order of them, than those of the network that is there.
 
@@ -71,8 +103,7 @@ class RunFolder:
             raise FormatError(file, f"the run began with the classes {before}; the data have {now}")
 
     def create(self, config: str) -> None:
-        """Make the folder, and write the options into it as TOML."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Write the options into it as TOML."""
         replace(self.config, lambda file: file.write(config.encode()))
 
     def write_data(self, found: Mapping[str, Any]) -> None:
@@ -99,25 +130,22 @@ class RunFolder:
         return found
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add a line to the metrics, in one write; what is not finite becomes null."""
+        """Add a line to the metrics; what is not finite becomes null.
+
+        Raises:
+            OSError: not all of it could be written. The next process to come here drops what there is of it.
+        """
         text = json.dumps({name: plain(value) for name, value in line.items()}, allow_nan=False) + "\n"
-        descriptor = os.open(self.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        with self.metrics.open("ab") as file:
+            file.write(text.encode())
 
-    def forget_after(self, step: int, *, outstanding: bool) -> None:
-        """Drop the lines of steps after one, which are going to come again.
-
-        Args:
-            step: how many are done.
-            outstanding: whether the line of that step is going to come, too.
+    def forget_from(self, step: int) -> None:
+        """Drop the lines of a step and of those after it, which are going to come again.
 
         Raises:
             FormatError: as `lines`.
         """
-        kept = [line for line in self.lines() if line["step"] < step + (not outstanding)]
+        kept = [line for line in self.lines() if line["step"] < step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         replace(self.metrics, lambda file: file.write(text.encode()))
 

@@ -16,6 +16,10 @@ SAME = 2.0
 """Seconds in which a second signal is the same one: a terminal and torchrun may both hand it on."""
 
 
+class Aborted(KeyboardInterrupt):
+    """A signal has ended what nothing would be lost of."""
+
+
 class Interruption:
     """Whether somebody has asked the process to end. Asked once more, it ends at once, as it would without this.
 
@@ -42,9 +46,9 @@ class Interruption:
 
     @contextmanager
     def abort(self, allowed: bool = True) -> Iterator[None]:
-        """Let a signal raise a KeyboardInterrupt in here, also one that came before: nothing would be lost."""
+        """Let a signal raise `Aborted` in here, also one that came before: nothing would be lost."""
         if allowed and self.requested:
-            raise KeyboardInterrupt
+            raise Aborted
         self._may_abort = allowed
         try:
             yield
@@ -59,4 +63,4 @@ class Interruption:
         if not self.requested:
             self.requested, self._asked = True, now
             if self._may_abort:
-                raise KeyboardInterrupt
+                raise Aborted

@@ -30,11 +30,12 @@ def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
     config = replace(config, train=replace(config.train, trackers=()))
     with (
         tempfile.TemporaryDirectory(prefix="deeperlab-trial-") as folder,
+        closing(RunFolder(folder)) as run,
         torch.random.fork_rng(),
         determinism(config.train.deterministic),
     ):
         try:
-            yield Loop(config, RunFolder(folder), Interruption(), progress, resume=False)
+            yield Loop(config, run, Interruption(), progress, resume=False)
         except DivergedError as fault:
             raise DivergedError(fault.fault, fault.step, None) from fault
 
@@ -42,5 +43,5 @@ def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
 @contextmanager
 def samples(loop: Loop) -> Iterator[Iterator[list[Batch]]]:
     """Make the batches of its steps, as the loop would."""
-    with closing(loop.batches()) as stream:
+    with loop.batches() as stream:
         yield (parts for _, parts in stream)

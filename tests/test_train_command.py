@@ -222,6 +222,14 @@ def test_seeds_give_mean_and_deviation_and_go_on_where_they_were(options: Path, 
     assert "expected a run with these options, got one with others" in fault(*given, "--set", "train.lr=0.5")
 
 
+def test_seeds_end_with_the_time_of_the_process(options: Path, tmp_path: Path) -> None:
+    given = ("--config", options, "--data", "scenes", "--seeds", 2, "--set", "train.max_hours=1e-9")
+    said = done(*given, "--out", tmp_path / "runs")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["seed0"]
+    assert said.endswith(f"stopped; the same command goes on with {tmp_path / 'runs'}\n")
+    assert "over" not in said
+
+
 def test_a_few_images_are_learned_by_heart_with_what_is_set_for_it(options: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done("--config", options, "--data", "scenes", "--out", out, "--overfit", 1, "--set", "train.batch=2", "--steps", 2)
@@ -289,7 +297,8 @@ def test_other_processes_than_the_first_are_silent(
 
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(command, "_train", lambda console, config, out: console.print("spoken"))
-    assert done("--config", options, "--data", "scenes", "--out", tmp_path / "run") == ""
+    given = ("--config", options, "--data", "scenes", "--out", tmp_path / "run", "--set", "train.warmup=99")
+    assert run("train", *given).output == ""
     assert "torch" in sys.modules
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from .console import new_console, one_line, percent, warnings_in_lines
+from .console import counted, new_console, one_line, percent, warnings_in_lines
 from .following import Follower
 from .streams import complain, plain
 from .trials import run_trial
@@ -105,6 +106,8 @@ def train(
     console.quiet = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun starts one speaks
     kinds = ValueError, TypeError, OSError, ImportError, ArithmeticError
     with one_line(*kinds, smaller="train.batch or data.crop", code=1), warnings_in_lines(), _explained():
+        if console.quiet:
+            warnings.simplefilter("ignore")  # the first process has the same ones
         given = {
             "--recipe": recipe,
             "--data": data,
@@ -249,6 +252,7 @@ def _train(console: Console, config: Config, out: Path, *, resume: bool = False)
 
 
 def _train_seeds(console: Console, config: Config, out: Path, count: int) -> None:
+    from ..training.events import UNFINISHED
     from ..training.seeds import spread, train_seeds
 
     def follow(each: Config) -> Follower:
@@ -256,14 +260,17 @@ def _train_seeds(console: Console, config: Config, out: Path, count: int) -> Non
 
     _print_config(console, config)
     runs = train_seeds(config, out, count, follow)
+    done = sum(run.ended not in UNFINISHED for run in runs)
     for name, mean, deviation in spread(runs):
-        console.print(f"{name} {percent(mean)} ± {percent(deviation)} % over {len(runs)} seeds")
-    if any(run.ended == "interrupted" for run in runs):
+        console.print(f"{name} {percent(mean)} ± {percent(deviation)} % over {counted(done, 'seed')}")
+    if any(run.ended in UNFINISHED for run in runs):
         console.print(f"stopped; the same command goes on with {plain(out)}", soft_wrap=True)
 
 
 def _print_run(console: Console, config: Config, run: Run) -> None:
     """Say how it ended, and what to do next."""
+    from ..training.events import UNFINISHED
+
     reasons = {
         "done": f"done: {run.step} steps",
         "interrupted": f"stopped after step {run.step}, and saved" if run.step else "stopped before the first step",
@@ -273,7 +280,7 @@ def _print_run(console: Console, config: Config, run: Run) -> None:
     best = "" if math.isnan(run.best) else f"; best PQ {percent(run.best)} %"
     console.print(f"{reasons[run.ended]}{best}", soft_wrap=True)
     folder = plain(run.folder)
-    if run.ended in ("interrupted", "max_hours"):
+    if run.ended in UNFINISHED:
         console.print(f"go on:   deeperlab train --resume {folder}", soft_wrap=True)
     if run.step == 0:
         return

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 Kind = Literal["note", "step", "validation", "saved", "progress"]
 Ending = Literal["done", "interrupted", "patience", "max_hours"]
+UNFINISHED = ("interrupted", "max_hours")
+"""Of these: what was stopped, and goes on when it is resumed."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .config import Config
 from .config_file import read
-from .events import Progress, Run
+from .events import UNFINISHED, Progress, Run
 from .loop import train
 from .run_folder import RunFolder
 from .tables import METRICS, figures_of
@@ -34,7 +34,7 @@ def train_seeds(
         follow: makes what is told of a run's progress.
 
     Returns:
-        The runs that have ended; fewer than `count` where one was interrupted, which is then the last.
+        The runs that have ended; fewer than `count` where one was interrupted or out of time, which is then the last.
 
     Raises:
         ValueError: a count below 1, or a folder holds a run with other options.
@@ -53,14 +53,14 @@ def train_seeds(
             )
         with follow(each) as progress:
             runs.append(train(each, folder.path, resume=resume, progress=progress))
-        if runs[-1].ended == "interrupted":
+        if runs[-1].ended in UNFINISHED:
             break
     return runs
 
 
 def spread(runs: Sequence[Run]) -> list[tuple[str, float, float]]:
     """Return name, mean and standard deviation (NaN for a single run) of the figures of the last validations."""
-    found = [figures_of(run.folder)[1] for run in runs if run.ended != "interrupted"]
+    found = [figures_of(run.folder)[1] for run in runs if run.ended not in UNFINISHED]
     spreads = []
     for name in METRICS:
         values = [figures[name] / 100 for figures in found if name in figures]

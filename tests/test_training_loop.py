@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import STAGES, TIMES, differences, environment, metrics, small, start, state
+from training_runs import SCENES, STAGES, TIMES, differences, environment, metrics, small, start, state
 
 import deeperlab
 from deeperlab.data.files import FormatError
@@ -30,6 +30,7 @@ from deeperlab.models.norms import batch_norms
 from deeperlab.training import loop as loop_module
 from deeperlab.training import replay, signals, train
 from deeperlab.training.checkpoint import load_state, save_state
+from deeperlab.training.config import Config
 from deeperlab.training.config_file import Layer, override
 from deeperlab.training.events import Event
 from deeperlab.training.faults import DivergedError
@@ -333,6 +334,51 @@ def test_a_state_of_other_options_is_refused(tmp_path: Path, options: dict[str, 
         train(small(2, **options), tmp_path / "run", resume=True)
 
 
+def test_a_run_goes_on_with_the_weights_it_began_with(tmp_path: Path) -> None:
+    config = small(2)
+    train(config, tmp_path / "run", until=1)
+    other = replace(config, model=replace(config.model, weights="other.safetensors"))
+    with pytest.raises(ValueError, match=r"model\.weights: expected '', with which the run began, got 'other\."):
+        train(other, tmp_path / "run", resume=True)
+
+
+def test_a_run_says_that_its_data_have_changed_or_that_it_begins_anew(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    def resume(config: Config, until: int) -> None:
+        notes.clear()
+        progress = lambda event: notes.append(event.text)  # noqa: E731
+        train(config, tmp_path / "run", resume=True, until=until, progress=progress)
+
+    config = small(9)
+    train(config, tmp_path / "run", until=1)
+    resume(config, 2)
+    assert not any("images" in note for note in notes)
+    fewer = replace(config, data=replace(config.data, scenes={**SCENES, "count": 12, "count_val": 0}))
+    resume(fewer, 3)
+    assert "the state was saved with 16 images, now there are 12: samples differ from here on" in notes
+    (tmp_path / "run" / "state" / "state.pt").unlink()
+    resume(config, 3)
+    assert "the run was stopped before its first state: it begins anew" in notes
+    assert state(tmp_path / "run")["outstanding"]
+    resume(fewer, 5)  # without images to validate on
+    assert steps_of(tmp_path / "run") == [2, 4]
+
+
+def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.precision: expected fp32 or bf16 on a CPU, got 'fp16'"):
+        train(small(precision="fp16"), tmp_path / "run")
+
+
+def test_what_accelerate_finds_in_the_environment_divides_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(small(1), tmp_path / "plain")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    train(small(1), tmp_path / "set")
+    assert metrics(tmp_path / "plain") == metrics(tmp_path / "set")
+
+
 def test_a_run_is_not_resumed_where_the_classes_are_others(tmp_path: Path) -> None:
     config = small(2)
     train(config, tmp_path / "run", until=1)
@@ -341,6 +387,9 @@ def test_a_run_is_not_resumed_where_the_classes_are_others(tmp_path: Path) -> No
     with pytest.raises(
         FormatError, match=r"labels.json: the run began with the classes robot, .*; the data have person"
     ):
+        train(config, tmp_path / "run", resume=True)
+    file.write_text(file.read_text().replace("robot", "person").replace("true", "false", 1))
+    with pytest.raises(FormatError, match=r"labels.json: the run began with the things .*; the data have person"):
         train(config, tmp_path / "run", resume=True)
 
 

@@ -365,6 +365,14 @@ def test_lines_after_the_resumed_step_are_dropped_with_a_line_that_a_kill_has_cu
     assert folder.metrics.read_text() == '{"step": 1, "loss": 0.5}\n'
 
 
+@pytest.mark.parametrize(("line", "fault"), [('{"loss": 1}', "with its step"), ("[]", "with its"), ("{", "of JSON")])
+def test_a_damaged_line_is_told_with_its_number(line: str, fault: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(FormatError, match=rf"metrics\.jsonl: line 2: expected an object .*{fault}"):
+        folder.lines()
+
+
 def test_the_table_has_a_column_for_every_name_and_json_no_nan(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.append({"step": 1, "loss": math.nan})

@@ -114,6 +114,8 @@ class Loop:
         if self.rank == 0 and resume:
             folder.claim(resume=True)
         state = load_state(folder.state) if resume and folder.state.exists() else None
+        if resume and state is None:
+            self.journal.tell("note", 0, "the run was stopped before its first state: it begins anew")
 
         torch.manual_seed(settings.seed)
         size = image_size(config, self.sources.train[0].samples)
@@ -248,9 +250,9 @@ class Loop:
         return {"loss": total, **values, "lr": rate, "grad_norm": norm}
 
     def validate(self) -> None:
-        """Validate the average, where a line of the metrics waits for it, and keep it where it is the best."""
-        if self.outstanding is None or self.validator is None:
-            return
+        """Validate the average for the line of the metrics that waits for it, and keep it where it is the best."""
+        assert self.outstanding is not None
+        assert self.validator is not None
         config, is_last = self.config.validate, self.step == self.config.train.steps
         share_buffers(self.average)
         with self.interruption.abort(self.world == 1):
@@ -304,6 +306,8 @@ class Loop:
         scaler = self.accelerator.scaler
         return {
             "step": self.step,
+            "weights": self.config.model.weights,
+            "images": [len(source.samples) for source in self.sources.train],
             "best": (self.best, self.best_step, self.stale),
             "outstanding": self.outstanding,
             "window": self.journal.window,
@@ -318,14 +322,24 @@ class Loop:
         """Go on from a state.
 
         Raises:
-            ValueError: fewer steps are wanted than it has.
+            ValueError: fewer steps are wanted than it has, or other weights to begin with.
             FormatError: it is that of another network or optimizer.
         """
         if self.config.train.steps < state["step"]:
             raise ValueError(
                 f"train.steps: expected at least {state['step']}, which are done, got {self.config.train.steps}"
             )
-        self.step, self.outstanding = state["step"], state["outstanding"]
+        now = self.state()
+        if state.get("weights", now["weights"]) != now["weights"]:
+            raise ValueError(
+                f"model.weights: expected {state['weights']!r}, with which the run began, got {now['weights']!r}"
+            )
+        self.step = state["step"]
+        self.outstanding = state["outstanding"] if self.validator is not None else None
+        if state.get("images", now["images"]) != now["images"]:
+            before, there = (" + ".join(map(str, each["images"])) for each in (state, now))
+            text = f"the state was saved with {before} images, now there are {there}: samples differ from here on"
+            self.journal.tell("note", self.step, text)
         self.best, self.best_step, self.stale = state["best"]
         self.journal.window = state["window"]
         self.skips.share([state["skips"]])

@@ -50,6 +50,8 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
             mixed_precision=PRECISIONS[train.precision],
             cpu=train.device == "cpu",
             log_with=list(train.trackers) or None,
+            # Or it would take a number of the environment, and divide the loss by it.
+            gradient_accumulation_plugin=accelerate.utils.GradientAccumulationPlugin(num_steps=1),
             project_dir=str(folder.path),
         )
     finally:
@@ -61,6 +63,8 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
             f"train.batch: expected a multiple of {accelerator.num_processes} processes × train.accumulate "
             f"{train.accumulate}, got {train.batch}"
         )
+    if train.precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("train.precision: expected fp32 or bf16 on a CPU, got 'fp16'")
     if train.sync_bn and accelerator.num_processes > 1 and accelerator.device.type == "cpu":
         raise ValueError("train.sync_bn: expected false on CPUs, for which torch has no SyncBatchNorm, got true")
     return accelerator

@@ -92,15 +92,21 @@ class RunFolder:
             self._lock = None
 
     def require_classes(self, labels: LabelSet) -> None:
-        """Refuse other classes, or another order of them, than those of the network that is there.
+        """Refuse other classes, another order of them, or other things among them, than those of the network there.
 
         Raises:
             FormatError: they are others; or labels.json is damaged.
         """
         file = self.last / LABELS
-        if file.exists() and (known := label_files.read(file)).names != labels.names:
+        if not file.exists():
+            return
+        known = label_files.read(file)
+        if known.names != labels.names:
             now, before = list_names(labels.names), list_names(known.names)
             raise FormatError(file, f"the run began with the classes {before}; the data have {now}")
+        if known.things != labels.things:
+            now, before = (list_names([each.names[c] for c in each.things]) for each in (labels, known))
+            raise FormatError(file, f"the run began with the things {before}; the data have {now}")
 
     def create(self, config: str) -> None:
         """Write the options into it as TOML."""
@@ -115,18 +121,20 @@ class RunFolder:
         """Read the metrics; a last line that a kill has cut is left out.
 
         Raises:
-            FormatError: another line is no JSON object.
+            FormatError: another line is no JSON object with a step.
         """
         if not self.metrics.exists():
             return []
-        found = []
+        found: list[dict[str, Any]] = []
         for number, line in enumerate(self.metrics.read_bytes().splitlines(keepends=True), start=1):
             if not line.endswith(b"\n"):
                 break
             try:
-                found.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as fault:
+                found.append(json.loads(line))
+            except ValueError as fault:
                 raise FormatError(self.metrics, f"line {number}: expected an object of JSON ({fault})") from fault
+            if not isinstance(found[-1], dict) or not isinstance(found[-1].get("step"), int):
+                raise FormatError(self.metrics, f"line {number}: expected an object of JSON with its step")
         return found
 
     def append(self, line: Mapping[str, Any]) -> None:

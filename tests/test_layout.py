@@ -78,7 +78,7 @@ def test_the_engine_knows_neither_python_nor_torch(path: Path) -> None:
 
 LAYERS = (
     ("_threads", "_torch_library"),
-    ("_layout", "_runs", "_schema"),
+    ("_layout", "_memory", "_runs", "_schema"),
     ("graph", "params"),
     ("heads",),
     ("conventions",),

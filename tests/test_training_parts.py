@@ -286,6 +286,18 @@ def test_a_state_comes_back_and_holds_no_code(tmp_path: Path) -> None:
         load_state(path)
 
 
+def test_a_state_for_which_there_is_no_memory_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+    save_state(tmp_path / "state.pt", {"step": 3})
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_state(tmp_path / "state.pt")
+
+
 def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "state" / "state.pt"
     save_state(path, {"step": 3})

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .._memory import is_out_of_memory
 from ..data.files import message_of
 from .streams import complain
 
-OUT_OF_MEMORY = re.compile(
-    "not allocate memory|can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED"
-    "|can't start new thread|failed to map segment",
-    re.IGNORECASE,
-)
-"""In the errors of torch, oneDNN, C++, CUDA's libraries, threads and libraries that are loaded."""
 UNBROKEN = 1000
 """Columns of what is no terminal; tables are as wide as what they hold."""
 ROWS = 40
@@ -79,13 +73,6 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 def percent(value: float | None) -> str:
     """Write a fraction as per cent; undefined is a dash."""
     return "–" if value is None else f"{100 * value:.2f}"
-
-
-def is_out_of_memory(fault: Exception) -> bool:
-    """Tell whether Python, NumPy, torch, C++, CUDA or the loader of libraries got no more memory: each says it anew."""
-    return isinstance(fault, MemoryError) or (
-        isinstance(fault, (RuntimeError, ImportError)) and OUT_OF_MEMORY.search(str(fault)) is not None
-    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .._memory import is_out_of_memory
 from ..data.files import FormatError, replace
 from ..data.labels import LabelSet
 from ..models import DeeperLab
@@ -45,12 +46,15 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: damaged, or of another version.
         OSError: it cannot be read.
+        MemoryError, RuntimeError: it does not fit into memory.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as fault:
+        if is_out_of_memory(fault):
+            raise
         raise FormatError(path, f"damaged, or no state of a run ({type(fault).__name__})") from fault
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise FormatError(path, f"expected a state of version {VERSION}; train on with the deeperlab that wrote it")

@@ -17,10 +17,8 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..data.files import FormatError
-from ..models import create
 from . import ema
 from .batches import Batch
 from .checkpoint import load_state, save_model, save_state
@@ -33,12 +31,11 @@ from .journal import Journal
 from .loader import batches
 from .losses import TERMS
 from .memory import lost_workers_explained, memory_explained
-from .network import image_size, load_initial_weights, set_training_mode
+from .network import create_network, load_initial_weights, prepare
 from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
 from .overfit import first_samples
 from .page import write_page
 from .processes import create_accelerator, determinism, end_trackers, gather, share_buffers, start_trackers
-from .recompute import recompute
 from .report import report
 from .run_folder import RunFolder
 from .signals import Aborted, Interruption
@@ -118,22 +115,14 @@ class Loop:
             self.journal.tell("note", 0, "the run was stopped before its first state: it begins anew")
 
         torch.manual_seed(settings.seed)
-        size = image_size(config, self.sources.train[0].samples)
-        options = {**config.model.options, "image_size": size, "radius": config.data.radius}
-        self.network = create(config.model.name, len(self.labels), **options)
+        self.network = create_network(config, self.labels, self.sources.train[0].samples)
         if config.model.weights and state is None:
             fresh = load_initial_weights(self.network, config.model.weights, self.labels)
             self.journal.tell("note", 0, f"weights of {config.model.weights}; random: {', '.join(fresh) or 'none'}")
         layout = torch.channels_last if settings.channels_last else torch.preserve_format
         self.network.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        if settings.sync_bn and self.world > 1:
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
-        if settings.recompute:
-            recompute(self.network.backbone)
-        if settings.compile:
-            self.network.compile()
-        set_training_mode(self.network, settings.freeze_bn, settings.frozen_stages)
+        self.network = prepare(self.network, settings, self.world)
         self.optimizer = accelerator.prepare(create_optimizer(self.network, settings))
         self.forward = accelerator.prepare(self.network)
         self.recipe = Step(config, self.labels, self.device)
@@ -291,9 +280,7 @@ class Loop:
     def save(self) -> None:
         """Write the network, then the state: a run that is killed between them comes here again."""
         if self.skips.share(gather(self.skips.faults)):
-            told = "\n".join(f"  {name}: {fault}" for name, fault in self.skips.faults.items())
-            count = f"{len(self.skips.faults)} of at most {self.skips.most}"
-            self.journal.tell("note", self.step, f"images skipped so far, over all processes: {count}\n{told}")
+            self.journal.tell("note", self.step, str(self.skips))
         if self.rank == 0:
             save_model(self.folder.last, self.average, self.labels)
             save_state(self.folder.state, self.state())
@@ -307,7 +294,7 @@ class Loop:
         return {
             "step": self.step,
             "weights": self.config.model.weights,
-            "images": [len(source.samples) for source in self.sources.train],
+            "images": " + ".join(str(len(source.samples)) for source in self.sources.train),
             "best": (self.best, self.best_step, self.stale),
             "outstanding": self.outstanding,
             "window": self.journal.window,
@@ -331,14 +318,11 @@ class Loop:
             )
         now = self.state()
         if state.get("weights", now["weights"]) != now["weights"]:
-            raise ValueError(
-                f"model.weights: expected {state['weights']!r}, with which the run began, got {now['weights']!r}"
-            )
+            raise ValueError(f"model.weights: expected {state['weights']!r}, as at the start, got {now['weights']!r}")
         self.step = state["step"]
         self.outstanding = state["outstanding"] if self.validator is not None else None
         if state.get("images", now["images"]) != now["images"]:
-            before, there = (" + ".join(map(str, each["images"])) for each in (state, now))
-            text = f"the state was saved with {before} images, now there are {there}: samples differ from here on"
+            text = f"saved with {state['images']} images, now there are {now['images']}: samples differ from here on"
             self.journal.tell("note", self.step, text)
         self.best, self.best_step, self.stale = state["best"]
         self.journal.window = state["window"]

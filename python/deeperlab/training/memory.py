@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
+from .._memory import is_out_of_memory
 from .config import Config
 
 
@@ -26,9 +27,8 @@ def memory_explained(config: Config, device: torch.device, step: int, processes:
     try:
         yield
         return
-    except (MemoryError, RuntimeError) as fault:
-        text = str(fault)
-        if isinstance(fault, RuntimeError) and "out of memory" not in text and "can't allocate memory" not in text:
+    except Exception as fault:
+        if not is_out_of_memory(fault):
             raise
     raise OutOfMemoryError(_describe_memory(config, device, step, processes))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network that a run begins with, and the modes of its batch norms."""
+"""The network that a run begins with, and what training makes of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..data import labels as label_files
 from ..data.files import FormatError
 from ..data.labels import LABELS, LabelSet
 from ..data.sample import Sample
-from ..models import MAX_IMAGE_SIZE, WEIGHTS, DeeperLab, WeightsError, load_backbone, load_weights
+from ..models import MAX_IMAGE_SIZE, WEIGHTS, DeeperLab, WeightsError, create, load_backbone, load_weights
 from ..models.norms import batch_norms
-from .config import Config
+from .config import Config, TrainConfig
+from .recompute import recompute
 
 LOOKED_AT = 9
 """Images whose sizes are looked at."""
@@ -38,6 +39,18 @@ def image_size(config: Config, samples: Sequence[Sample]) -> int:
                 sizes.append(max(samples[i].category.shape))
         size = sorted(sizes)[len(sizes) // 2] if sizes else MAX_IMAGE_SIZE
     return min(size, MAX_IMAGE_SIZE)
+
+
+def create_network(config: Config, labels: LabelSet, samples: Sequence[Sample]) -> DeeperLab:
+    """Make the network of a run, with random weights.
+
+    Args:
+        config: of the run.
+        labels: its classes.
+        samples: on which it is trained, as of `image_size`.
+    """
+    options = {**config.model.options, "image_size": image_size(config, samples), "radius": config.data.radius}
+    return create(config.model.name, len(labels), **options)
 
 
 def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], labels: LabelSet) -> list[str]:
@@ -73,6 +86,18 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
         load_weights(network, file, new_classes=True)
         are_others = True
     return ["the last layer of heads.semantic"] if are_others else []
+
+
+def prepare(network: DeeperLab, config: TrainConfig, world: int) -> DeeperLab:
+    """Make a network ready to be trained by so many processes; its weights, and their names, stay as they are."""
+    if config.sync_bn and world > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    if config.recompute:
+        recompute(network.backbone)
+    if config.compile:
+        network.compile()
+    set_training_mode(network, config.freeze_bn, config.frozen_stages)
+    return network
 
 
 def set_training_mode(network: DeeperLab, freeze_bn: str, frozen_stages: int = 0) -> None:

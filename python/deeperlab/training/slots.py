@@ -83,6 +83,11 @@ class Skips:
         before, self.shared = self.shared, len(self.faults)
         return self.shared > before
 
+    def __str__(self) -> str:
+        told = [f"  {name}: {fault}" for name, fault in self.faults.items()]
+        count = f"{len(self.faults)} of at most {self.most}"
+        return "\n".join([f"images skipped so far, over all processes: {count}", *told])
+
     def _require_few(self) -> None:
         if len(self.faults) > self.most:
             raise FaultyFilesError([ValueError(f"{name}: {fault}") for name, fault in self.faults.items()])

@@ -60,7 +60,8 @@ def train(
     Args:
         config: all options.
         out: folder of the run, on a file system that all processes see.
-        resume: go on from the state in `out`; on the same device, with as many threads, to the same bits.
+        resume: go on from the state in `out`; on the same device, with as many threads, to the same bits; with CUDA
+            only under `config.train.deterministic`.
         progress: called on the first process with what happens.
         until: end after so many steps, as if interrupted; None: go on to `config.train.steps`.
 

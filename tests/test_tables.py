@@ -98,7 +98,8 @@ def test_the_command_prints_the_tables_and_writes_them(tmp_path: Path) -> None:
         "30.00 ± 0.00",
         "coco-xception71: train.batch 16 → 4",
         f"{tmp_path / 'runs' / 'young'}: validated after 50 of 200000 steps",
-        f"{tmp_path / 'runs' / 'other'}: of tiny, which is no row",
+        f"{tmp_path / 'runs' / 'other'}: of tiny, which is no row; PQ ",
+        "A figure of the paper stands here only where its abstract or works that cite it confirm it",
     ):
         assert words in result.stdout
     for number in ("3", "4", "5 and 7", "6", "8 to 11"):

@@ -150,9 +150,27 @@ def test_a_check_draws_samples_and_leaves_no_run(options: Path, tmp_path: Path) 
     pictures = sorted((out / "check").iterdir())
     assert [path.name for path in pictures] == [f"sample{i}.png" for i in range(4)]
     with Image.open(pictures[0]) as picture:
-        assert picture.size == (3 * 65, 2 * 65)
+        width, height = picture.size
+        assert width > 3 * 65 * 4  # large enough to see the nodes, each panel with its title
+        assert height > 2 * 65 * 4
     assert [path.name for path in out.iterdir()] == ["check"]
     assert "done: 6 steps" in done("--config", options, "--data", "scenes", "--out", out)
+
+
+def test_a_check_does_not_warn_that_it_trains_for_few_steps(options: Path, tmp_path: Path) -> None:
+    slow = ("--set", "model.options.bn_momentum=0.001")
+    result = run("train", "--config", options, "--data", "scenes", "--check", "--out", tmp_path / "run", *slow)
+    assert result.exit_code == 0
+    assert "batch norms" not in result.stderr
+
+
+def test_options_that_do_nothing_are_not_shown(options: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deeperlab.cli import train as command
+
+    monkeypatch.setattr(command, "_train", lambda *_: None)
+    given = ("--config", options, "--set", "data.scenes.count=7")
+    assert "scenes.count 7" in done(*given, "--data", "scenes", "--out", tmp_path / "a")
+    assert "scenes.count" not in done(*given, "--data", tmp_path, "--out", tmp_path / "b")
 
 
 def test_a_check_refuses_a_truth_that_does_not_come_back(options: Path, tmp_path: Path) -> None:

@@ -295,6 +295,8 @@ def test_what_nobody_says_of_stuff_counts_neither_way(samples: DrawnSamples) -> 
     assert told["pq_stuff"] is told["sq_stuff"] is None
     assert 0 < told["pq"] == told["pq_things"]
     assert all(values["pq"] is None for values in told["per_class"].values() if not values["thing"])
+    fractions = [values[name] for values in told["per_class"].values() for name in values.keys() - {"tp", "fp", "fn"}]
+    assert all(value is None or 0 <= value <= 1 for value in fractions)
     assert 0 < told["ceiling_share"] <= 1
 
 

@@ -43,8 +43,13 @@ def tables(
             report = {table.title: [_report(row, METRICS) for row in rows] for table, rows in filled}
             text = json.dumps(report, indent=1, allow_nan=False).encode()
             replace(json_out, lambda file: file.write(text))
+    console.print(
+        "Tables of Yang et al. 2019, in per cent. A figure of the paper stands here only where its abstract or works "
+        "that cite it confirm it; – is all others, and what no run has.",
+        soft_wrap=True,
+    )
     for table, rows in filled:
-        console.print(table.title, soft_wrap=True)
+        console.print(f"\n{table.title}", soft_wrap=True)
         grid = new_table("row", "recipe", "*paper PQ", *(f"*{COLUMNS[name]}" for name in METRICS), "*paper PC", "*runs")
         for each in rows:
             paper = [f"{each.row.paper[name]:g}" if name in each.row.paper else "–" for name in ("pq", "pc")]
@@ -62,7 +67,8 @@ def tables(
     for run in found:
         if run.folder not in used:
             name = run.config.recipe or "no recipe"
-            console.print(f"{plain(run.folder)}: of {plain(name)}, which is no row", soft_wrap=True)
+            reached = f"PQ {run.figures['pq']:.2f} after {run.step} steps" if run.step else "not validated"
+            console.print(f"{plain(run.folder)}: of {plain(name)}, which is no row; {reached}", soft_wrap=True)
     if not found:
         console.print(f"no runs in {plain(runs)}", soft_wrap=True)
 

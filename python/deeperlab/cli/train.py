@@ -218,6 +218,8 @@ def _print_config(console: Console, config: Config, file: str = "RUN/config.toml
     tables: dict[str, list[str]] = {}
     for name, value in flatten(config).items():
         table, _, key = name.partition(".")
+        if name.startswith("data.scenes.") and config.data.source != "scenes":
+            continue  # they do nothing
         if key and (name not in defaults or value != defaults[name]):
             tables.setdefault(table, []).append(f"{key} {_word(value)}")
     console.print(

@@ -18,9 +18,9 @@ from ..targets import encode_heads
 from .batches import Batch
 from .config import Config
 from .events import Progress
-from .head_views import views
 from .loop import Loop
 from .memory import memory_explained
+from .pictures import draw_heads
 from .trial import samples, trial
 from .validation import Validator, spread
 
@@ -112,7 +112,7 @@ def _draw(loop: Loop, parts: list[Batch], folder: Path, drawn: dict[Path, str]) 
 
 
 def _sheet(loop: Loop, batch: Batch, i: int) -> NDArray[np.uint8]:
-    """One sample: three panels a row."""
+    """One sample, and the heads that it asks for."""
     image = batch.images[i].permute(1, 2, 0).contiguous().numpy()
     category = batch.category[i].numpy().clip(min=-1)
     heads = encode_heads(
@@ -124,7 +124,4 @@ def _sheet(loop: Loop, batch: Batch, i: int) -> NDArray[np.uint8]:
         ignore=-1,
         graph=loop.network.graph,
     )
-    size = int(category.shape[0]), int(category.shape[1])
-    panels = [image, *views(image, heads, size, loop.labels).values()]
-    rows = [np.concatenate(panels[start : start + 3], axis=1) for start in range(0, len(panels), 3)]
-    return np.concatenate(rows)
+    return draw_heads(image, heads, (int(category.shape[0]), int(category.shape[1])), loop.labels)

@@ -53,7 +53,9 @@ def quality(axes: Any, lines: Lines, look: Look) -> None:
             label, place = SERIES[name]
             width, size = (2.2, 4) if name == "pq" else (1.3, 2.5)
             points = [100 * value for value in values]
-            axes.plot(steps, points, label=label, color=look.series[place], lw=width, marker="o", ms=size)
+            axes.plot(
+                steps, points, label=label, color=look.series[place], lw=width, marker="o", ms=size, clip_on=False
+            )
     ceilings = _series(lines, "ceiling")[1]
     if ceilings:
         top = 100 * ceilings[-1]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a validation looks like on one image: truth, fused map and errors, then the input and the five heads."""
+"""What a validation or a sample looks like: the input and the five heads, below truth, fused map and errors if any."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.labels import LabelSet
 from ..data.sample import Sample
+from ..heads import Heads
 from ..metrics import EvaluationResult
 from ..predictor import Parsed
 from ..visualize import comparison
@@ -17,8 +19,10 @@ from .head_views import views, wheel
 from .tally import Maps, sides
 
 Picture = NDArray[np.uint8]
-WIDTH = 600
-"""Of a panel, px, at most."""
+LEAST_WIDTH, WIDTH = 300, 600
+"""Of a panel, px."""
+GAP = 8
+"""Between panels, px."""
 LETTERS = 17
 """Height of a line of text, px."""
 GROUND, INK, PALE = (24, 26, 32), (242, 242, 244), (170, 174, 184)
@@ -47,25 +51,47 @@ def draw(
     names = dict(zip(labels.ids, labels.names, strict=True))
     isthing = {category.id: category.isthing for category in labels.categories}
     compared = Image.fromarray(comparison(image, *sides(maps, sample, labels), isthing, names))
-    gap, line = LETTERS // 2, 2 * LETTERS
-    width = min(WIDTH, (compared.width - 2 * gap) // 3)
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    total = 3 * width + 2 * gap
+    width = min(WIDTH, (compared.width - 2 * GAP) // 3)
+    heads = draw_heads(image, parsed.heads, parsed.size, labels, width)
+    total, line = heads.shape[1], 2 * LETTERS
     compared = compared.resize((total, round(compared.height * total / compared.width)), Image.Resampling.LANCZOS)
-    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-    panels = {"input": small, **views(small, parsed.heads, parsed.size, labels)}
-
-    top = line + compared.height
-    sheet: Any = Image.new("RGB", (total, top + 2 * (line + height)), GROUND)
+    sheet: Any = Image.new("RGB", (total, line + compared.height + len(heads)), GROUND)
     sheet.paste(compared, (0, line))
-    _write(sheet, (gap, LETTERS // 2), f"image {sample.image_id}", caption(result))
+    sheet.paste(Image.fromarray(heads), (0, line + compared.height))
+    _write(sheet, (GAP, LETTERS // 2), f"image {sample.image_id}", caption(result))
+    return np.asarray(sheet)
+
+
+def draw_heads(
+    image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet, width: int | None = None
+) -> Picture:
+    """Draw the input and `views` of its heads: two rows of three panels, each below its title. Needs Pillow.
+
+    Args:
+        image: RGB [H, W, 3].
+        heads: of it.
+        size: (H, W) px at which the network sees it.
+        labels: of the classes.
+        width: of a panel, px; None: that of the image, from `LEAST_WIDTH` to `WIDTH`.
+
+    Returns:
+        RGB.
+    """
+    from PIL import Image
+
+    width = width or min(WIDTH, max(LEAST_WIDTH, image.shape[1]))
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    scaled = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    panels: Mapping[str, Picture] = {"input": scaled, **views(scaled, heads, size, labels)}
+    line = 2 * LETTERS
+    sheet: Any = Image.new("RGB", (3 * width + 2 * GAP, 2 * (line + height)), GROUND)
     for i, (title, panel) in enumerate(panels.items()):
-        x, y = i % 3 * (width + gap), top + i // 3 * (line + height)
+        x, y = i % 3 * (width + GAP), i // 3 * (line + height)
         sheet.paste(Image.fromarray(panel), (x, y + line))
-        _write(sheet, (x + gap, y + LETTERS // 2), title)
+        _write(sheet, (x + GAP, y + LETTERS // 2), title)
         if title.startswith("long-range"):
             colors, disk = wheel(3 * LETTERS)
-            place = x + width - 3 * LETTERS - gap, y + line + height - 3 * LETTERS - gap
+            place = x + width - 3 * LETTERS - GAP, y + line + height - 3 * LETTERS - GAP
             sheet.paste(Image.fromarray(colors), place, Image.fromarray(disk))
     return np.asarray(sheet)
 

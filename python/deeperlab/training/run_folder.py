@@ -50,7 +50,7 @@ class RunFolder:
             FileExistsError: it does.
         """
         if self.config.exists() or self.state.exists():
-            remedy = "go on with it (resume=True, --resume), or give another folder"
+            remedy = "go on with it (resume=True; --resume, with --set for what is to change), or give another folder"
             raise FileExistsError(errno.EEXIST, f"holds a run already; {remedy}", str(self.path))
 
     def require_run(self) -> None:

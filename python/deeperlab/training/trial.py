@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -29,11 +30,13 @@ def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
     """
     config = replace(config, train=replace(config.train, trackers=()))
     with (
+        warnings.catch_warnings(),
         tempfile.TemporaryDirectory(prefix="deeperlab-trial-") as folder,
         closing(RunFolder(folder)) as run,
         torch.random.fork_rng(),
         determinism(config.train.deterministic),
     ):
+        warnings.filterwarnings("ignore", "model: .*batch norms")  # after a few steps they cannot be otherwise
         try:
             yield Loop(config, run, Interruption(), progress, resume=False)
         except DivergedError as fault:

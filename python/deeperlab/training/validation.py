@@ -77,7 +77,7 @@ class Validation:
         told["per_class"] = {
             name: {
                 "thing": thing,
-                **pq["per_class"][str(category)],
+                **{name: value for name, value in pq["per_class"][str(category)].items() if name != "iou"},  # a sum
                 "pc": covering["per_class"][str(category)],
                 "miou": iou["per_class"][str(category)],
             }

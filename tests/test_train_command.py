@@ -96,7 +96,9 @@ def test_a_run_that_is_there_is_not_overwritten_but_resumed(options: Path, tmp_p
     assert "--resume" in said
     assert (out / "metrics.jsonl").read_bytes() == before
     assert fault("--resume", out, "--steps", 5) == "train.steps: expected at least 6, which are done, got 5"
-    assert "done: 8 steps" in done("--resume", out, "--steps", 8, "--set", "train.lr=1e-4")
+    said = done("--resume", out, "--steps", 8, "--set", "train.lr=1e-4")
+    assert said.startswith("goes on after step 6 of 8\n")
+    assert "done: 8 steps" in said
     assert [line["step"] for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())][-1] == 8
     config = config_file.read(out / "config.toml")
     assert (config.train.steps, config.train.lr) == (8, 1e-4)
@@ -237,7 +239,8 @@ def test_seeds_give_mean_and_deviation_and_go_on_where_they_were(options: Path, 
     again = done(*given)
     assert "step 3/3" not in again
     assert re.findall("^pq .*", again, re.MULTILINE) == re.findall("^pq .*", said, re.MULTILINE)
-    assert "expected a run with these options, got one with others" in fault(*given, "--set", "train.lr=0.5")
+    said = fault(*given, "--set", "train.lr=0.5")
+    assert re.search(r"expected a run with these options, got one with others: train.lr 0.5 → [\d.]+; use", said)
 
 
 def test_seeds_end_with_the_time_of_the_process(options: Path, tmp_path: Path) -> None:

@@ -324,8 +324,8 @@ def test_patience_and_hours_end_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"model": {"semantic_channels": 8}}, "state.pt: expected the state of a network and an optimizer as in"),
-        ({"optimizer": "sgd"}, "state.pt: expected the state of a network and an optimizer as in .*another optimizer"),
+        ({"model": {"semantic_channels": 8}}, r"state.pt: expected .*: model.options.semantic_channels \d+ → 8$"),
+        ({"optimizer": "sgd"}, "state.pt: expected .* as in the options, got .*: train.optimizer adamw → sgd$"),
     ],
 )
 def test_a_state_of_other_options_is_refused(tmp_path: Path, options: dict[str, Any], fault: str) -> None:

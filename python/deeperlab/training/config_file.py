@@ -23,6 +23,7 @@ from .config_check import OptionError, check, nearest
 from .option_values import convert, plain
 
 INHERITS = "inherits"
+_NONE = "–"
 RECIPES = Path(__file__).with_name("recipes")
 
 
@@ -145,6 +146,13 @@ def flatten(config: Config) -> dict[str, Any]:
     return found
 
 
+def changes(before: Config, after: Config) -> dict[str, str]:
+    """Return the options that differ, by their full name: `train.steps 200000 → 600`."""
+    one, other = flatten(before), flatten(after)
+    names = [name for name in dict.fromkeys((*one, *other)) if one.get(name, _NONE) != other.get(name, _NONE)]
+    return {name: f"{name} {_word(one.get(name, _NONE))} → {_word(other.get(name, _NONE))}" for name in names}
+
+
 def recipes() -> list[str]:
     """Return the names of all recipes, in the order of their files."""
     return list(_recipe_tables())
@@ -255,6 +263,10 @@ def _resolve(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
 
     config: Config = build(Config, "")
     return config, origins
+
+
+def _word(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # --- files and recipes ------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from . import ema
 from .batches import Batch
 from .checkpoint import load_state, save_model, save_state
 from .config import Config
-from .config_file import to_toml
+from .config_file import changes, read, to_toml
 from .events import Ending, Progress, Run
 from .faults import DivergedError, keep_fault, replay
 from .index import packed
@@ -180,11 +180,10 @@ class Loop:
             if self.validator is not None:
                 self.journal.tell("note", 0, f"ceiling: PQ {100 * self.measure_ceiling():.1f}")
             else:
-                self.journal.tell(
-                    "note",
-                    0,
-                    "nothing to validate on: there will be no best/, only last/; data.fold = 1/5 validates on a fifth",
-                )
+                remedy = "data.fold = 1/5 validates on a fifth of the images"
+                self.journal.tell("note", 0, f"nothing to validate on: there will be no best/, only last/; {remedy}")
+        elif self.step < self.config.train.steps:
+            self.journal.tell("note", self.step, f"goes on after step {self.step} of {self.config.train.steps}")
 
     def measure_ceiling(self) -> float:
         """Measure what the truth itself reaches, once in a process."""
@@ -337,7 +336,10 @@ class Loop:
             self.average.load_state_dict(state["average"])
             restore_optimizer(self.optimizer, state["optimizer"])
         except (RuntimeError, ValueError) as fault:
-            text = f"expected the state of a network and an optimizer as in the options, got that of others: {fault}"
+            options = changes(read(self.folder.config), self.config).items()
+            told = [text for name, text in options if name.startswith("model.") or name == "train.optimizer"]
+            changed = ", ".join(told) or fault
+            text = f"expected the state of a network and an optimizer as in the options, got that of others: {changed}"
             raise FormatError(self.folder.state, text) from fault
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .config import Config
-from .config_file import read
+from .config_file import changes, read
 from .events import UNFINISHED, Progress, Run
 from .loop import train
 from .run_folder import RunFolder
@@ -47,9 +47,10 @@ def train_seeds(
         each = replace(config, train=replace(config.train, seed=config.train.seed + number))
         folder = RunFolder(Path(out) / f"seed{number}")
         resume = folder.config.exists()
-        if resume and read(folder.config) != each:
+        if resume and (others := changes(each, read(folder.config))):
+            told = ", ".join(others.values())
             raise ValueError(
-                f"{folder.path}: expected a run with these options, got one with others; use another --out"
+                f"{folder.path}: expected a run with these options, got one with others: {told}; use another --out"
             )
         with follow(each) as progress:
             runs.append(train(each, folder.path, resume=resume, progress=progress))

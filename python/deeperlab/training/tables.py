@@ -14,10 +14,9 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .config import Config
-from .config_file import flatten, of_recipe, read
+from .config_file import changes, of_recipe, read
 
 METRICS = ("pq", "pq_things", "pq_stuff", "pc")
 """Names in metrics.jsonl of what is compared; fractions there, per cent in the paper and here."""
@@ -204,15 +203,7 @@ def _fill(row: Row, runs: list[FoundRun]) -> Filled:
 
 def differences(recipe: Config, run: Config) -> Iterator[str]:
     """Name the options in which a run is not what the recipe says: `train.steps 200000 → 600`."""
-    one, other = flatten(recipe), flatten(run)
-    for option in dict.fromkeys((*one, *other)):
-        before, after = one.get(option, "–"), other.get(option, "–")
-        if option not in INCIDENTAL and before != after:
-            yield f"{option} {_word(before)} → {_word(after)}"
-
-
-def _word(value: Any) -> str:
-    return str(list(value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (told for option, told in changes(recipe, run).items() if option not in INCIDENTAL)
 
 
 def _read_run(folder: Path) -> FoundRun:

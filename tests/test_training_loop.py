@@ -228,6 +228,36 @@ def test_two_processes_are_one_that_accumulates_to_the_bit(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
+def test_processes_without_a_gpu_find_each_other_on_the_device_auto(tmp_path: Path) -> None:
+    import subprocess
+
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        "import pathlib, sys\nfrom dataclasses import replace\nfrom deeperlab.training import Config\n"
+        "from deeperlab.training.processes import create_accelerator\n"
+        "from deeperlab.training.run_folder import RunFolder\nconfig = Config()\n"
+        "config = replace(config, train=replace(config.train, device='auto', sync_bn=False, precision='fp32'))\n"
+        "made = create_accelerator(config, RunFolder('none'))\n"
+        "pathlib.Path(sys.argv[1], f'{made.process_index} of {made.num_processes}').touch()\n"
+    )
+    (tmp_path / "ranks").mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    hidden = environment() | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, str(tmp_path / "ranks")], env=hidden, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "ranks").iterdir()) == ["0 of 2", "1 of 2"]
+
+
+def test_processes_that_would_train_each_for_itself_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)  # so that the CPU is not asked for
+    with pytest.raises(ValueError, match=r"train\.device: expected one on which 2 processes can train together"):
+        train(small(2, device="auto"), tmp_path / "run")
+
+
 @pytest.mark.parametrize("options", [{"precision": "bf16"}, {"recompute": True}, {"channels_last": False}])
 def test_every_mode_trains_nearly_alike(tmp_path: Path, options: dict[str, Any]) -> None:
     train(small(3, every=0, log_every=1), tmp_path / "plain")

@@ -45,10 +45,13 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
     if chosen:
         find_device("train.device", train.device)
         os.environ["ACCELERATE_TORCH_DEVICE"] = train.device
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    # Of several processes without a GPU accelerate makes strangers, each the first, unless it is told of the CPU.
+    strangers = count > 1 and train.device == "auto" and not torch.accelerator.is_available()
     try:
         accelerator = accelerate.Accelerator(
             mixed_precision=PRECISIONS[train.precision],
-            cpu=train.device == "cpu",
+            cpu=train.device == "cpu" or strangers,
             log_with=list(train.trackers) or None,
             # Or it would take a number of the environment, and divide the loss by it.
             gradient_accumulation_plugin=accelerate.utils.GradientAccumulationPlugin(num_steps=1),
@@ -57,6 +60,11 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
     finally:
         if chosen:
             del os.environ["ACCELERATE_TORCH_DEVICE"]
+    if accelerator.num_processes != count:
+        raise ValueError(
+            f"train.device: expected one on which {count} processes can train together, got {train.device}: "
+            f"{accelerator.device} has {accelerator.num_processes}"
+        )
     parts = accelerator.num_processes * train.accumulate
     if train.batch % parts:
         raise ValueError(

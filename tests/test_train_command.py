@@ -323,10 +323,10 @@ def test_other_processes_than_the_first_are_silent(
     assert "torch" in sys.modules
 
 
-def follow(*events: Event, terminal: bool = True, wait: float = 0.0) -> str:
+def follow(*events: Event, terminal: bool = True, wait: float = 0.0, width: int = 160) -> str:
     """What a terminal, or a file, shows of events."""
     file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, width=160, color_system=None, markup=False)
+    console = Console(file=file, force_terminal=terminal, width=width, color_system=None, markup=False)
     with following.Follower(console, small(100)) as follower:
         for event in events:
             follower(event)
@@ -351,6 +351,18 @@ def test_a_terminal_shows_a_bar_with_the_last_pq() -> None:
 
 
 LINE = {"loss": 2.0, "lr": 1e-3, "images_per_second": 4.0, "data_share": 0.25}
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_narrow_terminal_loses_nothing(width: int) -> None:
+    validation = {"step": 50, "pq": 0.5, "ceiling_share": 0.6, **LINE}
+    shown = follow(
+        Event("validation", 50, values=validation), Event("step", 60, values={"step": 60, **LINE}), width=width
+    )
+    last = shown[shown.rindex("steps ") :]
+    assert "60/100" in last
+    for word in ("loss", "images/s", "ETA", "0:00:20", "PQ", "50.00", "ceiling)"):
+        assert word in last
 
 
 def test_a_terminal_shows_every_step_and_what_goes_on_between_them() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from .console import percent
 from .streams import plain
@@ -43,9 +44,9 @@ class Follower:
         self._before: tuple[int, float] | None = None
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            BarColumn(bar_width=min(20, console.width // 8)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[told]}", table_column=Column()),  # breaks into lines where the window is narrow
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task(name or "steps", total=self._steps, told="")

@@ -34,7 +34,7 @@ def labels_of(model: str, labels: str | None) -> LabelSet:
     folder = Path(model)
     if not folder.is_dir() and "/" in model:
         require_torch("deeperlab predict")
-        from ..models.hub import find_folder
+        from ..models import find_folder
 
         folder = find_folder(model)
     if (folder / LABELS).is_file():

@@ -9,7 +9,7 @@ from .._layout import require_torch
 require_torch("deeperlab.models")
 
 from .deeperlab import MAX_IMAGE_SIZE, MODELS, DeeperLab, create, list_models
-from .hub import WEIGHTS
+from .hub import WEIGHTS, find_folder
 from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "DeeperLab",
     "WeightsError",
     "create",
+    "find_folder",
     "list_models",
     "load_backbone",
     "load_weights",

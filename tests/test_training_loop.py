@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -247,6 +248,18 @@ def test_processes_without_a_gpu_find_each_other_on_the_device_auto(tmp_path: Pa
     done = subprocess.run([*command, str(tmp_path / "ranks")], env=hidden, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "ranks").iterdir()) == ["0 of 2", "1 of 2"]
+
+
+def test_a_tracker_that_is_missing_is_told_with_the_package_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tracker, package in (("tensorboard", "deeperlab[train]"), ("wandb", "wandb"), ("mlflow", "mlflow")):
+        monkeypatch.setitem(sys.modules, tracker, None)
+        with pytest.raises(
+            ImportError, match=re.escape(f"needs {tracker} as it is in train.trackers: ") + ".*"
+        ) as told:
+            train(small(2, trackers=(tracker,)), tmp_path / tracker)
+        assert str(told.value).endswith(f"pip install '{package}'")
 
 
 def test_processes_that_would_train_each_for_itself_are_refused(

@@ -178,8 +178,8 @@ def assignment(text: str) -> Layer:
     return Layer("--set", {option: parsed})
 
 
-def require(module: str, purpose: str) -> Any:
-    """Import a module of the extra `train`.
+def require(module: str, purpose: str, package: str = "deeperlab[train]") -> Any:
+    """Import a module of the extra `train`, or of another package.
 
     Raises:
         ImportError: it is not installed; says what to install.
@@ -190,7 +190,7 @@ def require(module: str, purpose: str) -> Any:
         if fault.name != module:
             raise
         name = module.replace("_", "-")
-        raise ImportError(f"deeperlab train needs {name} {purpose}: pip install 'deeperlab[train]'") from fault
+        raise ImportError(f"deeperlab train needs {name} {purpose}: pip install '{package}'") from fault
 
 
 # --- options and their types ------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
     accelerate = require("accelerate", "for devices and processes")
     train = config.train
     for tracker in train.trackers:
-        require(tracker, "as it is in train.trackers")
+        package = "deeperlab[train]" if tracker == "tensorboard" else tracker  # the extra has none of the others
+        require(tracker, "as it is in train.trackers", package)
     # The state is one for the interpreter, and refuses a second run of another precision or device.
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     chosen = train.device not in ("auto", "cpu")

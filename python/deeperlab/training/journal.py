@@ -9,6 +9,10 @@ from typing import Any
 from .events import Event, Kind, Progress
 from .run_folder import RunFolder
 
+NOTHING_TO_VALIDATE = (
+    "nothing to validate on: there will be no best/, only last/; data.fold = 1/5 validates on a fifth of the images"
+)
+
 
 class Journal:
     """Lines of the metrics, to the folder, to trackers and to the caller; by the first process alone.

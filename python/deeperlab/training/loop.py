@@ -23,11 +23,11 @@ from . import ema
 from .batches import Batch
 from .checkpoint import load_state, save_model, save_state
 from .config import Config
-from .config_file import changes, read, to_toml
+from .config_file import to_toml
 from .events import Ending, Progress, Run
 from .faults import DivergedError, keep_fault, replay
 from .index import packed
-from .journal import Journal
+from .journal import NOTHING_TO_VALIDATE, Journal
 from .loader import batches
 from .losses import TERMS
 from .memory import lost_workers_explained, memory_explained
@@ -173,15 +173,13 @@ class Loop:
         """Say what the data are, and whether the truth itself passes the validation, before the first step."""
         if self.step == 0 and self.outstanding is None:
             if self.rank == 0:
-                progress = self.journal.follow(0, "looks at the data")
-                found = report(self.sources, self.config, progress=progress)
+                found = report(self.sources, self.config, progress=self.journal.follow(0, "looks at the data"))
                 self.folder.write_data(found.to_dict())
                 self.journal.tell("note", 0, str(found))
             if self.validator is not None:
                 self.journal.tell("note", 0, f"ceiling: PQ {100 * self.measure_ceiling():.1f}")
             else:
-                remedy = "data.fold = 1/5 validates on a fifth of the images"
-                self.journal.tell("note", 0, f"nothing to validate on: there will be no best/, only last/; {remedy}")
+                self.journal.tell("note", 0, NOTHING_TO_VALIDATE)
         elif self.step < self.config.train.steps:
             self.journal.tell("note", self.step, f"goes on after step {self.step} of {self.config.train.steps}")
 
@@ -336,11 +334,7 @@ class Loop:
             self.average.load_state_dict(state["average"])
             restore_optimizer(self.optimizer, state["optimizer"])
         except (RuntimeError, ValueError) as fault:
-            options = changes(read(self.folder.config), self.config).items()
-            told = [text for name, text in options if name.startswith("model.") or name == "train.optimizer"]
-            changed = ", ".join(told) or fault
-            text = f"expected the state of a network and an optimizer as in the options, got that of others: {changed}"
-            raise FormatError(self.folder.state, text) from fault
+            raise FormatError(self.folder.state, self.folder.of_others(self.config, fault)) from fault
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 

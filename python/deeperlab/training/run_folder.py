@@ -28,6 +28,8 @@ from ..data import labels as label_files
 from ..data.files import TEMPORARY, FormatError, replace
 from ..data.formats.segments import list_names
 from ..data.labels import LABELS, LabelSet
+from .config import Config
+from .config_file import changes, read
 
 
 class RunFolder:
@@ -116,6 +118,16 @@ class RunFolder:
         """Keep what was found of the data."""
         text = json.dumps(plain(found), indent=1, allow_nan=False) + "\n"
         replace(self.data, lambda file: file.write(text.encode()))
+
+    def of_others(self, config: Config, fault: Exception) -> str:
+        """Say why a state does not fit, by the options of network and optimizer in which the run differs, if any."""
+        told = [
+            text
+            for name, text in changes(read(self.config), config).items()
+            if name.startswith("model.") or name == "train.optimizer"
+        ]
+        expected = "expected the state of a network and an optimizer as in the options, got that of others: "
+        return f"{expected}{', '.join(told) or fault}"
 
     def lines(self) -> list[dict[str, Any]]:
         """Read the metrics; a last line that a kill has cut is left out.

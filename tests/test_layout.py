@@ -117,6 +117,7 @@ LOADED_ON_USE = {
             "seeds",
             "slots",
             "tables",
+            "tune",
         ),
     },
     "predictor": {"heads_check", "heads_file"},
@@ -153,7 +154,8 @@ def test_arrows_never_go_up(path: Path) -> None:
                 assert layer[name] < layer[inside[0]], module
     assert not knows(path, "tests", "benchmarks")
     if inside[:1] == ["models"]:  # networks know what goes out of them, and their files
-        known = ("deeperlab.models", "deeperlab.graph", "deeperlab.heads", "deeperlab.data", "deeperlab._layout")
+        known = ("deeperlab.models", "deeperlab.graph", "deeperlab.heads", "deeperlab.data", "deeperlab.params")
+        known += ("deeperlab._layout",)
         assert all(module.startswith(known) for module in knows(path, "deeperlab") - {"deeperlab"})
     if path.stem == "reference":
         assert not knows(

@@ -511,6 +511,8 @@ BAD_VALUES = (
     ({"bn_momentum": 1.5}, "bn_momentum: expected a number between 0 and 1, got 1.5"),
     ({"radius": 0.0}, "radius: expected a finite number above 0, got 0.0"),
     ({"radius": float("inf")}, "radius: expected a finite number above 0, got inf"),
+    ({"fusion": {"box_iou": 2.0}}, "fusion: box_iou: expected .*, got 2.0"),
+    ({"fusion": {"radius": 9.0}}, "fusion: expected some of long_steps, .*, got 'radius'"),
 )
 BAD_TYPES = (
     ({"eps": "1e-3"}, "eps: expected None or a float, got '1e-3'"),
@@ -523,6 +525,7 @@ BAD_TYPES = (
     ({"head_kernel": None}, "head_kernel: expected an int, got None"),
     ({"image_size": 1441.0}, "image_size: expected an int, got 1441.0"),
     ({"radius": 25}, "radius: expected a float, got 25"),
+    ({"fusion": 0.5}, "fusion: expected parameters by their names, got 0.5"),
     ({"aspp": "no"}, "aspp: expected True or False, got 'no'"),
     ({"separable_heads": 0}, "separable_heads: expected True or False, got 0"),
 )

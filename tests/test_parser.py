@@ -225,6 +225,8 @@ def test_the_fusion_knows_the_disks_that_the_network_was_trained_on() -> None:
     net.radius = 12.0
     assert Parser(net, LABELS).params == FuseParams(radius=12.0)
     assert Parser(net, LABELS, params=FuseParams(vote_cell=8)).params == FuseParams(vote_cell=8)
+    net.fusion = {"box_iou": 0.5}
+    assert Parser(net, LABELS).params == FuseParams(radius=12.0, box_iou=0.5)
 
 
 def test_the_heads_of_an_image_are_its_own(assert_same: Any) -> None:
@@ -424,7 +426,7 @@ def test_options_that_do_not_fit_are_named(options: dict[str, Any], fault: str) 
         Parser(Net(), **({"labels": LABELS} | options))
 
 
-@pytest.mark.parametrize("model", [torch.nn.Conv2d(3, 3, 1), "trained/", None], ids=["layer", "name", "none"])
+@pytest.mark.parametrize("model", [torch.nn.Conv2d(3, 3, 1), 3], ids=["layer", "number"])
 def test_what_is_no_network_is_refused(model: Any) -> None:
     with pytest.raises(TypeError, match="model: expected a network with num_classes, mean and std"):
         Parser(model, LABELS)

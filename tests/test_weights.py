@@ -835,6 +835,25 @@ def test_only_the_two_files_are_asked_of_the_hub(tmp_path: Path, monkeypatch: py
     assert sorted(options["allow_patterns"]) == ["config.json", "labels.json", "model.safetensors"]
 
 
+def test_half_the_bytes_are_enough(tmp_path: Path) -> None:
+    model = randomised(small())
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    whole, half = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half < 0.51 * whole
+    loaded = DeeperLab.from_pretrained(tmp_path / "half").state_dict()
+    for name, tensor in model.state_dict().items():
+        assert loaded[name].dtype == tensor.dtype
+        torch.testing.assert_close(loaded[name], tensor, rtol=1e-3, atol=1e-4)
+
+    with pytest.raises(ValueError, match=r"^dtype: expected a type of floats, got torch\.int8$"):
+        model.save_pretrained(tmp_path / "int", dtype=torch.int8)
+    model.backbone.bn1.running_var.fill_(1e6)
+    with pytest.raises(ValueError, match=r"^dtype: expected one that can hold backbone\.bn1\.running_var, got"):
+        model.save_pretrained(tmp_path / "int", dtype=torch.float16)
+    assert not (tmp_path / "int").exists()
+
+
 def test_a_network_keeps_its_labels_beside_it(tmp_path: Path) -> None:
     farm = LabelSet("farm", ("cow", "sky", "meadow"), (True, False, False), ((9, 9, 9),) * 3, (1, 2, 3))
     model = small()

@@ -10,7 +10,7 @@ from typing import Annotated
 import PIL  # noqa: F401 - every command reads or writes pictures
 import typer
 
-from . import check, demo, doctor, eval, fuse, oracle, predict, tables, train
+from . import check, demo, doctor, eval, fuse, oracle, predict, tables, train, tune
 from .arguments import Command
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ _add(fuse.fuse, fuse.EPILOG)
 _add(check.check, "Example: deeperlab check heads.npz --things 0-36")
 _add(predict.predict, predict.EPILOG)
 _add(train.train, train.EPILOG)
+_add(tune.tune, tune.EPILOG)
 _add(tables.tables, tables.EPILOG)
 _add(doctor.doctor)
 

@@ -28,8 +28,10 @@ MaxInstances = Annotated[int | None, typer.Option(callback=_in_bounds, help="Ins
 Paper = Annotated[bool, typer.Option("--paper", help="The literal parameters of the paper, for comparison.")]
 
 
-def fusion(max_candidates: int | None, max_instances: int | None, paper: bool) -> FuseParams:
-    """Make the parameters that the options ask for; None: the default."""
+def fusion(
+    max_candidates: int | None, max_instances: int | None, paper: bool, base: FuseParams | None = None
+) -> FuseParams:
+    """Make the parameters that the options ask for; None: those of `base`, by default the defaults."""
     given = {"max_candidates": max_candidates, "max_instances": max_instances}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return replace(FuseParams.paper() if paper else FuseParams(), **changes)
+    return replace(FuseParams.paper() if paper else base or FuseParams(), **changes)

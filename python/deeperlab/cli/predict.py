@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..params import FuseParams
 from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
 from .files import MaxPixels, pixel_limit
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
@@ -61,7 +62,7 @@ def predict(
             help="A folder of save_pretrained, OWNER/NAME on the Hugging Face hub, or a network's name with --weights.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")] = Path("deeperlab-results"),
     labels: Annotated[
         str | None,
         typer.Option(
@@ -157,11 +158,12 @@ def predict(
                     job = BatchJob(None, found.sources, out, settings, **options)
                 begin = time.perf_counter()
                 if not (settings and job and job.is_finished()):
-                    from ..predictor import Parser, describe_settings
+                    from ..predictor import Parser, describe_settings, params_of
 
                     network, trained = load_network(model, weights, len(label_set), random_weights)
                     where = _device(device)
-                    params = replace(params, radius=network.radius)
+                    own = params_of(network) or FuseParams()
+                    params = replace(fusion(max_candidates, max_instances, paper, own), radius=own.radius)
                     how: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
                     parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **how)
                     settings = describe_settings(network, parser, trained=trained, **look)

@@ -39,6 +39,8 @@ Afterwards: deeperlab predict street.jpg --model runs/city/best --out results
 docs/training.md has all options, the recipes, and what to do about a bad PQ."""
 
 
+FINE_TUNE = "fine-tune"
+"""The recipe of what goes on from a trained network."""
 COLUMNS = 100
 """Of a line of options, but for one that is longer by itself."""
 
@@ -71,6 +73,15 @@ def train(
     config_file: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Options in TOML, such as a run's config.toml.")
     ] = None,
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Go on from a trained network, on other classes too: a folder of save_pretrained, such as RUN/best. "
+            "Its options and image size are taken, and the recipe fine-tune if no other is given.",
+        ),
+    ] = "",
     check: Annotated[
         bool,
         typer.Option(
@@ -115,6 +126,7 @@ def train(
             "--seed": seed,
             "--set": set_,
             "--config": config_file,
+            "--from": from_,
         }
         modes = {"--check": check, "--find-lr": find_lr, "--profile": profile, "--seeds": seeds, "--replay": replay}
         _require_one(modes)
@@ -126,7 +138,11 @@ def train(
             _refuse_beside("--resume", given | modes | {"--overfit": overfit}, "--set")
             _train(console, _of_run(resume, _layers("", steps, None, None, set_)), resume, resume=True)
             return
-        config = _config(recipe, config_file, _layers(data, steps, seed, overfit, set_))
+        layers = _layers(data, steps, seed, overfit, set_)
+        if from_:
+            recipe = recipe if recipe or config_file else FINE_TUNE
+            layers = [_of_network(from_), *layers]
+        config = _config(recipe, config_file, layers)
         trial = next((mode for mode in ("--check", "--find-lr", "--profile") if modes[mode]), "")
         _require(config, out, "" if trial in ("--find-lr", "--profile") else trial or "a run")
         if trial:
@@ -172,6 +188,12 @@ def _config(recipe: str, file: Path | None, layers: Sequence[Layer]) -> Config:
     from ..training.config_file import load
 
     return load(recipe, file, layers)
+
+
+def _of_network(source: str) -> Layer:
+    from ..training.config_file import of_network
+
+    return of_network(source)
 
 
 def _of_run(run: Path, layers: Sequence[Layer]) -> Config:
@@ -287,9 +309,7 @@ def _print_run(console: Console, config: Config, run: Run) -> None:
     if run.step == 0:
         return
     model = f"{folder}/{'last' if math.isnan(run.best) else 'best'}"
-    console.print(
-        f"predict: deeperlab predict IMAGE --model {model} --labels {model}/labels.json --out results", soft_wrap=True
-    )
+    console.print(f"predict: deeperlab predict IMAGE --model {model} --out results", soft_wrap=True)
     console.print(f"look at: {folder}/page.html", soft_wrap=True)
 
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from deeperlab.graph import Graph
 from deeperlab.heads import NAMES, Heads
+from deeperlab.params import FuseParams
 
 from .backbones import efficientnet_lite, mobilenet_v2, xception
 from .backbones.efficientnet_lite import EfficientNetLite0
@@ -96,6 +99,9 @@ class DeeperLab(Pretrained):
         image_size: px of the longer side of the images it is trained on, to which `Parser` resizes; at most
             `MAX_IMAGE_SIZE`, or a small file could ask for any memory (the argument `size` of `Parser` goes beyond).
         radius: px of the keypoint disks it is trained on, with which `Parser` fuses.
+        fusion: parameters of `FuseParams` by their names with which `Parser` fuses, where others than the defaults suit
+            the network; `deeperlab tune` finds them.
+        stuff_area: share of an image that a class of stuff must have, or `Parser` makes it void; found likewise.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -125,6 +131,8 @@ class DeeperLab(Pretrained):
         bn_momentum: float = 0.01,
         image_size: int = 1441,
         radius: float = 25.0,
+        fusion: Mapping[str, Any] = MappingProxyType({}),
+        stuff_area: float = 0.0,
     ) -> None:
         if isinstance(num_classes, np.integer):  # as the largest of an annotation is
             num_classes = int(num_classes)
@@ -132,7 +140,8 @@ class DeeperLab(Pretrained):
         _check(config)
         super().__init__()
         self.graph = Graph.from_config(graph)
-        self.config = config | {"graph": self.graph.to_config()}
+        self.fusion, self.stuff_area = dict(fusion), stuff_area
+        self.config = config | {"graph": self.graph.to_config(), "fusion": self.fusion}
         features: Xception | MobileNetV2 | EfficientNetLite0
         if backbone == "mobilenet_v2":
             features = MobileNetV2(kernel_size, output_stride, mobilenet_v2.EPS if eps is None else eps)
@@ -262,3 +271,21 @@ def _check(config: dict[str, Any]) -> None:
         raise TypeError(f"radius: expected a float, got {config['radius']!r}")
     if not 0 < config["radius"] < math.inf:
         raise ValueError(f"radius: expected a finite number above 0, got {config['radius']}")
+    _check_fusion(config["fusion"])
+    if not isinstance(config["stuff_area"], float):
+        raise TypeError(f"stuff_area: expected a float, got {config['stuff_area']!r}")
+    if not 0 <= config["stuff_area"] < 1:
+        raise ValueError(f"stuff_area: expected a share from 0 to below 1, got {config['stuff_area']}")
+
+
+def _check_fusion(fusion: Any) -> None:
+    if not isinstance(fusion, Mapping):
+        raise TypeError(f"fusion: expected parameters by their names, got {fusion!r}")
+    known = [field.name for field in dataclasses.fields(FuseParams) if field.name != "radius"]
+    for name in fusion:
+        if name not in known:
+            raise ValueError(f"fusion: expected some of {', '.join(known)}, got {name!r}")
+    try:
+        FuseParams(**fusion)
+    except (ValueError, TypeError) as fault:
+        raise type(fault)(f"fusion: {fault}") from fault

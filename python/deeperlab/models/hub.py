@@ -95,6 +95,7 @@ class Pretrained(
         config: Any = None,
         repo_id: str | None = None,
         push_to_hub: bool = False,
+        dtype: torch.dtype | None = None,
         model_card_kwargs: dict[str, Any] | None = None,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
@@ -107,6 +108,7 @@ class Pretrained(
             save_directory: the folder.
             config: only the network's own.
             repo_id: OWNER/NAME on the hub; None: the name of the folder.
+            dtype: of the floats in the file, such as torch.float16 for half its size; None: their own.
             push_to_hub: whether to put the network there too, see `push_to_hub`, which takes the other arguments.
             model_card_kwargs: for the template of the card.
 
@@ -114,7 +116,8 @@ class Pretrained(
             The URL on the hub, if pushed.
 
         Raises:
-            ValueError: `config` does not make this network again, as after `fold_batch_norm()`; nothing is written.
+            ValueError: `dtype` is no type of floats, or cannot hold a weight; `config` does not make this network
+                again, as after `fold_batch_norm()`; nothing is written.
             OSError: the files cannot be written.
             ImportError: safetensors or huggingface_hub is not installed.
         """
@@ -134,6 +137,12 @@ class Pretrained(
             raise ValueError(
                 "model: expected the network that its config makes, got another; save it before fold_batch_norm()"
             )
+        if dtype is not None:
+            if not dtype.is_floating_point:
+                raise ValueError(f"dtype: expected a type of floats, got {dtype}")
+            tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
+            if beyond := [n for n, t in tensors.items() if not torch.isfinite(t).all()]:
+                raise ValueError(f"dtype: expected one that can hold {list_first(beyond)}, got {dtype}")
         trained = self.has_trained_weights
         text = json.dumps(self.config, indent=2, allow_nan=False) + "\n"
         folder = Path(save_directory)
@@ -237,7 +246,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def find_folder(source: str | Path, **options: Any) -> Path:
-    """Return the folder of a network: one that is here, or what `options` of the hub's download fetch.
+    """Return the folder of a network: one that is here, or one of the hub, whose download takes `options`.
 
     Raises:
         FileNotFoundError, ImportError: as `Pretrained.from_pretrained`.

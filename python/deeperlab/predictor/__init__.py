@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from .batch import BatchJob
-from .parser import Parsed, Parser
+from .parser import Parsed, Parser, params_of
 from .request import MODEL_FILES, describe_request, recall_settings
 from .resize import nearest_pixel
 from .settings import describe as describe_settings
+from .small_stuff import without_small_stuff
 from .sources import find_sources, list_suffixes
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "find_sources",
     "list_suffixes",
     "nearest_pixel",
+    "params_of",
     "recall_settings",
+    "without_small_stuff",
 ]

@@ -18,6 +18,7 @@ from ..panoptic import Panoptic
 from ..params import FuseParams
 from .images import pixels_of
 from .resize import resized, scaled
+from .small_stuff import without_small_stuff
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,14 @@ class Parsed:
         return resized(self.seen, self.original)
 
 
+def params_of(model: object) -> FuseParams | None:
+    """Return the parameters of the fusion that a network brings, its `radius` and `fusion`; None: it has neither."""
+    own: dict[str, Any] = dict(getattr(model, "fusion", {}))
+    if (radius := getattr(model, "radius", None)) is not None:
+        own["radius"] = radius
+    return FuseParams(**own) if own else None
+
+
 class Parser:
     """Parses images with a network: scaling, padding, the network, the fusion, and back to the size of the image.
 
@@ -83,8 +92,9 @@ class Parser:
     given, and padding that depends on the neighbors would make the map depend on them.
 
     Args:
-        model: of `deeperlab.models`, or another module that is a `Network`. It is moved to `device`, put into eval mode
-            and into the channels-last layout: in place, not copied. It may not be in training mode when it parses.
+        model: of `deeperlab.models`, or another module that is a `Network`; or what `DeeperLab.from_pretrained` takes,
+            a folder or OWNER/NAME on the hub. A module is moved to `device`, put into eval mode and into the
+            channels-last layout: in place, not copied. It may not be in training mode when it parses.
         labels: a label set, the name of a preset, or a file; as many classes as the network has. None: `model.labels`,
             which a network has that came with its labels.json.
         size: px of the longer side; None: `model.image_size`, if it has one; 0: images keep their size.
@@ -93,14 +103,17 @@ class Parser:
         device: where the network runs; None: where it is.
         compile: through torch.compile; every new input size compiles anew, unless torch has made it dynamic.
         batch: images that go through the network at once, at most.
-        params: of the fusion; None: the default, with the network's `radius` if it has one.
+        params: of the fusion; None: the default, with the network's `radius` and `fusion`, if it has them.
+        stuff_area: share of an image that a class of stuff must have, or its pixels become void, class −1: a few pixels
+            here and there count as much as a segment in PQ. None: that of the network, if it has one; else 0.
 
     Attributes:
-        labels, size, batch, params, device, model: as above; a size of None: images keep theirs.
+        labels, size, batch, params, stuff_area, device, model: as above; a size of None: images keep theirs.
         dtype: of autocast, or None.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
+        FormatError, OSError, ImportError: as `DeeperLab.from_pretrained`.
 
     Warns:
         UserWarning: batch norms have statistics from before the training, since it was short for their momentum.
@@ -108,7 +121,7 @@ class Parser:
 
     def __init__(
         self,
-        model: Network,
+        model: Network | str | os.PathLike[str],
         labels: LabelSet | str | os.PathLike[str] | None = None,
         *,
         size: int | None = None,
@@ -117,10 +130,15 @@ class Parser:
         compile: bool = False,
         batch: int = 1,
         params: FuseParams | None = None,
+        stuff_area: float | None = None,
     ) -> None:
         require_torch("deeperlab.Parser")
         import torch
 
+        if isinstance(model, (str, os.PathLike)):
+            from ..models import DeeperLab
+
+            model = DeeperLab.from_pretrained(os.fspath(model)).fold_batch_norm()
         if not isinstance(model, torch.nn.Module) or not all(hasattr(model, n) for n in ("num_classes", "mean", "std")):
             raise TypeError(
                 "model: expected a network with num_classes, mean and std, as of deeperlab.models, got "
@@ -140,8 +158,10 @@ class Parser:
         size = _integer("size", getattr(model, "image_size", 0) if size is None else size, least=0)
         self.size = size or None
         self.batch = _integer("batch", batch, least=1)
-        radius: Any = getattr(model, "radius", None)
-        self.params = params if params is not None or radius is None else FuseParams(radius=radius)
+        self.params = params_of(model) if params is None else params
+        self.stuff_area = float(getattr(model, "stuff_area", 0.0) if stuff_area is None else stuff_area)
+        if not 0 <= self.stuff_area < 1:
+            raise ValueError(f"stuff_area: expected a share from 0 to below 1, got {self.stuff_area}")
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = find_device("device", weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)
@@ -264,7 +284,7 @@ class Parser:
         return inputs.permute(0, 3, 1, 2)
 
     def _fuse(self, heads: Heads, size: tuple[int, int]) -> Panoptic:
-        return fuse(heads, self.labels.things, size=size, params=self.params)
+        return without_small_stuff(fuse(heads, self.labels.things, size=size, params=self.params), self.stuff_area)
 
 
 def _where_fuse_runs(heads: Heads) -> Heads:

@@ -41,7 +41,9 @@ def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True, ov
         "overlay": overlay,
         "dtype": "float32" if parser.dtype is None else str(parser.dtype).removeprefix("torch."),
         "fusion": asdict(parser.params or FuseParams()),
-    } | ({} if trained else {"warning": "random weights: the results mean nothing"})
+    }
+    settings |= {"stuff_area": parser.stuff_area} if parser.stuff_area else {}
+    settings |= {} if trained else {"warning": "random weights: the results mean nothing"}
     as_json: dict[str, Any] = json.loads(json.dumps(settings))  # tuples are lists there
     return as_json
 

@@ -98,6 +98,7 @@ class Prover:
     def __init__(self, labels: LabelSet, config: Config, graph: Graph) -> None:
         self._labels, self._config, self._graph = labels, config, graph
         self._network = PerfectNetwork(len(labels), config.data.radius, graph)
+        self._network.fusion = dict(config.model.options.get("fusion", {}))
         self._parser = parser_of(self._network, labels, config)
         self._params = self._parser.params or FuseParams()
 

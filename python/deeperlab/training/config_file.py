@@ -22,6 +22,8 @@ from .config import Config
 from .config_check import OptionError, check, nearest
 from .option_values import convert, plain
 
+CONFIG = "config.json"
+"""Of a network, in its folder."""
 INHERITS = "inherits"
 _NONE = "–"
 RECIPES = Path(__file__).with_name("recipes")
@@ -176,6 +178,28 @@ def assignment(text: str) -> Layer:
     if isinstance(parsed, Mapping):
         return Layer("--set", dict(_flat(parsed, option)))
     return Layer("--set", {option: parsed})
+
+
+def of_network(source: str | os.PathLike[str]) -> Layer:
+    """Options of a run that goes on from a trained network: the same network, images of the size that it knows.
+
+    Args:
+        source: a folder of `save_pretrained`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FormatError: its config.json is damaged.
+    """
+    folder = Path(source)
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"--from: expected a folder with {CONFIG}, got {os.fspath(source)!r}")
+    root = Field.load(folder / CONFIG)
+    made = {name: value for name, value in root.value.items() if name not in ("num_classes", "radius")}
+    found = {"model.weights": os.fspath(source), "data.radius": root.get("radius", float)}
+    found |= {"data.longest_side": root.get("image_size", int)}
+    return Layer(
+        "--from", found | {f"model.options.{name}": value for name, value in made.items() if value is not None}
+    )
 
 
 def require(module: str, purpose: str, package: str = "deeperlab[train]") -> Any:

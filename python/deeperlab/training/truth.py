@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -69,6 +71,7 @@ class PerfectNetwork(torch.nn.Module):
     def __init__(self, num_classes: int, radius: float, graph: Graph) -> None:
         super().__init__()
         self.num_classes, self.radius, self._graph = num_classes, radius, graph
+        self.fusion: dict[str, Any] = {}
 
     def forward(self, images: torch.Tensor) -> Heads:
         """Heads [1, …] of images [1, 3, H, W]."""

@@ -81,7 +81,7 @@ def test_a_run_says_what_it_does_and_what_to_do_next(options: Path, tmp_path: Pa
     assert re.search(r"^step 6/6  PQ \S+ % \(\d+ % of the ceiling, [+-]\S+ since step 3\)", said, re.MULTILINE)
     assert re.search(r"^PQ gained with the truth in place of a head: .*semantic [+-]", said, re.MULTILINE)
     assert re.search(r"^done: 6 steps; best PQ \S+ %$", said, re.MULTILINE)
-    (model,) = re.findall(r"deeperlab predict IMAGE --model (\S+) --labels \1/labels.json --out results", said)
+    (model,) = re.findall(r"deeperlab predict IMAGE --model (\S+) --out results", said)
     assert (Path(model) / "labels.json").exists()
     assert config_file.read(out / "config.toml").data.source == "scenes"
 

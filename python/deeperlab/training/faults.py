@@ -22,7 +22,7 @@ from ..data.labels import LABELS, LabelSet
 from ..models import DeeperLab, create
 from .batches import Batch
 from .checkpoint import load_state, save_state
-from .config import Config
+from .config import Config, TrainConfig
 from .config_file import read
 from .network import set_training_mode
 from .run_folder import RunFolder, plain
@@ -58,15 +58,17 @@ class DivergedError(ArithmeticError):
     Attributes:
         fault: What `replay` found; None: every part by itself is finite.
         step: Number of the step.
+        train: The options, of which some are remedies.
     """
 
-    def __init__(self, fault: Fault | None, step: int, folder: Path | None) -> None:
-        self.fault, self.step = fault, step
+    def __init__(self, fault: Fault | None, step: int, folder: Path | None, train: TrainConfig) -> None:
+        self.fault, self.step, self.train = fault, step, train
         where = f"first at {fault.layer}, images {', '.join(fault.images)}" if fault else "only in the sum of its parts"
         kept = f"; {folder} holds batch, seeds and weights, and --replay runs the step again" if folder else ""
         super().__init__(
-            f"step {step}: loss or gradient is not finite, {where}{kept}. Try a smaller train.lr or train.clip_grad, a "
-            "longer train.warmup, or train.precision = 'fp32'"
+            f"step {step}: loss or gradient is not finite, {where}{kept}. Try a smaller train.lr, "
+            f"{'a smaller' if train.clip_grad else 'a'} train.clip_grad, a longer train.warmup"
+            + ("" if train.precision == "fp32" else ", or train.precision = 'fp32'")
         )
 
 

@@ -347,4 +347,4 @@ class Loop:
             numbered = [(m * self.world + self.rank, batch) for m, batch in enumerate(batches)]
             keep_fault(self.folder, self.network, self.labels, numbered, counts, self.step)
             fault = replay(self.folder.path)
-        return DivergedError(gather(fault)[culprit], self.step, self.folder.fault)
+        return DivergedError(gather(fault)[culprit], self.step, self.folder.fault, self.config.train)

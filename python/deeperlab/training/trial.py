@@ -40,7 +40,7 @@ def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
         try:
             yield Loop(config, run, Interruption(), progress, resume=False)
         except DivergedError as fault:
-            raise DivergedError(fault.fault, fault.step, None) from fault
+            raise DivergedError(fault.fault, fault.step, None, fault.train) from fault
 
 
 @contextmanager

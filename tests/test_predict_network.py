@@ -197,6 +197,7 @@ def test_an_interruption_is_told_whatever_is_being_imported(module: str, photos:
     arguments = ("predict", photos, "--model", NAME, "--random-weights", "--out", tmp_path / "out", "--labels", "voc")
     code = f"""
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
 from deeperlab.cli import app
 class Finder:
     def find_spec(name, *_):

@@ -448,7 +448,14 @@ def test_a_disk_that_fills_up_leaves_the_old_state(tmp_path: Path, request: pyte
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_second_ctrl_c_ends_a_run_unsaved_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_ends_a_run_unsaved_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored by what a shell starts in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def signal_twice(*_: object) -> None:
         monkeypatch.setattr(signals, "SAME", 0.0)
         for _ in range(2):

@@ -184,6 +184,16 @@ class EfficientNetPytorchLite0(nn.Module):
         return x
 
 
+def assert_same_features(ours: nn.Module, theirs: Any, size: tuple[int, int]) -> None:
+    """Of stride 32, in float64."""
+    ours, theirs = ours.double(), theirs.double()
+    images = torch.randn(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = theirs.body(images)
+        assert expected.std() > 1
+        torch.testing.assert_close(ours(images)[32], expected, rtol=0, atol=1e-9)
+
+
 # ---- backbones
 
 
@@ -237,12 +247,7 @@ def test_a_file_of_torchvisions_mobilenet_gives_the_same_function(suffix: str, t
         assert list(load_file(file)) != list(tensors)  # the order is lost there
     ours = MobileNetV2(output_stride=32).eval()
     load_backbone(ours, file)
-    theirs, ours = theirs.double(), ours.double()
-    images = torch.randn(1, 3, 33, 65, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        expected = theirs.body(images)
-        assert expected.std() > 1
-        torch.testing.assert_close(ours(images)[32], expected, rtol=0, atol=1e-9)
+    assert_same_features(ours, theirs, (33, 65))
 
 
 def test_a_file_of_efficientnet_pytorch_gives_the_same_function_on_odd_sizes(tmp_path: Path) -> None:
@@ -250,12 +255,7 @@ def test_a_file_of_efficientnet_pytorch_gives_the_same_function_on_odd_sizes(tmp
     torch.save(theirs.state_dict(), tmp_path / "lite0.pth")
     ours = EfficientNetLite0(output_stride=32).eval()
     load_backbone(ours, tmp_path / "lite0.pth")
-    theirs, ours = theirs.double(), ours.double()
-    images = torch.randn(1, 3, 65, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        expected = theirs.body(images)
-        assert expected.std() > 1
-        torch.testing.assert_close(ours(images)[32], expected, rtol=0, atol=1e-9)
+    assert_same_features(ours, theirs, (65, 97))
 
 
 def test_a_file_of_timms_efficientnet_lite0_loads_and_another_network_does_not(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ..metrics import EvaluationResult
 from ..params import FuseParams
 from ..predictor import Parsed, Parser, without_small_stuff
 from .config import DataConfig
+from .config_file import CONFIG
 from .sources import open_sources
 from .tally import Tally, maps_of
 
@@ -30,8 +31,6 @@ GRID: Mapping[str, tuple[float, ...]] = {
     "box_iou": (0.7, 0.5, 0.3),
 }
 """What is tried: each with each."""
-
-
 STUFF_AREAS = (0.0, 0.005, 0.01, 0.02, 0.05)
 """What is tried of `stuff_area`, by itself: it leaves things alone, and the others stuff."""
 
@@ -116,7 +115,7 @@ def keep(folder: Path, fusion: Mapping[str, Any], stuff_area: float) -> None:
     Raises:
         FormatError, OSError: it cannot be read or written.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     config = dict(Field.load(path).value)
     config |= {"fusion": {**config.get("fusion", {}), **fusion}, "stuff_area": stuff_area}
     replace_file(path, lambda file: file.write((json.dumps(config, indent=2) + "\n").encode()))

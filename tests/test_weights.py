@@ -832,7 +832,7 @@ def test_only_the_two_files_are_asked_of_the_hub(tmp_path: Path, monkeypatch: py
     DeeperLab.from_pretrained("someone/parser", revision="v1")
     [(name, options)] = asked
     assert (name, options["revision"]) == ("someone/parser", "v1")
-    assert sorted(options["allow_patterns"]) == ["config.json", "labels.json", "model.safetensors"]
+    assert sorted(options["allow_patterns"]) == ["config.json", "labels.json", "model.onnx", "model.safetensors"]
 
 
 def test_half_the_bytes_are_enough(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
         ids,
         labels,
         layouts,
+        network_folder,
         photos,
         pointers,
         sample,
+        tensor_file,
         text,
     )
     from .formats import (
@@ -71,6 +73,7 @@ __all__ = [
     "label_map",
     "labels",
     "layouts",
+    "network_folder",
     "pairs",
     "photos",
     "pointers",
@@ -78,6 +81,7 @@ __all__ = [
     "sample",
     "sbd",
     "segments",
+    "tensor_file",
     "text",
     "two_channel",
     "vistas",

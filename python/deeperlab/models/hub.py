@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders, here or on the Hugging Face hub, that hold a network: model.safetensors, config.json, and beside them
-labels.json and a model card."""
+labels.json, model.onnx and a model card."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 from deeperlab.data import labels as label_files
-from deeperlab.data.fields import Field
 from deeperlab.data.files import FormatError, replace
 from deeperlab.data.labels import LABELS, LabelSet
+from deeperlab.data.network_folder import CONFIG, GRAPH, WEIGHTS, read_config
 
 from .weights import TrainedHeads, is_marked_trained, list_first, match_tensors, read_tensors, safetensors_torch
 
@@ -41,9 +41,8 @@ except ImportError:  # the extra `hub` is not installed: networks work, but cann
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CARD = "README.md"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-MAX_CONFIG_BYTES = 1 << 20
 CONSTRUCTION_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Raised by modules for sizes and types that they cannot have."""
 CARD_TEXT = """---
@@ -211,7 +210,7 @@ class Pretrained(
                 raise FileNotFoundError(
                     errno.ENOENT, f"no such file in the folder of a model{hint}", str(folder / name)
                 )
-        config = _read_config(folder / CONFIG) | model_kwargs
+        config = read_config(folder / CONFIG) | model_kwargs
         if strange := config.keys() - inspect.signature(cls).parameters.keys():
             text = f"expected arguments of {cls.__name__}, got {list_first(sorted(map(repr, strange)))}"
             raise FormatError(folder / CONFIG, f"{text}; of a newer deeperlab, or of a class of its own?")
@@ -237,14 +236,6 @@ class Pretrained(
             return cls(**config)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    root = Field.load(path, max_bytes=MAX_CONFIG_BYTES)
-    if isinstance(root.value, Mapping) and "num_classes" not in root.value and "model_type" in root.value:
-        raise root.fault(f"a model of transformers ({root.value['model_type']}), not one that save_pretrained wrote")
-    root.get("num_classes", int)
-    return dict(root.value)
-
-
 def find_folder(source: str | Path, **options: Any) -> Path:
     """Return the folder of a network: one that is here, or one of the hub, whose download takes `options`.
 
@@ -261,8 +252,8 @@ def find_folder(source: str | Path, **options: Any) -> Path:
     except ImportError as fault:
         text = f"{name}: no such folder; for the Hugging Face hub: pip install 'deeperlab[hub]'"
         raise ImportError(text) from fault
-    try:  # one call for both files, that they be of one commit
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, LABELS], **options))
+    try:  # one call for all files, that they be of one commit
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, GRAPH, LABELS], **options))
     except (OSError, ValueError) as fault:
         text = (
             "no such folder, and not to be had from the Hugging Face hub: check the name and the connection, or fetch "

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from deeperlab.data.files import FormatError, open_file
 from deeperlab.data.pointers import describe_pointer
+from deeperlab.data.tensor_file import read_header
 
 from .backbones.imagenet import FIRSTS, NORM, in_our_names
 
@@ -296,17 +297,7 @@ def _require_plain(path: Path) -> None:
 
 def is_marked_trained(path: Path) -> bool:
     """Read what `save_pretrained` noted beside the tensors of a .safetensors file; other files hold trained weights."""
-    if path.suffix.lower() != ".safetensors":
-        return True
-    safetensors_torch()
-    from safetensors import safe_open
-
-    open_file(path).close()
-    try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("trained") != "false"
-    except Exception as fault:
-        raise FormatError(path, f"damaged, or not safetensors: {fault}") from fault
+    return path.suffix.lower() != ".safetensors" or read_header(path).is_trained
 
 
 def safetensors_torch() -> Any:

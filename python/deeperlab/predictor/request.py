@@ -11,9 +11,10 @@ from typing import Any
 
 from ..data.fields import MAX_LINE_BYTES, Field
 from ..data.files import FormatError
+from ..data.network_folder import CONFIG, WEIGHTS
 from .results import REQUEST, STATE, earlier_settings
 
-MODEL_FILES = ("config.json", "model.safetensors")
+MODEL_FILES = (CONFIG, WEIGHTS)
 
 
 def describe_request(files: Sequence[Path] | None, options: Mapping[str, Any]) -> dict[str, Any] | None:

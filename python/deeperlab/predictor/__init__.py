@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from .base import BaseParser, Parsed, params_of
 from .batch import BatchJob
-from .parser import Parsed, Parser, params_of
+from .parser import Parser
 from .request import MODEL_FILES, describe_request, recall_settings
 from .resize import nearest_pixel
 from .settings import describe as describe_settings
@@ -13,6 +14,7 @@ from .sources import find_sources, list_suffixes
 
 __all__ = [
     "MODEL_FILES",
+    "BaseParser",
     "BatchJob",
     "Parsed",
     "Parser",

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
-from .._layout import is_finite
+import numpy as np
+
+from .._layout import as_array, dtype_of, is_finite
 from ..heads import NAMES, Heads
 from ..panoptic import Panoptic
-from .parser import Parsed
+from .base import Parsed
 from .resize import resized
 
 if TYPE_CHECKING:
@@ -24,17 +28,20 @@ class Host:
     """
 
     def __init__(self, parsed: Parsed, *, heads: bool) -> None:
-        import torch
+        is_array = isinstance(parsed.heads.heatmap, np.ndarray)  # on the host already
 
-        def fetched(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to("cpu", non_blocking=True)  # from a GPU: into memory that it writes to by itself
+        def fetched(values: Any) -> Any:  # from a GPU: into memory that it writes to by itself
+            return values if is_array else values.to("cpu", non_blocking=True)
 
-        self._finite = fetched(torch.stack([is_finite(getattr(parsed.heads, name)) for name in NAMES]).all())
-        self._seen = parsed.seen.to("cpu", non_blocking=True)
+        self._finite = fetched(reduce(and_, [is_finite(getattr(parsed.heads, name)) for name in NAMES]))
+        self._seen = parsed.seen if is_array else parsed.seen.to("cpu", non_blocking=True)
         self._heads = parsed.heads.map(fetched) if heads else None
         self._original = parsed.original
-        self._copied = torch.Event("cuda") if parsed.heads.heatmap.is_cuda else None
-        if self._copied is not None:
+        self._copied: torch.Event | None = None
+        if not is_array and parsed.heads.heatmap.is_cuda:
+            import torch
+
+            self._copied = torch.Event("cuda")
             self._copied.record()
 
     def wait(self) -> bool:
@@ -49,11 +56,9 @@ class Host:
 
     def heads(self) -> tuple[Heads, tuple[int, int]]:
         """Give the heads as arrays, and (H, W) px of the image as the network saw it."""
-        import torch
-
         assert self._heads is not None, "heads: they were not wanted"
 
-        def array(head: torch.Tensor) -> Any:  # NumPy has no bfloat16
-            return (head.float() if head.dtype == torch.bfloat16 else head).numpy()
+        def array(head: Any) -> Any:  # NumPy has no bfloat16
+            return as_array(head.float() if dtype_of(head) == "bfloat16" else head)
 
         return self._heads.map(array), self._seen.size

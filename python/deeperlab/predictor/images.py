@@ -3,25 +3,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import Any
 
 import numpy as np
 
+from .._layout import dtype_of
 from ..data.formats.photo import rgb_of
 
-if TYPE_CHECKING:
-    import torch
 
-
-def pixels_of(image: Any, name: str) -> torch.Tensor:
-    """uint8 [H, W, 3] with at least one pixel."""
-    import torch
-
+def pixels_of(image: Any, name: str) -> Any:
+    """uint8 [H, W, 3] with at least one pixel: a tensor as it is, else an array."""
     if hasattr(image, "convert"):
         image = _of_pillow(image, name)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        image = torch.from_numpy(image if image.flags.writeable and min(image.strides) > 0 else image.copy())
-    if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8:
+    tensor = getattr(sys.modules.get("torch"), "Tensor", np.ndarray)
+    if not isinstance(image, (np.ndarray, tensor)) or dtype_of(image) != "uint8":
         got = f"{type(image).__name__} of {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
         raise TypeError(f"{name}: expected a uint8 array or tensor, or a Pillow image, got {got}")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

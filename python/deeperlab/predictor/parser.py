@@ -3,29 +3,20 @@
 
 from __future__ import annotations
 
-import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._layout import find_device, require_torch
-from ..data.labels import LabelSet, find
-from ..fuse import fuse
+from ..data.labels import LabelSet
 from ..heads import Heads
-from ..panoptic import Panoptic
 from ..params import FuseParams
+from .base import BaseParser
 from .images import pixels_of
-from .resize import resized, scaled
-from .small_stuff import without_small_stuff
+from .resize import scaled
 
 if TYPE_CHECKING:
     import torch
-
-GRID = 16
-"""Inputs are padded to 16 m + 1 px, as all of the paper's sizes are: there the nodes of every stride up to 16 lie on
-multiples of it, and the last ones of all strides on the same pixel."""
 
 
 class Network(Protocol):
@@ -45,40 +36,7 @@ class Network(Protocol):
         """Heads of images [N, 3, H, W], less `mean`, over `std`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Parsed:
-    """One image: the map at the size of the image, and the heads it came from.
-
-    Attributes:
-        seen: the map of the image as the network saw it.
-        heads: without batch dimension, cut to the nodes of the image as the network saw it.
-        original: (H, W) px of the image itself.
-    """
-
-    seen: Panoptic
-    heads: Heads
-    original: tuple[int, int]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H', W') px of the image as the network saw it, without padding: `fuse(heads, things, size=size)`."""
-        return self.seen.size
-
-    @cached_property
-    def panoptic(self) -> Panoptic:
-        """A single image, at its original size; made when it is first asked for."""
-        return resized(self.seen, self.original)
-
-
-def params_of(model: object) -> FuseParams | None:
-    """Return the parameters of the fusion that a network brings, its `radius` and `fusion`; None: it has neither."""
-    own: dict[str, Any] = dict(getattr(model, "fusion", {}))
-    if (radius := getattr(model, "radius", None)) is not None:
-        own["radius"] = radius
-    return FuseParams(**own) if own else None
-
-
-class Parser:
+class Parser(BaseParser):
     """Parses images with a network: scaling, padding, the network, the fusion, and back to the size of the image.
 
     An image is resized (bilinear, antialiased, half-pixel centers) so that its longer side has `size` px, scaled by
@@ -119,6 +77,8 @@ class Parser:
         UserWarning: batch norms have statistics from before the training, since it was short for their momentum.
     """
 
+    runtime = "torch"
+
     def __init__(
         self,
         model: Network | str | os.PathLike[str],
@@ -144,24 +104,7 @@ class Parser:
                 "model: expected a network with num_classes, mean and std, as of deeperlab.models, got "
                 f"{type(model).__name__}"
             )
-        if labels is None:
-            labels = getattr(model, "labels", None)
-        if not isinstance(labels, (LabelSet, str, os.PathLike)):
-            none = ", as the model has none of its own" if labels is None else ""
-            raise TypeError(f"labels: expected a LabelSet, a name or a file, got {type(labels).__name__}{none}")
-        self.labels = labels if isinstance(labels, LabelSet) else find(labels)
-        if model.num_classes != len(self.labels):
-            raise ValueError(
-                f"labels: expected {model.num_classes} classes as the model has, got {len(self.labels)} of "
-                f"{self.labels.name}"
-            )
-        size = _integer("size", getattr(model, "image_size", 0) if size is None else size, least=0)
-        self.size = size or None
-        self.batch = _integer("batch", batch, least=1)
-        self.params = params_of(model) if params is None else params
-        self.stuff_area = float(getattr(model, "stuff_area", 0.0) if stuff_area is None else stuff_area)
-        if not 0 <= self.stuff_area < 1:
-            raise ValueError(f"stuff_area: expected a share from 0 to below 1, got {self.stuff_area}")
+        super().__init__(model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area)
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = find_device("device", weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)
@@ -189,102 +132,39 @@ class Parser:
             f"device={self.device}, autocast={self.dtype})"
         )
 
-    @overload
-    def __call__(self, images: Sequence[Any]) -> list[Panoptic]: ...
+    def _pixels(self, image: Any, name: str) -> torch.Tensor:
+        import torch
 
-    @overload
-    def __call__(self, images: Any) -> Any: ...
+        pixels = pixels_of(image, name)
+        if isinstance(pixels, torch.Tensor):
+            return pixels
+        return torch.from_numpy(pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy())
 
-    def __call__(self, images: Any) -> Any:
-        """`Panoptic` of one image, or `list[Panoptic]` of several, each a single image at its original size.
-
-        Args:
-            images: one image or a sequence of them, sizes may differ: uint8 RGB [H, W, 3] arrays or tensors, or Pillow
-                images of 8 bits, which are turned upright as their EXIF orientation says. An array or a tensor
-                [N, H, W, 3] is a sequence.
-
-        Returns:
-            Tensors on the network's device, or on the CPU where the fusion has no kernels for that device.
-
-        Raises:
-            TypeError, ValueError: no image as above; its place in the sequence is named.
-            RuntimeError: the network is in training mode.
-        """
-        dimensions = getattr(images, "ndim", None)
-        if dimensions not in (None, 3, 4):
-            shape = list(images.shape)
-            raise ValueError(f"images: expected one image [H, W, 3], [N, H, W, 3] or a sequence, got shape {shape}")
-        one = hasattr(images, "convert") or dimensions == 3
-        found = [parsed.panoptic for parsed in self.stream([images] if one else images)]
-        return found[0] if one else found
-
-    def stream(self, images: Iterable[Any]) -> Iterator[Parsed]:
-        """Every image, in order; no more than `batch` of them are held at a time."""
-        if isinstance(images, (str, bytes, dict)) or not isinstance(images, Iterable):
-            raise TypeError(f"images: expected images, or one image [H, W, 3], got {type(images).__name__}")
-        held: list[torch.Tensor] = []
-        for i, image in enumerate(images):
-            pixels = pixels_of(image, f"images[{i}]")
-            if held and self._padded(pixels) != self._padded(held[0]):
-                yield from self._parse(held)
-                held = []
-            held.append(pixels)
-            if len(held) == self.batch:
-                yield from self._parse(held)
-                held = []
-        if held:
-            yield from self._parse(held)
-
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """(H', W') px of an image as the network sees it, without padding."""
-        if self.size is None:
-            return height, width
-        longest = max(height, width)
-        return max(1, round(height * self.size / longest)), max(1, round(width * self.size / longest))
-
-    def _padded(self, image: torch.Tensor) -> tuple[int, int]:
-        """(H, W) px of the network's input."""
-        height, width = (-(-(side - 1) // GRID) * GRID + 1 for side in self.input_size(*image.shape[:2]))
-        return height, width
-
-    def _parse(self, images: Sequence[torch.Tensor]) -> list[Parsed]:
-        """Images that are padded to one size."""
+    def _heads(
+        self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]
+    ) -> Heads:
         import torch
 
         if self.model.training:
             raise RuntimeError("model: expected eval mode, got training mode; call model.eval() before parsing")
-        sizes = [self.input_size(*image.shape[:2]) for image in images]
         with torch.no_grad():
-            inputs = self._inputs(images, sizes)
+            inputs = self._inputs(images, sizes, padded)
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                 heads: Heads = self._forward(inputs)
-            heads = _where_fuse_runs(heads)
-            if len(set(sizes)) == 1:
-                heads = _cut(heads, sizes[0])
-                maps = list(self._fuse(heads, sizes[0]))
-                parts = [_image(heads, i) for i in range(len(images))]
-            else:
-                parts = [_cut(_image(heads, i), size) for i, size in enumerate(sizes)]
-                maps = [self._fuse(part, size) for part, size in zip(parts, sizes, strict=True)]
-            return [
-                Parsed(seen, part, (image.shape[0], image.shape[1]))
-                for image, seen, part in zip(images, maps, parts, strict=True)
-            ]
+            return _where_fuse_runs(heads)
 
-    def _inputs(self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+    def _inputs(
+        self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]
+    ) -> torch.Tensor:
         """[N, 3, H, W] of the weights' dtype, channels last, scaled and padded."""
         import torch
 
-        height, width = self._padded(images[0])
-        inputs = torch.empty((len(images), height, width, 3), dtype=self._weights, device=self.device)
+        inputs = torch.empty((len(images), *padded, 3), dtype=self._weights, device=self.device)
         for canvas, image, (h, w) in zip(inputs, images, sizes, strict=True):
             canvas[h:] = 0
             canvas[:h, w:] = 0
             scaled(image, (h, w), self._mean, self._std, canvas[:h, :w])
         return inputs.permute(0, 3, 1, 2)
-
-    def _fuse(self, heads: Heads, size: tuple[int, int]) -> Panoptic:
-        return without_small_stuff(fuse(heads, self.labels.things, size=size, params=self.params), self.stuff_area)
 
 
 def _where_fuse_runs(heads: Heads) -> Heads:
@@ -293,17 +173,6 @@ def _where_fuse_runs(heads: Heads) -> Heads:
 
     device = heads.heatmap.device.type
     return heads if device == "cpu" or (device == "cuda" and HAS_CUDA) else heads.map(lambda head: head.cpu())
-
-
-def _cut(heads: Heads, size: tuple[int, int]) -> Heads:
-    """A view of the nodes up to the last that a pixel of the image lies before: padding has no vote."""
-    h, w = (-(-(side - 1) // heads.stride) + 1 for side in size)
-    return heads.map(lambda head: head[..., :h, :w])
-
-
-def _image(heads: Heads, i: int) -> Heads:
-    """A view of one image of a batch."""
-    return heads.map(lambda head: head[i])
 
 
 def _autocast_dtype(half: Any, device: str) -> torch.dtype | None:
@@ -316,15 +185,3 @@ def _autocast_dtype(half: Any, device: str) -> torch.dtype | None:
     if half not in (torch.float16, torch.bfloat16):
         raise ValueError(f"half: expected True, False, torch.float16 or torch.bfloat16, got {half!r}")
     return half  # type: ignore[no-any-return]
-
-
-def _integer(name: str, value: Any, *, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an int, got {value!r}")
-    if number < least:
-        raise ValueError(f"{name}: expected at least {least}, got {number}")
-    return number

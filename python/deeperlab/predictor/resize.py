@@ -6,7 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..panoptic import Panoptic
+from .arrays import arange, array, module_of, sums, take
 
 if TYPE_CHECKING:
     import torch
@@ -55,27 +59,35 @@ def nearest_pixel(index: Any, old: int, new: int) -> Any:
     return (2 * index + 1) * old // (2 * new)
 
 
-def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
-    """A single image of tensors at another size (H, W) px: see `Parser`. The map itself where it has that size."""
-    import torch
+def scaled_array(
+    image: NDArray[np.uint8], size: tuple[int, int], mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Do with arrays and Pillow what `scaled` does with tensors, but for the rounding of its weights: [h, w, 3]."""
+    if size == image.shape[:2]:
+        return (image - mean) / std
+    from PIL import Image
 
+    colors = (color.convert("F") for color in Image.fromarray(image).split())  # Pillow rounds colors, but not floats
+    resampled = [np.asarray(color.resize(size[::-1], Image.Resampling.BILINEAR)) for color in colors]
+    scaled: NDArray[np.float32] = (np.stack(resampled, -1) - mean) / std
+    return scaled
+
+
+def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
+    """A single image of tensors or arrays at another size (H, W) px: see `Parser`. The map itself, if it has that."""
     if panoptic.size == size:
         return panoptic
-    (h, w), (height, width) = panoptic.size, size
-    device = panoptic.semantic.device
-    y, x = (nearest_pixel(torch.arange(new, device=device), old, new) for old, new in ((h, height), (w, width)))
-    semantic, instance = (
-        field.index_select(1, x).index_select(0, y) for field in (panoptic.semantic, panoptic.instance)
-    )
-    scale = panoptic.keypoints.new_tensor([width / w, height / h])
-    keypoints = (panoptic.keypoints + 0.5) * scale - 0.5
-    room = torch.arange(len(panoptic.area), device=device) < panoptic.count
+    (h, w), (height, width), like = panoptic.size, size, panoptic.semantic
+    y, x = (nearest_pixel(arange(new, like), old, new) for old, new in ((h, height), (w, width)))
+    semantic, instance = (take(take(field, x, 1), y, 0) for field in (panoptic.semantic, panoptic.instance))
+    keypoints = (panoptic.keypoints + 0.5) * array([width / w, height / h], panoptic.keypoints) - 0.5
+    room = arange(len(panoptic.area), like) < panoptic.count
+    module = module_of(like)
     # How many new pixels each old one becomes: counted there, a large image costs no more than a small one.
-    copies = torch.bincount(y, minlength=h)[:, None] * torch.bincount(x, minlength=w)
+    copies = module.bincount(y, minlength=h)[:, None] * module.bincount(x, minlength=w)
 
-    def count(index: torch.Tensor, numbers: int) -> torch.Tensor:
-        counted = torch.zeros(numbers + 1, dtype=torch.int64, device=device)
-        return counted.index_add_(0, index.flatten(), copies.flatten())[1:].int()
+    def count(index: Any, numbers: int) -> Any:
+        return sums(index.ravel(), copies.ravel(), numbers + 1)[1:]
 
     loose = (panoptic.semantic + 1) * (panoptic.instance == 0)  # 0: void, or an instance
     area = count(panoptic.instance, len(room))
@@ -83,8 +95,8 @@ def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
         panoptic,
         semantic=semantic,
         instance=instance,
-        keypoints=torch.where(room[:, None, None], keypoints, 0),
-        category=torch.where(area > 0, panoptic.category, -1),
+        keypoints=module.where(room[:, None, None], keypoints, 0),
+        category=module.where(area > 0, panoptic.category, -1),
         area=area,
         class_area=count(loose, len(panoptic.class_area)),
     )

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .._layout import dtype_of, shape_of
 from ..params import FuseParams
 
 if TYPE_CHECKING:
-    from .parser import Parser
+    from .base import BaseParser
 
 
-def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True, overlay: str = "jpeg") -> dict[str, Any]:
+def describe(
+    model: Any, parser: BaseParser, *, trained: bool, exif: bool = True, overlay: str = "jpeg"
+) -> dict[str, Any]:
     """Describe everything that decides what a picture becomes, in types of JSON.
 
     Args:
@@ -42,6 +47,7 @@ def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True, ov
         "dtype": "float32" if parser.dtype is None else str(parser.dtype).removeprefix("torch."),
         "fusion": asdict(parser.params or FuseParams()),
     }
+    settings |= {"runtime": parser.runtime} if parser.runtime != "torch" else {}
     settings |= {"stuff_area": parser.stuff_area} if parser.stuff_area else {}
     settings |= {} if trained else {"warning": "random weights: the results mean nothing"}
     as_json: dict[str, Any] = json.loads(json.dumps(settings))  # tuples are lists there
@@ -50,13 +56,19 @@ def describe(model: Any, parser: Parser, *, trained: bool, exif: bool = True, ov
 
 def digest(model: Any) -> str:
     """SHA-256 of all parameters and buffers of a network, with their names: which weights it has."""
-    import torch
-
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        sha.update(f"{name} torch.{dtype_of(tensor)} {shape_of(tensor)}\n".encode())
+        sha.update(_bytes_of(tensor))
     return sha.hexdigest()
+
+
+def _bytes_of(tensor: Any) -> Any:
+    if isinstance(tensor, np.ndarray):
+        return np.ascontiguousarray(tensor)
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

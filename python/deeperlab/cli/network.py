@@ -3,12 +3,25 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from .._layout import require_torch
 from ..data import labels as label_files
 from ..data.labels import LABELS, LabelSet
+
+
+class Runtime(str, Enum):
+    """What computes the heads."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+    @property
+    def package(self) -> str:
+        """The name of its package."""
+        return "onnxruntime" if self is Runtime.onnx else "torch"
 
 
 def network_files(name: str, weights: Path | None, random_weights: bool) -> list[Path] | None:
@@ -31,16 +44,63 @@ def labels_of(model: str, labels: str | None) -> LabelSet:
     """
     if labels is not None:
         return label_files.find(labels)
-    folder = Path(model)
-    if not folder.is_dir() and "/" in model:
-        require_torch("deeperlab predict")
-        from ..models import find_folder
-
-        folder = find_folder(model)
+    folder = folder_of(model)
     if (folder / LABELS).is_file():
         return label_files.read(folder / LABELS)
     presets = ", ".join(label_files.PRESETS)
     raise ValueError(f"--labels: expected {presets}, or a file, as {model} has no {LABELS}")
+
+
+def folder_of(model: str) -> Path:
+    """Return the folder of a network, where it has one, here or on the hub.
+
+    Raises:
+        OSError, ImportError: as `find_folder`.
+    """
+    if Path(model).is_dir() or "/" not in model:
+        return Path(model)
+    require_torch("deeperlab predict")
+    from ..models import find_folder
+
+    return find_folder(model)
+
+
+def check_onnx(*, device: str, half: bool, compiled: bool, weights: Path | None) -> None:
+    """Raise before the work what ONNX Runtime has no part in.
+
+    Raises:
+        ValueError: an option of torch.
+    """
+    if device not in ("auto", "cpu"):
+        raise ValueError(f"--device: expected auto or cpu with --runtime onnx, got {device}")
+    given = {"--half": half, "--compile": compiled, "--weights": weights is not None}
+    for option in (option for option, is_given in given.items() if is_given):
+        raise ValueError(f"{option}: expected none with --runtime onnx, which computes in float32 what a folder holds")
+
+
+def load_onnx_network(name: str, random_weights: bool) -> tuple[Any, bool]:
+    """The network of a folder in ONNX Runtime, and whether its weights are trained.
+
+    Raises:
+        ValueError: no folder, or untrained weights that nobody asked for.
+        FormatError, OSError, ImportError: as `OnnxNetwork`.
+    """
+    from ..predictor import OnnxNetwork
+
+    folder = folder_of(name)
+    if not folder.is_dir():
+        raise ValueError(f"--model: expected a folder of save_pretrained with --runtime onnx, got {name!r}")
+    network = OnnxNetwork(folder)
+    _require_trained(network.has_trained_weights, name, random_weights)
+    return network, network.has_trained_weights
+
+
+def _require_trained(trained: bool, name: str, random_weights: bool) -> None:
+    if not trained and not random_weights:
+        raise ValueError(
+            f"--model: the weights of {name} are not trained; give --weights FILE, or --random-weights to try the "
+            "machinery"
+        )
 
 
 def load_network(name: str, weights: Path | None, classes: int, random_weights: bool) -> tuple[Any, bool]:
@@ -75,9 +135,5 @@ def load_network(name: str, weights: Path | None, classes: int, random_weights: 
             f"--model: expected a folder, OWNER/NAME of the Hugging Face hub or one of {names}, got {name!r}"
         )
     trained = bool(getattr(model, "has_trained_weights", False))
-    if not trained and not random_weights:
-        raise ValueError(
-            f"--model: the weights of {name} are not trained; give --weights FILE, or --random-weights to try the "
-            "machinery"
-        )
+    _require_trained(trained, name, random_weights)
     return model, trained

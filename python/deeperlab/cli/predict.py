@@ -20,11 +20,11 @@ from ..params import FuseParams
 from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
 from .files import MaxPixels, pixel_limit
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
-from .network import labels_of, load_network, network_files
+from .network import Runtime, check_onnx, labels_of, load_network, load_onnx_network, network_files
 from .streams import complain, plain
 
 if TYPE_CHECKING:
-    from ..predictor import BatchJob
+    from ..predictor import BaseParser, BatchJob
 
 EPILOG = """Examples:
 
@@ -32,6 +32,8 @@ deeperlab predict street.jpg --model runs/mine/best --out results
 
 deeperlab predict leftImg8bit/val --model xception71 --weights best.safetensors --labels cityscapes --out results \
 --size 2049 --device cuda --half --batch 4
+
+deeperlab predict photos --model runs/mine/best --runtime onnx --out results
 
 deeperlab predict drive.mp4 'more/*.png' --model OWNER/NAME --labels my-labels.json --out results
 
@@ -82,6 +84,13 @@ def predict(
             "Results keep the image's size.",
         ),
     ] = None,
+    runtime: Annotated[
+        Runtime,
+        typer.Option(
+            help="torch; or onnx: ONNX Runtime on the CPU, which needs no torch but model.onnx in the folder of the "
+            "model. Where torch and onnxscript are, the first use makes that file."
+        ),
+    ] = Runtime.torch,
     device: Annotated[
         str,
         typer.Option(help="cpu, cuda, cuda:1, mps, xpu, or another of torch's; auto: a GPU of CUDA if there is one."),
@@ -142,15 +151,17 @@ def predict(
             with _terminable():
                 from ..predictor import BatchJob, describe_request, find_sources, list_suffixes, recall_settings
 
+                if runtime is Runtime.onnx:
+                    check_onnx(device=device, half=half, compiled=compiled, weights=weights)
                 label_set = labels_of(model, labels)
                 found = find_sources(sources, out)
                 faults = found.faults
                 params = fusion(max_candidates, max_instances, paper)
                 look: dict[str, Any] = {"exif": exif, "overlay": overlay.value}
                 asked = {"model": model, "size": size, "labels": asdict(label_set), "fusion": asdict(params), **look}
-                asked |= {"half": half and device, "random_weights": random_weights}
+                asked |= {"half": half and device, "random_weights": random_weights, "runtime": runtime.value}
                 files = None if half and device == "auto" else network_files(model, weights, random_weights)
-                request = describe_request(files, asked)
+                request = describe_request(files, asked, runtime=runtime.package)
                 options: dict[str, Any] = {"labels": label_set, "request": request, "heads": heads}
                 options["overwrite"] = overwrite
                 where = device
@@ -158,14 +169,23 @@ def predict(
                     job = BatchJob(None, found.sources, out, settings, **options)
                 begin = time.perf_counter()
                 if not (settings and job and job.is_finished()):
-                    from ..predictor import Parser, describe_settings, params_of
+                    from ..predictor import OnnxParser, Parser, describe_settings, params_of
 
-                    network, trained = load_network(model, weights, len(label_set), random_weights)
-                    where = _device(device)
+                    if runtime is Runtime.onnx:
+                        network, trained = load_onnx_network(model, random_weights)
+                        where = "the CPU by ONNX Runtime"
+                    else:
+                        network, trained = load_network(model, weights, len(label_set), random_weights)
+                        where = _device(device)
                     own = params_of(network) or FuseParams()
                     params = replace(fusion(max_candidates, max_instances, paper, own), radius=own.radius)
-                    how: dict[str, Any] = {"device": where, "half": half, "compile": compiled, "batch": batch}
-                    parser = Parser(network.fold_batch_norm(), label_set, size=size, params=params, **how)
+                    how: dict[str, Any] = {"size": size, "params": params, "batch": batch}
+                    parser: BaseParser
+                    if runtime is Runtime.onnx:
+                        parser = OnnxParser(network, label_set, **how)
+                    else:
+                        how |= {"device": where, "half": half, "compile": compiled}
+                        parser = Parser(network.fold_batch_norm(), label_set, **how)
                     settings = describe_settings(network, parser, trained=trained, **look)
                     job = BatchJob(parser, found.sources, out, settings, **options)
                     begin = time.perf_counter()

@@ -9,16 +9,17 @@ from .._layout import require_torch
 require_torch("deeperlab.models")
 
 from .deeperlab import MAX_IMAGE_SIZE, MODELS, DeeperLab, create, list_models
-from .hub import WEIGHTS, find_folder
+from .hub import find_folder
+from .onnx_graph import export_onnx
 from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = [
     "MAX_IMAGE_SIZE",
     "MODELS",
-    "WEIGHTS",
     "DeeperLab",
     "WeightsError",
     "create",
+    "export_onnx",
     "find_folder",
     "list_models",
     "load_backbone",

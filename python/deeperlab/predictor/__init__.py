@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to panoptic maps: `Parser` for one or a few, `BatchJob` for folders and videos."""
+"""Images to panoptic maps: `Parser` for one or a few, without torch `OnnxParser`; `BatchJob` for folders and videos."""
 
 from __future__ import annotations
 
 from .base import BaseParser, Parsed, params_of
 from .batch import BatchJob
+from .onnx_network import OnnxNetwork
+from .onnx_parser import OnnxParser
 from .parser import Parser
 from .request import MODEL_FILES, describe_request, recall_settings
 from .resize import nearest_pixel
@@ -16,6 +18,8 @@ __all__ = [
     "MODEL_FILES",
     "BaseParser",
     "BatchJob",
+    "OnnxNetwork",
+    "OnnxParser",
     "Parsed",
     "Parser",
     "describe_request",

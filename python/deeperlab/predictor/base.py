@@ -104,8 +104,8 @@ class BaseParser(abc.ABC):
         """Return what users call an image as uint8 [H, W, 3], of the kind that `_heads` takes."""
 
     @abc.abstractmethod
-    def _heads(self, images: Sequence[Any], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]) -> Heads:
-        """Compute heads of images resized to these sizes, scaled, and padded to one."""
+    def _heads(self, images: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> Heads:
+        """Compute heads of images resized to these sizes, scaled, and padded to one size."""
 
     @overload
     def __call__(self, images: Sequence[Any]) -> list[Panoptic]: ...
@@ -169,7 +169,7 @@ class BaseParser(abc.ABC):
     def _parse(self, images: Sequence[Any]) -> list[Parsed]:
         """Images that are padded to one size."""
         sizes = [self.input_size(*image.shape[:2]) for image in images]
-        heads = self._heads(images, sizes, self._padded(images[0]))
+        heads = self._heads(images, sizes)
         if len(set(sizes)) == 1:
             heads = _cut(heads, sizes[0])
             maps = list(self._fuse(heads, sizes[0]))

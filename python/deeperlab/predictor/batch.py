@@ -23,9 +23,9 @@ from ..data.formats.photo import JPEG_SIDE, write_jpeg
 from ..data.formats.png import write_ids, write_rgb
 from ..data.labels import LabelSet
 from . import video
+from .base import BaseParser
 from .flow import Flow
 from .host import Host
-from .parser import Parser
 from .pictures import Frames, Picture, UnreadError, photo_task
 from .results import HEADS, IDS, KINDS, OVERLAY, OVERLAYS, SUFFIX, Results, encode, locked
 from .sources import Fault, Source, clash, reason
@@ -75,7 +75,7 @@ class BatchJob:
 
     def __init__(
         self,
-        parser: Parser | None,
+        parser: BaseParser | None,
         sources: Sequence[Source],
         out: Path,
         settings: Mapping[str, Any],

@@ -140,26 +140,22 @@ class Parser(BaseParser):
             return pixels
         return torch.from_numpy(pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy())
 
-    def _heads(
-        self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]
-    ) -> Heads:
+    def _heads(self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Heads:
         import torch
 
         if self.model.training:
             raise RuntimeError("model: expected eval mode, got training mode; call model.eval() before parsing")
         with torch.no_grad():
-            inputs = self._inputs(images, sizes, padded)
+            inputs = self._inputs(images, sizes)
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                 heads: Heads = self._forward(inputs)
             return _where_fuse_runs(heads)
 
-    def _inputs(
-        self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]
-    ) -> torch.Tensor:
+    def _inputs(self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """[N, 3, H, W] of the weights' dtype, channels last, scaled and padded."""
         import torch
 
-        inputs = torch.empty((len(images), *padded, 3), dtype=self._weights, device=self.device)
+        inputs = torch.empty((len(images), *self._padded(images[0]), 3), dtype=self._weights, device=self.device)
         for canvas, image, (h, w) in zip(inputs, images, sizes, strict=True):
             canvas[h:] = 0
             canvas[:h, w:] = 0

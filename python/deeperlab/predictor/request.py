@@ -17,17 +17,20 @@ from .results import REQUEST, STATE, earlier_settings
 MODEL_FILES = (CONFIG, WEIGHTS)
 
 
-def describe_request(files: Sequence[Path] | None, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def describe_request(
+    files: Sequence[Path] | None, options: Mapping[str, Any], *, runtime: str = "torch"
+) -> dict[str, Any] | None:
     """Describe a command in types of JSON; None where its settings cannot be told from that alone.
 
     Args:
         files: those that the network is made of, told apart by size and time of change; None: they are not known.
         options: all else that the settings depend on.
+        runtime: the package that runs the network.
     """
     if files is None:
         return None
     versions = {}
-    for package in ("deeperlab", "torch"):
+    for package in ("deeperlab", runtime):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -44,10 +44,10 @@ def describe(
         "size": parser.size,
         "exif": exif,
         "overlay": overlay,
+        "runtime": parser.runtime,
         "dtype": "float32" if parser.dtype is None else str(parser.dtype).removeprefix("torch."),
         "fusion": asdict(parser.params or FuseParams()),
     }
-    settings |= {"runtime": parser.runtime} if parser.runtime != "torch" else {}
     settings |= {"stuff_area": parser.stuff_area} if parser.stuff_area else {}
     settings |= {} if trained else {"warning": "random weights: the results mean nothing"}
     as_json: dict[str, Any] = json.loads(json.dumps(settings))  # tuples are lists there

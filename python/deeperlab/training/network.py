@@ -13,8 +13,9 @@ from torch import nn
 from ..data import labels as label_files
 from ..data.files import FormatError
 from ..data.labels import LABELS, LabelSet
+from ..data.network_folder import WEIGHTS
 from ..data.sample import Sample
-from ..models import MAX_IMAGE_SIZE, WEIGHTS, DeeperLab, WeightsError, create, load_backbone, load_weights
+from ..models import MAX_IMAGE_SIZE, DeeperLab, WeightsError, create, load_backbone, load_weights
 from ..models.norms import batch_norms
 from .config import Config, TrainConfig
 from .recompute import recompute

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From images to panoptic maps without torch: ONNX Runtime, Pillow and NumPy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._layout import as_array
+from ..data.labels import LabelSet
+from ..heads import Heads
+from ..params import FuseParams
+from .base import BaseParser
+from .images import pixels_of
+from .onnx_network import OnnxNetwork
+from .resize import scaled_array
+
+
+class OnnxParser(BaseParser):
+    """Parses images as `Parser` does, by ONNX Runtime on the CPU: maps and heads are NumPy arrays.
+
+    They are those of `Parser` up to rounding in the network: class and instance of few pixels in thousands differ, at
+    borders.
+
+    Args:
+        model: a folder of `save_pretrained`, into which model.onnx is written at first, or an `OnnxNetwork`.
+        labels, size, batch, params, stuff_area: as of `Parser`.
+
+    Attributes:
+        labels, size, batch, params, stuff_area, model: as above; a size of None: images keep theirs.
+
+    Raises:
+        ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
+        FormatError, OSError, ImportError: as `OnnxNetwork`.
+    """
+
+    runtime = "onnx"
+
+    def __init__(
+        self,
+        model: OnnxNetwork | str | os.PathLike[str],
+        labels: LabelSet | str | os.PathLike[str] | None = None,
+        *,
+        size: int | None = None,
+        batch: int = 1,
+        params: FuseParams | None = None,
+        stuff_area: float | None = None,
+    ) -> None:
+        self.model = model if isinstance(model, OnnxNetwork) else OnnxNetwork(model)
+        super().__init__(self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area)
+        self._mean, self._std = (np.array(v, np.float32) * np.float32(255) for v in (self.model.mean, self.model.std))
+
+    def __repr__(self) -> str:
+        size = "the image's" if self.size is None else self.size
+        return f"OnnxParser({self.labels.name}, size={size}, batch={self.batch})"
+
+    def _pixels(self, image: Any, name: str) -> NDArray[np.uint8]:
+        return as_array(pixels_of(image, name))
+
+    def _heads(self, images: Sequence[NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]) -> Heads:
+        inputs = np.zeros((len(images), 3, *self._padded(images[0])), np.float32)  # 0 is the mean color
+        for canvas, image, (h, w) in zip(inputs, images, sizes, strict=True):
+            canvas[:, :h, :w] = scaled_array(image, (h, w), self._mean, self._std).transpose(2, 0, 1)
+        return self.model(inputs)

@@ -135,11 +135,13 @@ def test_the_onnx_examples_give_what_the_parser_gives(
     model.save_pretrained("trained")
     noise = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((150, 100)).save("street.jpg")
-    export, fuse = blocks(ROOT / "docs" / "onnx.md", "python")
-    exec(export, {})
+    export, parse, fuse = blocks(ROOT / "docs" / "onnx.md", "python")
     scope: dict[str, Any] = {}
-    capsys.readouterr()  # what the exporter says
+    for block in (export, parse):
+        exec(block, scope)
+    assert " segments of (100, 150)\n" in capsys.readouterr().out
     exec(fuse, scope)
+    np.testing.assert_array_equal(scope["parsed"].semantic, scope["panoptic"].semantic)
     with Image.open("street.jpg") as image:
         (parsed,) = Parser(model, "cityscapes", size=0).stream([image])
     heads = {name: torch.from_numpy(head.copy()) for name, head in zip(NAMES, scope["heads"], strict=True)}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -37,5 +38,6 @@ def read_config(path: Path) -> dict[str, Any]:
 def graph_key(config: Mapping[str, Any], weights: Header) -> str:
     """Return what model.onnx holds if it is of this config, and of tensors that lie where these do."""
     of_graph = {key: value for key, value in config.items() if key not in NOT_IN_GRAPH}
-    told = json.dumps([EDITION, of_graph, weights.sha256], sort_keys=True)
+    places = {name: astuple(place) for name, place in weights.places.items()}
+    told = json.dumps([EDITION, of_graph, places], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()

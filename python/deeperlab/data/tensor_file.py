@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -50,13 +49,11 @@ class Header:
         path: of the file.
         metadata: words by words.
         places: of the tensors by their names.
-        sha256: of the bytes of the header: where it is the same, every tensor lies where it did.
     """
 
     path: Path
     metadata: Mapping[str, str]
     places: Mapping[str, Place]
-    sha256: str
 
     @property
     def is_trained(self) -> bool:
@@ -87,7 +84,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         raise _damaged(path, f"{type(fault).__name__}: {fault}") from fault
     if any(place.offset + place.length > size for place in places.values()):
         raise _damaged(path, "it ends before its tensors do")
-    return Header(path, metadata, places, hashlib.sha256(data).hexdigest())
+    return Header(path, metadata, places)
 
 
 def read_arrays(header: Header) -> Iterator[tuple[str, NDArray[Any]]]:

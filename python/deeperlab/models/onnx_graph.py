@@ -120,11 +120,9 @@ def _weights_outside(onnx: Any, graph: Any, weights: Header) -> dict[str, tuple[
 def _require_same(onnx: Any, graph: Any, outside: dict[str, tuple[Any, Any]], weights: dict[str, Tensor]) -> None:
     """Raise a RuntimeError where the exporter has left out, moved or changed a weight."""
     traced = {tensor.name: tensor for tensor in graph.initializer}
+    kept = {linked.name: onnx.numpy_helper.to_array(traced[name]) for name, (linked, _) in outside.items()}
     for name, weight in weights.items():
-        (place,) = [place for place, (linked, _) in outside.items() if linked.name == name] or [None]
-        if weight.is_floating_point() and (
-            place is None or not np.array_equal(onnx.numpy_helper.to_array(traced[place]), weight)
-        ):
+        if weight.is_floating_point() and not (name in kept and np.array_equal(kept[name], weight)):
             raise RuntimeError(f"{name}: not in the graph as it is in the file, by onnx {onnx.__version__}")
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._layout import require_torch
 from ..conventions import HeadsWarning, contradiction
 from ..data import archive
 from ..data.files import FormatError, check_names, check_ours, clean_up, replace
@@ -151,7 +150,6 @@ def fuse_file(
             (`PIL.Image.MAX_IMAGE_PIXELS`); nothing is written then.
         FileExistsError: an input, or files that no earlier run has written, would be overwritten.
         OSError: a file cannot be read or written.
-        ImportError: the maps have another size than the fusion, and there is no torch.
     """
     for given, what in ((path, "are the heads themselves"), (photo, "is the photo itself")):
         if given is not None and given.resolve() in [(out / name).resolve() for name in (ARRAYS, OVERLAY)]:
@@ -182,9 +180,6 @@ def fuse_file(
             if file.images * height * width > MAX_PIXELS:
                 text = f"too many pixels: {file.images} maps of {width} × {height}, the most is {MAX_PIXELS} in all"
                 raise FormatError(path, f"{text}; split it by images")
-        if file.shown != file.size:
-            (height, width), (h, w) = file.shown, file.size
-            require_torch(f"a map of {height} x {width} px from a fusion of {h} x {w} px")
         looks = (contradiction(part, things, close=True) for part in file.parts())
         if wrong := next(filter(None, looks), None):
             warnings.warn(wrong, HeadsWarning, stacklevel=2)
@@ -218,7 +213,7 @@ def _fuse_one(heads: Heads, things: Sequence[int], file: HeadsFile, params: Fuse
         panoptic = fuse(heads, things, size=file.size, params=params)
     milliseconds = 1000 * (time.perf_counter() - start)
     if file.shown != file.size:
-        panoptic = resized(panoptic.to("cpu"), file.shown).numpy()
+        panoptic = resized(panoptic, file.shown)
     return panoptic, milliseconds
 
 

@@ -37,8 +37,8 @@ def export_onnx(folder: str | os.PathLike[str]) -> Path:
 
     Its input is `images`, float32 [N, 3, H, W] of any size, less `mean`, over `std`. Its outputs are the five heads by
     their names, float32, of nodes at `stride` px. Its metadata holds these three and the network's `config` as JSON.
-    The weights stay in model.safetensors, so the two files
-    belong together; those of half precision are widened when the graph is loaded. The same folder gives the same bytes.
+    The weights stay in model.safetensors, so the two files belong together; those of half precision are widened when
+    the graph is loaded. The same folder gives the same bytes.
 
     Args:
         folder: of `save_pretrained`.

@@ -56,6 +56,8 @@ class OnnxNetwork:
         path = _current_graph(folder, graph_key(config, self._weights))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count(None)
+        # Threads that wait for work would take the processors from those that decode, fuse and write.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors, which are raised too
         with open_file(folder / WEIGHTS) as file:
             weights = file.read()

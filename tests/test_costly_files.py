@@ -22,7 +22,7 @@ from PIL import Image
 from deeperlab.data import archive, fields, labels, network_folder
 from deeperlab.data.formats import instances, matlab, scans, voc
 from deeperlab.models import deeperlab
-from deeperlab.predictor import heads_file, sources, video
+from deeperlab.predictor import heads_file, onnx_network, sources, video
 
 pytestmark = pytest.mark.slow
 
@@ -286,6 +286,7 @@ def test_the_bounds_that_the_documents_tell() -> None:
         f"a JPEG {scans.MAX_SCANS} scans",
         f"{fields.MAX_BYTES >> 30} GiB of annotations, {labels.MAX_BYTES >> 20} MiB of labels",
         f"{network_folder.MAX_CONFIG_BYTES >> 20} MiB of a network's config",
+        f"model.onnx, of at most {onnx_network.MAX_GRAPH_BYTES >> 20} MiB",
         f"{fields.MAX_TOML_BYTES >> 20} MiB, {fields.MAX_DOTS} dots in a line",
         f"{sources.MAX_LIST_BYTES >> 20} MiB of sources, {voc.MAX_BYTES >> 20} MiB of names",
         f"at most {sources.MOST_FOLDERS} folders below",

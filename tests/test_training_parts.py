@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import resource
 import signal
 import subprocess
@@ -462,3 +463,29 @@ def test_a_state_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
     torch.load(tmp_path / "state.pt", weights_only=False)
     assert (tmp_path / "harm").exists()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+def test_memory_that_is_kept_has_its_pages() -> None:
+    """In a process of its own, for which the C library stays as it was set."""
+    code = """
+import resource
+import torch
+from deeperlab._memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        tensors = [torch.ones(1 << 22) for _ in range(3)]
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+keep_freed_memory()
+faults()
+print(before, faults())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    given_back, kept = map(int, run.stdout.split())
+    assert kept < given_back / 10

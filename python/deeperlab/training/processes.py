@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from .._layout import find_device
+from .._memory import keep_freed_memory
 from ..data.files import replace
 from .config import Config
 from .config_file import flatten, require
@@ -76,6 +77,8 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
         raise ValueError("train.precision: expected fp32 or bf16 on a CPU, got 'fp16'")
     if train.sync_bn and accelerator.num_processes > 1 and accelerator.device.type == "cpu":
         raise ValueError("train.sync_bn: expected false on CPUs, for which torch has no SyncBatchNorm, got true")
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     return accelerator
 
 

@@ -120,12 +120,17 @@ def test_the_demo_writes_a_result_that_its_own_readers_read(tmp_path: Path) -> N
     ids = data.ids(data.annotations[0])
     assert ids.shape == (97, 129)
     files = ["image.png", "instances.png", "overlay.png", "panoptic.json", "panoptic.png"]
+    files += ["photo-overlay.jpg", "photo.jpg"]
     assert sorted(path.name for path in out.iterdir()) == files
     image, *views = (np.asarray(Image.open(out / name)) for name in ("image.png", "overlay.png", "instances.png"))
     for view in views:
         assert image.shape == view.shape == (97, 129, 3)
         assert (image != view).any()
     assert run("oracle", out / "panoptic.json", "--gt-dir", out).exit_code == 0
+    photo, parsed = (np.asarray(Image.open(out / name)) for name in ("photo.jpg", "photo-overlay.jpg"))
+    assert photo.shape == parsed.shape
+    assert np.abs(photo.astype(int) - parsed).mean() > 10
+    assert "on the photograph photo16 sees " in result.stdout
 
 
 def test_the_demo_is_repeatable_and_overwrites_its_own_files_only(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 
 import deeperlab
+from deeperlab import shipped
 from deeperlab.heads import NAMES
 from deeperlab.stages import pipeline
 
@@ -68,10 +70,15 @@ def test_the_readme_example_runs_as_it_stands(
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
+    photo16 = shipped.find("photo16")
+    assert photo16 is not None
+    shutil.copy(photo16.example, "photo.jpg")
     scope = run_examples(ROOT / "README.md", {})
-    assert capsys.readouterr().out.count("\n") == len(scope["panoptic"].segments) > 20
-    with Image.open("overlay.png") as picture:
-        assert picture.size == (641, 481)
+    assert capsys.readouterr().out.count("px") > 3
+    assert len(scope["panoptic"].segments) > 20  # of the drawn scene
+    for name, size in (("overlay.png", scope["photo"].size), ("scene.png", (641, 481))):
+        with Image.open(name) as picture:
+            assert picture.size == size
 
 
 def test_the_examples_of_usage_run(make_heads: Any, as_tensors: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,7 @@ LAYERS = (
     ("fuse",),
     ("targets",),
     ("data",),
+    ("shipped",),
     ("models",),
     ("metrics",),
     ("visualize",),
@@ -155,7 +156,7 @@ def test_arrows_never_go_up(path: Path) -> None:
     assert not knows(path, "tests", "benchmarks")
     if inside[:1] == ["models"]:  # networks know what goes out of them, and their files
         known = ("deeperlab.models", "deeperlab.graph", "deeperlab.heads", "deeperlab.data", "deeperlab.params")
-        known += ("deeperlab._layout",)
+        known += ("deeperlab._layout", "deeperlab.shipped")
         assert all(module.startswith(known) for module in knows(path, "deeperlab") - {"deeperlab"})
     if path.stem == "reference":
         assert not knows(

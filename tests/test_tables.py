@@ -36,7 +36,7 @@ def test_every_row_has_a_recipe_and_every_recipe_of_rows_is_in_a_table() -> None
     used = {row.recipe for table in tables.TABLES for row in table.rows}
     assert used <= known
     bases = {"paper", "mapillary", "cityscapes", "voc", "coco"}
-    bases |= {"quick", "quick-cityscapes", "fine-tune", "scenes", "tiny"}
+    bases |= {"quick", "quick-cityscapes", "fine-tune", "photo16", "scenes", "tiny"}
     assert known - used - bases == {"mapillary-xception71-200k", "mapillary-light-200k"}
 
 

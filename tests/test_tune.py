@@ -127,7 +127,9 @@ def test_a_run_goes_on_from_a_network_with_its_options(tmp_path: Path) -> None:
     options = dict(config.model.options)
     again = models.create(config.model.name, 12, **options, radius=config.data.radius)
     assert again.config == model.config
-    with pytest.raises(FileNotFoundError, match=r"^--from: expected a folder with config\.json, got 'nowhere'$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"^--from: expected a folder with config\.json, or photo16, got 'nowhere'$"
+    ):
         of_network("nowhere")
 
 

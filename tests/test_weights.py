@@ -877,7 +877,7 @@ def test_a_network_keeps_its_labels_beside_it(tmp_path: Path) -> None:
 def test_what_is_no_id_of_the_hub_is_never_sent_there(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
     monkeypatch.setattr(Path, "is_dir", lambda self: False)
-    with pytest.raises(FileNotFoundError, match="expected a folder, or OWNER/NAME on the Hugging Face hub"):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder, a network of the package \(photo16\), or OWNER"):
         DeeperLab.from_pretrained(source)
 
 

@@ -82,7 +82,8 @@ def test_predict_says_it_in_one_line(tmp_path: Path) -> None:
     result = command(tmp_path, "predict", *words)
     assert (result.returncode, result.stderr) == (
         2,
-        "deeperlab: deeperlab predict needs torch >= 2.11: pip install torch\n",
+        "deeperlab: deeperlab predict needs torch >= 2.11: pip install torch; or --runtime onnx: pip install "
+        "'deeperlab[onnx]'\n",
     )
     assert not (tmp_path / "out").exists()
 

@@ -36,8 +36,12 @@ def kind_of(name: str, head: Any) -> type:
     raise TypeError(f"{name}: expected a torch.Tensor or a numpy.ndarray, got {type(head).__name__}")
 
 
-def require_torch(name: str) -> None:
+def require_torch(name: str, instead: str = "") -> None:
     """Tell what to install where something of this name is used without torch.
+
+    Args:
+        name: of what is used.
+        instead: what else would do.
 
     Raises:
         ImportError: torch is not installed.
@@ -47,7 +51,7 @@ def require_torch(name: str) -> None:
     except ModuleNotFoundError as fault:
         if fault.name != "torch":  # it is there, and lacks something itself
             raise
-        raise ImportError(f"{name} needs torch >= 2.11: pip install torch") from fault
+        raise ImportError(f"{name} needs torch >= 2.11: pip install torch{instead}") from fault
 
 
 def find_device(name: str, device: Any) -> torch.device:

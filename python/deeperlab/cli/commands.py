@@ -10,7 +10,7 @@ from typing import Annotated
 import PIL  # noqa: F401 - every command reads or writes pictures
 import typer
 
-from . import check, demo, doctor, eval, fuse, oracle, predict, tables, train, tune
+from . import check, demo, doctor, eval, fuse, models, oracle, predict, tables, train, tune
 from .arguments import Command
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ _add(
 _add(fuse.fuse, fuse.EPILOG)
 _add(check.check, "Example: deeperlab check heads.npz --things 0-36")
 _add(predict.predict, predict.EPILOG)
+_add(models.models, "Example: deeperlab models")
 _add(train.train, train.EPILOG)
 _add(tune.tune, tune.EPILOG)
 _add(tables.tables, tables.EPILOG)

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from .. import shipped
 from .._layout import require_torch
 from ..data import labels as label_files
 from ..data.labels import LABELS, LabelSet
@@ -24,12 +25,20 @@ class Runtime(str, Enum):
         return "onnxruntime" if self is Runtime.onnx else "torch"
 
 
+def _local_folder(name: str) -> Path | None:
+    """The folder of a network that is here or comes with the package; None: neither."""
+    if Path(name).is_dir():
+        return Path(name)
+    found = shipped.find(name)
+    return found.folder if found else None
+
+
 def network_files(name: str, weights: Path | None, random_weights: bool) -> list[Path] | None:
     """The files that a network is made of, without making it; None where they are not here, as on a hub."""
     from ..predictor import MODEL_FILES
 
-    if Path(name).is_dir():
-        return [Path(name) / file for file in MODEL_FILES]
+    if folder := _local_folder(name):
+        return [folder / file for file in MODEL_FILES]
     if weights is not None:
         return [weights]
     return [] if random_weights and "/" not in name else None
@@ -52,12 +61,14 @@ def labels_of(model: str, labels: str | None) -> LabelSet:
 
 
 def folder_of(model: str) -> Path:
-    """Return the folder of a network, where it has one, here or on the hub.
+    """Return the folder of a network, where it has one: here, in the package or on the hub.
 
     Raises:
         OSError, ImportError: as `find_folder`.
     """
-    if Path(model).is_dir() or "/" not in model:
+    if folder := _local_folder(model):
+        return folder
+    if "/" not in model:
         return Path(model)
     require_torch("deeperlab predict")
     from ..models import find_folder
@@ -109,7 +120,7 @@ def load_network(name: str, weights: Path | None, classes: int, random_weights: 
     Raises:
         ValueError: an unknown model, or untrained weights that nobody asked for.
     """
-    require_torch("deeperlab predict")
+    require_torch("deeperlab predict", "; or --runtime onnx: pip install 'deeperlab[onnx]'")
     import torch
 
     from .. import models
@@ -117,9 +128,9 @@ def load_network(name: str, weights: Path | None, classes: int, random_weights: 
     if random_weights and weights is not None:
         raise ValueError("--random-weights: expected no --weights beside it")
     torch.manual_seed(0)  # random weights are the same in every run, so that it can be resumed
-    if Path(name).is_dir():
+    if _local_folder(name):
         if weights is not None:
-            raise ValueError(f"--weights: expected none with a folder, which has its own, got {weights}")
+            raise ValueError(f"--weights: expected none with {name}, which has its own, got {weights}")
         model: Any = models.DeeperLab.from_pretrained(name)
     elif name in models.list_models():
         model = models.create(name, num_classes=classes)
@@ -130,7 +141,7 @@ def load_network(name: str, weights: Path | None, classes: int, random_weights: 
             raise ValueError(f"--weights: expected none with a network of the hub, got {weights}")
         model = models.DeeperLab.from_pretrained(name)
     else:
-        names = ", ".join(models.list_models())
+        names = ", ".join((*shipped.NAMES, *models.list_models()))
         raise ValueError(
             f"--model: expected a folder, OWNER/NAME of the Hugging Face hub or one of {names}, got {name!r}"
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import shipped
 from ..params import FuseParams
 from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
 from .files import MaxPixels, pixel_limit
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ..predictor import BaseParser, BatchJob
 
 EPILOG = """Examples:
+
+deeperlab predict street.jpg
 
 deeperlab predict street.jpg --model runs/mine/best --out results
 
@@ -61,9 +64,10 @@ def predict(
         str,
         typer.Option(
             metavar="DIR|NAME",
-            help="A folder of save_pretrained, OWNER/NAME on the Hugging Face hub, or a network's name with --weights.",
+            help="photo16, which comes with the package; a folder of save_pretrained; OWNER/NAME on the Hugging Face "
+            "hub; or a network's name with --weights.",
         ),
-    ],
+    ] = shipped.DEFAULT,
     out: Annotated[Path, typer.Option(help="Folder for the results; made if absent.")] = Path("deeperlab-results"),
     labels: Annotated[
         str | None,
@@ -138,6 +142,8 @@ def predict(
     command again and it goes on where it was. What cannot be read is named and skipped, and the exit code is 1.
     """
     console = new_console()
+    if speaks := shipped.find(model):
+        console.print(f"{speaks.describe()} --model takes another; deeperlab models lists them.", soft_wrap=True)
     start = time.perf_counter()
     job: BatchJob | None = None
     kinds = ValueError, TypeError, OSError, ImportError

@@ -78,7 +78,7 @@ def train(
         typer.Option(
             "--from",
             metavar="DIR",
-            help="Go on from a trained network, on other classes too: a folder of save_pretrained, such as RUN/best. "
+            help="Go on from a trained network, on other classes too: photo16, or a folder such as RUN/best. "
             "Its options and image size are taken, and the recipe fine-tune if no other is given.",
         ),
     ] = "",

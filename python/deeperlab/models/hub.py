@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+from deeperlab import shipped
 from deeperlab.data import labels as label_files
 from deeperlab.data.files import FormatError, replace
 from deeperlab.data.labels import LABELS, LabelSet
@@ -181,7 +182,8 @@ class Pretrained(
 
         Args:
             pretrained_model_name_or_path: a folder, for which no network is used; or, where there is no such folder,
-                OWNER/NAME on the Hugging Face hub (needs huggingface_hub), to which the other arguments apply.
+                the name of a network of the package (`photo16`), or OWNER/NAME on the Hugging Face hub (needs
+                huggingface_hub), to which the other arguments apply.
             force_download: fetch files anew that are in the cache.
             token: of the hub; True: the one kept on this machine.
             cache_dir: where the hub's files are kept.
@@ -193,7 +195,7 @@ class Pretrained(
             FormatError: config.json has an unknown key or a wrong value, or the weights are damaged or do not fit, or
                 labels.json is damaged or has another number of classes.
             TypeError: an argument that the network does not have.
-            FileNotFoundError: neither a folder nor on the hub, or a file is missing in it.
+            FileNotFoundError: neither a folder nor of the package nor on the hub, or a file is missing in it.
             OSError: a file cannot be read.
             ImportError: safetensors or huggingface_hub is needed and not installed.
         """
@@ -237,7 +239,7 @@ class Pretrained(
 
 
 def find_folder(source: str | Path, **options: Any) -> Path:
-    """Return the folder of a network: one that is here, or one of the hub, whose download takes `options`.
+    """Return the folder of a network: one that is here, of the package, or of the hub; its download takes `options`.
 
     Raises:
         FileNotFoundError, ImportError: as `Pretrained.from_pretrained`.
@@ -245,8 +247,12 @@ def find_folder(source: str | Path, **options: Any) -> Path:
     name = str(source)
     if Path(name).is_dir():
         return Path(name)
+    if found := shipped.find(source):
+        return found.folder
     if isinstance(source, Path) or not HUB_ID.fullmatch(name):
-        raise FileNotFoundError(errno.ENOENT, "expected a folder, or OWNER/NAME on the Hugging Face hub", name)
+        known = ", ".join(shipped.NAMES)
+        text = f"expected a folder, a network of the package ({known}), or OWNER/NAME on the Hugging Face hub"
+        raise FileNotFoundError(errno.ENOENT, text, name)
     try:
         from huggingface_hub import snapshot_download
     except ImportError as fault:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import shipped
 from .._layout import as_array
 from ..data.labels import LabelSet
 from ..heads import Heads
@@ -27,7 +28,8 @@ class OnnxParser(BaseParser):
     borders.
 
     Args:
-        model: a folder of `save_pretrained`, into which model.onnx is written at first, or an `OnnxNetwork`.
+        model: a folder of `save_pretrained`, into which model.onnx is written at first, or an `OnnxNetwork`. None: that
+            of the package, `photo16`.
         labels, size, batch, params, stuff_area: as of `Parser`.
 
     Attributes:
@@ -42,7 +44,7 @@ class OnnxParser(BaseParser):
 
     def __init__(
         self,
-        model: OnnxNetwork | str | os.PathLike[str],
+        model: OnnxNetwork | str | os.PathLike[str] | None = None,
         labels: LabelSet | str | os.PathLike[str] | None = None,
         *,
         size: int | None = None,
@@ -50,6 +52,9 @@ class OnnxParser(BaseParser):
         params: FuseParams | None = None,
         stuff_area: float | None = None,
     ) -> None:
+        if found := shipped.find(shipped.DEFAULT if model is None else model):
+            model = found.folder
+        assert model is not None, "the package is whole"
         self.model = model if isinstance(model, OnnxNetwork) else OnnxNetwork(model)
         super().__init__(self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area)
         self._mean, self._std = (np.array(v, np.float32) * np.float32(255) for v in (self.model.mean, self.model.std))

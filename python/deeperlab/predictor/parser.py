@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .. import shipped
 from .._layout import find_device, require_torch
 from ..data.labels import LabelSet
 from ..heads import Heads
@@ -51,7 +52,8 @@ class Parser(BaseParser):
 
     Args:
         model: of `deeperlab.models`, or another module that is a `Network`; or what `DeeperLab.from_pretrained` takes,
-            a folder or OWNER/NAME on the hub. A module is moved to `device`, put into eval mode and into the
+            a folder, `photo16` or OWNER/NAME on the hub. None: `photo16`, the network that comes with the package, a
+            start to fine-tune from (docs/models.md). A module is moved to `device`, put into eval mode and into the
             channels-last layout: in place, not copied. It may not be in training mode when it parses.
         labels: a label set, the name of a preset, or a file; as many classes as the network has. None: `model.labels`,
             which a network has that came with its labels.json.
@@ -81,7 +83,7 @@ class Parser(BaseParser):
 
     def __init__(
         self,
-        model: Network | str | os.PathLike[str],
+        model: Network | str | os.PathLike[str] | None = None,
         labels: LabelSet | str | os.PathLike[str] | None = None,
         *,
         size: int | None = None,
@@ -95,6 +97,8 @@ class Parser(BaseParser):
         require_torch("deeperlab.Parser")
         import torch
 
+        if model is None:
+            model = shipped.DEFAULT
         if isinstance(model, (str, os.PathLike)):
             from ..models import DeeperLab
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -68,7 +69,7 @@ def run(out: Path, *, seed: int, size: tuple[int, int], things: int, stride: int
         ValueError: an argument out of bounds, named.
         OSError: a file cannot be written.
     """
-    check_ours(out, FILES, FILES[-1], MARK)
+    check(out)
     scene = scenes.draw(seed, size, instances=things)
     heads = encode_heads(scene.category, scene.instance, scene.num_classes, stride=stride)
     heads = perturb(heads, seed, instance=scene.instance, level=noise)
@@ -94,6 +95,11 @@ def run(out: Path, *, seed: int, size: tuple[int, int], things: int, stride: int
         size=size,
         files=FILES,
     )
+
+
+def check(out: Path, more: Sequence[str] = ()) -> None:
+    """Refuse a folder with files of the demo's names, and of `more`, that are not the demo's; raises as `run`."""
+    check_ours(out, (*FILES, *more), FILES[-1], MARK)
 
 
 def _pixel_accuracy(prediction: tuple[NDArray[Any], NDArray[Any]], truth: tuple[NDArray[Any], NDArray[Any]]) -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from .. import shipped
 from ..data.fields import Field, parse_toml
 from ..data.files import FormatError
 from .config import Config
@@ -184,15 +185,17 @@ def of_network(source: str | os.PathLike[str]) -> Layer:
     """Options of a run that goes on from a trained network: the same network, images of the size that it knows.
 
     Args:
-        source: a folder of `save_pretrained`.
+        source: a folder of `save_pretrained`, or a network of the package by its name.
 
     Raises:
         FileNotFoundError: there is none.
         FormatError: its config.json is damaged.
     """
-    folder = Path(source)
+    network = shipped.find(source)
+    folder = network.folder if network else Path(source)
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"--from: expected a folder with {CONFIG}, got {os.fspath(source)!r}")
+        names = ", ".join(shipped.NAMES)
+        raise FileNotFoundError(f"--from: expected a folder with {CONFIG}, or {names}, got {os.fspath(source)!r}")
     root = Field.load(folder / CONFIG)
     made = {name: value for name, value in root.value.items() if name not in ("num_classes", "radius")}
     found = {"model.weights": os.fspath(source), "data.radius": root.get("radius", float)}

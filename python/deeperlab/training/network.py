@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from .. import shipped
 from ..data import labels as label_files
 from ..data.files import FormatError
 from ..data.labels import LABELS, LabelSet
@@ -62,7 +63,8 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
 
     Args:
         network: changed in place.
-        source: a folder of `save_pretrained`, or a file as of `deeperlab.models.load_weights` or `load_backbone`.
+        source: a folder of `save_pretrained`, a network of the package by its name, or a file as of
+            `deeperlab.models.load_weights` or `load_backbone`.
         labels: the classes of the network.
 
     Returns:
@@ -71,7 +73,8 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
     Raises:
         WeightsError, FormatError, OSError: the weights do not fit, are damaged, or cannot be read.
     """
-    file = Path(source)
+    of_package = shipped.find(source)
+    file = of_package.folder if of_package else Path(source)
     file = file / WEIGHTS if file.is_dir() else file
     beside = file.with_name(LABELS)
     are_others = beside.exists() and label_files.read(beside).names != labels.names

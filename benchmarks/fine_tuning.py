@@ -50,6 +50,8 @@ def main() -> None:
     for step in tuned:
         rows = ([f"{100 * run[step][name]:.1f}" for name in NAMES] for run in (tuned, scratch))
         print(f"| {step} | {' | '.join(map(', '.join, rows))} |")
+    last = max(tuned)
+    assert tuned[last]["pq"] > scratch[last]["pq"], "it does not pay"
 
 
 if __name__ == "__main__":

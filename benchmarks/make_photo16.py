@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 the name the field knows it by
 
-from benchmarks.photo16 import Maps, evaluate
+from benchmarks.photo16 import Maps, evaluate, figures
 from deeperlab import Parser, shipped
 from deeperlab.data import coco
 from deeperlab.data.sample import Sample
@@ -92,7 +92,7 @@ def train(out: Path, data: Path, weights: Path, *options: str) -> Path:
     return out / "last"
 
 
-def stuff_of(parser: Parser, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def probabilities(parser: Parser, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities of all classes [C, H, W], the mean of a photograph and its mirror image."""
     found = []
     for mirrored in (False, True):
@@ -112,7 +112,7 @@ def segments(parser: Parser, sample: Sample) -> tuple[coco.Annotation, NDArray[n
     ids = sample.instance.copy()
     classes = [int(c) for c in sample.categories]
     if sample.some_stuff is not None:
-        probability = stuff_of(parser, sample.image())[stuff]
+        probability = probabilities(parser, sample.image())[stuff]
         best, sure = probability.argmax(0), probability.max(0) > SURE * probability.sum(0)
         for index, c in enumerate(stuff):
             region = sample.some_stuff & sure & (best == index)
@@ -157,10 +157,7 @@ def measure(folder: Path, panoptic: Path) -> dict[str, float]:
         return found.semantic.numpy(), found.instance.numpy()
 
     result = evaluate(list(val.samples), dict(enumerate(parser.labels.isthing)), parse)
-    pq = result.pq
-    figures = {"pq": pq.all.pq, "pq_things": pq.things.pq, "pq_stuff": pq.stuff.pq}
-    figures |= {"pc": result.pc.pc, "miou": result.iou.miou}
-    return {name: round(value, 4) for name, value in figures.items()} | {"images": len(val.samples)}
+    return {name: round(value, 4) for name, value in figures(result).items()} | {"images": len(val.samples)}
 
 
 def main() -> None:
@@ -183,9 +180,9 @@ def main() -> None:
     assert found is not None
     DeeperLab.from_pretrained(last).save_pretrained(found.folder, dtype=torch.float16)
     export_onnx(found.folder)
-    figures = json.dumps(measure(found.folder, panoptic), indent=2)
-    (found.folder / shipped.FIGURES).write_text(f"{figures}\n")
-    print(f"{found.folder}\n{figures}")
+    reached = json.dumps(measure(found.folder, panoptic), indent=2)
+    (found.folder / shipped.FIGURES).write_text(f"{reached}\n")
+    print(f"{found.folder}\n{reached}")
 
 
 if __name__ == "__main__":

@@ -50,11 +50,15 @@ def evaluate(samples: list[Sample], categories: dict[int, bool], predict: Callab
     return metric.compute()
 
 
+def figures(result: EvaluationResult) -> dict[str, float]:
+    """PQ of all, things and stuff, PC and mean IoU, by the names of a network's figures.json."""
+    pq = {"pq": result.pq.all.pq, "pq_things": result.pq.things.pq, "pq_stuff": result.pq.stuff.pq}
+    return pq | {"pc": result.pc.pc, "miou": result.iou.miou}
+
+
 def row(name: str, result: EvaluationResult) -> str:
-    """PQ of all, things and stuff, PC and mean IoU in percent."""
-    pq = result.pq
-    figures = (pq.all.pq, pq.things.pq, pq.stuff.pq, result.pc.pc, result.iou.miou)
-    return f"| {name} | {' | '.join(f'{100 * value:.1f}' for value in figures)} |"
+    """The figures in percent."""
+    return f"| {name} | {' | '.join(f'{100 * value:.1f}' for value in figures(result).values())} |"
 
 
 def main() -> None:
@@ -103,10 +107,8 @@ def main() -> None:
     print("| class | PQ | SQ | RQ | found of | mIoU |\n|---|---|---|---|---|---|")
     for c, name in enumerate(labels.names):
         quality = result.pq.per_class[c]
-        figures = " | ".join(f"{100 * value:.1f}" for value in (quality.pq, quality.sq, quality.rq))
-        print(
-            f"| {name} | {figures} | {quality.tp} of {quality.tp + quality.fn} | {100 * result.iou.per_class[c]:.1f} |"
-        )
+        parts = " | ".join(f"{100 * value:.1f}" for value in (quality.pq, quality.sq, quality.rq))
+        print(f"| {name} | {parts} | {quality.tp} of {quality.tp + quality.fn} | {100 * result.iou.per_class[c]:.1f} |")
 
 
 if __name__ == "__main__":

@@ -27,10 +27,8 @@ class Runtime(str, Enum):
 
 def _local_folder(name: str) -> Path | None:
     """The folder of a network that is here or comes with the package; None: neither."""
-    if Path(name).is_dir():
-        return Path(name)
-    found = shipped.find(name)
-    return found.folder if found else None
+    folder = shipped.path_of(name)
+    return folder if folder.is_dir() else None
 
 
 def network_files(name: str, weights: Path | None, random_weights: bool) -> list[Path] | None:

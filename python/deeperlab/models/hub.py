@@ -245,10 +245,8 @@ def find_folder(source: str | Path, **options: Any) -> Path:
         FileNotFoundError, ImportError: as `Pretrained.from_pretrained`.
     """
     name = str(source)
-    if Path(name).is_dir():
-        return Path(name)
-    if found := shipped.find(source):
-        return found.folder
+    if (folder := shipped.path_of(source)).is_dir():
+        return folder
     if isinstance(source, Path) or not HUB_ID.fullmatch(name):
         known = ", ".join(shipped.NAMES)
         text = f"expected a folder, a network of the package ({known}), or OWNER/NAME on the Hugging Face hub"

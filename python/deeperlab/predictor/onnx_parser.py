@@ -52,10 +52,9 @@ class OnnxParser(BaseParser):
         params: FuseParams | None = None,
         stuff_area: float | None = None,
     ) -> None:
-        if found := shipped.find(shipped.DEFAULT if model is None else model):
-            model = found.folder
-        assert model is not None, "the package is whole"
-        self.model = model if isinstance(model, OnnxNetwork) else OnnxNetwork(model)
+        if not isinstance(model, OnnxNetwork):
+            model = OnnxNetwork(shipped.path_of(shipped.DEFAULT if model is None else model))
+        self.model = model
         super().__init__(self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area)
         self._mean, self._std = (np.array(v, np.float32) * np.float32(255) for v in (self.model.mean, self.model.std))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from ..data import labels as label_files
 from ..data.labels import LABELS, LabelSet
 from ..data.network_folder import WEIGHTS
 
-__all__ = ["DEFAULT", "NAMES", "Shipped", "find"]
+__all__ = ["DEFAULT", "NAMES", "Shipped", "find", "path_of"]
 
 NAMES = ("photo16",)
 """All of them: folders here."""
@@ -75,3 +76,9 @@ def find(name: object) -> Shipped | None:
     if not isinstance(name, str) or name not in NAMES or Path(name).is_dir():
         return None
     return Shipped(name, _ROOT / name)
+
+
+def path_of(source: str | os.PathLike[str]) -> Path:
+    """Return the folder of a network of the package where `source` is its name, or the path that it is."""
+    found = find(source)
+    return found.folder if found else Path(source)

@@ -191,8 +191,7 @@ def of_network(source: str | os.PathLike[str]) -> Layer:
         FileNotFoundError: there is none.
         FormatError: its config.json is damaged.
     """
-    network = shipped.find(source)
-    folder = network.folder if network else Path(source)
+    folder = shipped.path_of(source)
     if not (folder / CONFIG).is_file():
         names = ", ".join(shipped.NAMES)
         raise FileNotFoundError(f"--from: expected a folder with {CONFIG}, or {names}, got {os.fspath(source)!r}")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from torch import nn
 
@@ -73,8 +72,7 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
     Raises:
         WeightsError, FormatError, OSError: the weights do not fit, are damaged, or cannot be read.
     """
-    of_package = shipped.find(source)
-    file = of_package.folder if of_package else Path(source)
+    file = shipped.path_of(source)
     file = file / WEIGHTS if file.is_dir() else file
     beside = file.with_name(LABELS)
     are_others = beside.exists() and label_files.read(beside).names != labels.names

@@ -2,8 +2,8 @@
 """What an installation must compute: digests of fused maps, compared with the stored ones of tests/digests.json.
 
 Run by an interpreter of any environment that has the package, by itself: `python tests/digests.py numpy torch compile`
-checks these faces of the package, in the form that DEEPERLAB_SIMD names. NumPy is all that it needs, and it draws no
-random numbers: neither NumPy's generators nor its transcendental functions promise the same bits from release to release.
+checks these faces of the package, in the form that DEEPERLAB_SIMD names. NumPy is all that it needs. The noise is no
+random number: neither NumPy's generators nor its transcendental functions promise the same bits in every release.
 """
 
 from __future__ import annotations
@@ -41,10 +41,9 @@ def cases() -> Iterator[tuple[str, Heads, list[int], tuple[int, int]]]:
         scene = scenes.draw(seed, size)
         heads = targets.encode_heads(scene.category, scene.instance, scene.num_classes, stride=stride)
         values = {name: np.asarray(getattr(heads, name), np.float32)[None] for name in NOISE}
-        if values["semantic"].ndim == 3:
-            values["semantic"] = (
-                np.moveaxis(np.eye(scene.num_classes, dtype=np.float32)[heads.semantic], -1, 0)[None] * 4
-            )
+        if values["semantic"].ndim == 3:  # labels: as logits of 0 and 4
+            one_hot = np.eye(scene.num_classes, dtype=np.float32)[heads.semantic]
+            values["semantic"] = 4 * np.moveaxis(one_hot, -1, 0)[None]
         noisy = {name: shaken(name, head, seed) for name, head in values.items()}
         for kind, made in (("perfect", values), ("noisy", noisy)):
             for dtype in (np.float32, np.float16):
@@ -111,10 +110,7 @@ def main() -> None:
         found = computed(face)
         differ = [name for name in stored if found.get(name) != stored[name]]
         wrong += len(differ)
-        print(
-            f"{face}: {len(stored) - len(differ)} of {len(stored)} as stored"
-            + "".join(f"\n  {name}" for name in differ)
-        )
+        print(f"{face}: {len(stored) - len(differ)} of {len(stored)} as stored", *differ, sep="\n  ")
     raise SystemExit(1 if wrong else 0)
 
 

@@ -71,12 +71,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    import torch
+    tensors = "no torch"
+    if find_spec("torch"):
+        import torch
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        tensors = f"torch {torch.__version__}, GPU: {gpu}"
     fast = "FAST: slow tests and benchmarks are left out; `make test` runs them too"
     notes = [fast] if config.option.markexpr == "not slow" else []
-    return [*notes, f"deeperlab {deeperlab.__version__}, torch {torch.__version__}, numpy {np.__version__}, GPU: {gpu}"]
+    return [*notes, f"deeperlab {deeperlab.__version__}, numpy {np.__version__}, {tensors}"]
 
 
 @pytest.fixture(params=sorted(GRAPHS))

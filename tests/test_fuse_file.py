@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`deeperlab fuse` and `deeperlab doctor`: heads from a file, results in files, faults in one line."""
+"""`deeperlab fuse`: heads from a file, results in files, faults in one line."""
 
 from __future__ import annotations
 
@@ -264,25 +264,6 @@ def test_bounds_of_options_are_those_of_the_engine(option: str, most: int, saved
         assert result.exit_code == 2
         assert f"{option}: expected 1 to {most}" in " ".join(result.stderr.replace("│", " ").split())
         assert not (tmp_path / "out").exists()
-
-
-def test_doctor_says_one_line_each() -> None:
-    result = run("doctor")
-    assert result.exit_code == 0
-    names = [line.split()[0] for line in result.output.splitlines()]
-    assert names[:4] == ["deeperlab", "Python", "numpy", "torch"]
-    assert {"_numpy", "ops", "SIMD", "threads", "CUDA"} < set(names)
-    assert "loads" in result.output
-    assert re.search(r"CUDA +(with kernels|built without kernels)", result.output)
-
-
-def test_doctor_reports_a_part_that_does_not_load(monkeypatch: Any) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "deeperlab.stages.torch_ops", None)
-    result = run("doctor")
-    assert result.exit_code == 1
-    assert "torch operators, _C: does not load" in result.output
 
 
 def test_what_fuse_writes_eval_reads(tmp_path: Path) -> None:

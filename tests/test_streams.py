@@ -120,14 +120,3 @@ def test_a_full_disk_is_one_line_and_a_closed_stream_none(evaluation: list[str],
     with Path("/dev/full").open("wb") as full:
         Path(evaluation[4], "3.png").unlink()
         assert run(*evaluation, stderr=full).returncode == 2
-
-
-@pytest.mark.slow
-def test_doctor_needs_none_of_the_extras() -> None:
-    before = "".join(f"sys.modules[{name!r}] = None\n" for name in ("typer", "click", "rich", "PIL"))
-    result = run("doctor", before=before)
-    assert (result.returncode, result.stderr) == (0, b"")
-    assert result.stdout == run("doctor").stdout
-    assert run("doctor", "--help", before=before).stderr == (
-        b"deeperlab: the command line needs PIL: pip install 'deeperlab[cli]'\n"
-    )

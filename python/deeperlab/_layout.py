@@ -51,7 +51,7 @@ def require_torch(name: str, instead: str = "") -> None:
     except ModuleNotFoundError as fault:
         if fault.name != "torch":  # it is there, and lacks something itself
             raise
-        raise ImportError(f"{name} needs torch >= 2.11: pip install torch{instead}") from fault
+        raise ImportError(f"{name} needs torch >= 2.11: pip install 'deeperlab[torch]'{instead}") from fault
 
 
 def find_device(name: str, device: Any) -> torch.device:

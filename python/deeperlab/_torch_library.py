@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from typing import Any
 
 import torch
@@ -14,13 +15,18 @@ from torch import Tensor
 def _load() -> None:
     spec = importlib.util.find_spec("deeperlab._C")
     if spec is None or spec.origin is None:
-        text = "deeperlab._C is missing: the package was built where torch >= 2.11 was not installed. Where it is now, "
-        raise ImportError(text + "run `pip install --force-reinstall --no-deps .` in the checkout")
+        why = "this installation is damaged: pip install --force-reinstall --no-deps deeperlab"
+        if sys.platform != "linux":
+            why = f"on {sys.platform} there are no torch operators: pass NumPy arrays"
+        raise ImportError(f"deeperlab._C is missing; {why}")
     try:
         torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
     except OSError as error:
+        reason = (
+            error.__cause__ or error
+        )  # some releases of torch tell the path alone, and the loader's word is its cause
         raise ImportError(
-            f"deeperlab._C does not load with torch {torch.__version__} (torch >= 2.11 is needed): {error}"
+            f"deeperlab._C does not load with torch {torch.__version__} (torch >= 2.11 is needed): {reason}"
         ) from error
 
 

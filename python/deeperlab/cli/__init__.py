@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,23 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the console script. `doctor` runs without what the other commands need."""
+    """Run the console script. `doctor` and its help run without what the other commands need."""
     with guarded():
         try:
             from .commands import app
-        except ImportError as missing:
-            if sys.argv[1:] == ["doctor"]:
+        except ImportError as fault:
+            if sys.argv[1:2] == ["doctor"] and set(sys.argv[2:]) <= {"-h", "--help"}:
                 from .doctor import doctor
 
-                doctor()
+                if sys.argv[2:]:
+                    print(f"Usage: deeperlab doctor\n\n{inspect.getdoc(doctor)}")
+                else:
+                    doctor()
                 return
-            name = (missing.name or "more").partition(".")[0]
-            complain(f"the command line needs {name}: pip install 'deeperlab[cli]'")
+            needs = f"needs {(fault.name or 'more').partition('.')[0]}"
+            if not isinstance(fault, ModuleNotFoundError):  # it is there, and does not load
+                needs = f"does not load ({fault})"
+            complain(f"the command line {needs}: pip install 'deeperlab[cli]'")
             raise SystemExit(1) from None
         app(prog_name="deeperlab")
 

@@ -7,33 +7,37 @@ import importlib
 import importlib.metadata
 import platform
 import sys
+import sysconfig
 from importlib.util import find_spec
+
+PACKAGES = ("numpy", "torch", "onnxruntime", "safetensors", "Pillow", "zlib-ng", "typer", "rich")
 
 
 def doctor() -> None:
     """Tell what is installed here and what works: versions, compiled parts, SIMD, CUDA; one line each.
 
-    Needs none of the extras. Ends with code 1 where a compiled part does not load. Put the output into a bug report.
+    Needs NumPy alone. Ends with code 1 where a compiled part does not load. Put the output into a bug report.
     """
     lines, sound = examine()
     for name, text in lines:
-        print(f"{name:<10} {text}")
+        print(f"{name:<11} {text}")
     if not sound:
         raise SystemExit(1)
 
 
 def examine() -> tuple[list[tuple[str, str]], bool]:
     """Return the lines (name, text), and whether all compiled parts load."""
-    python = f"{platform.python_version()} ({platform.python_implementation()}, {sys.platform} {platform.machine()})"
-    lines = [("deeperlab", _version("deeperlab")), ("Python", python)]
-    lines += [(name, _version(name)) for name in ("numpy", "torch", "Pillow", "zlib-ng", "typer", "rich")]
+    lines = [("deeperlab", _version("deeperlab")), ("wheel", _wheel()), ("Python", _python())]
+    lines.append(("libc", " ".join(platform.libc_ver()).strip() or "unknown"))
+    lines += [(name, _version(name)) for name in PACKAGES]
     sound = True
     for part, module, what in (
         ("_numpy", "deeperlab._numpy", "NumPy arrays"),
         ("ops", "deeperlab.stages.torch_ops", "torch operators, _C"),
     ):
         if part == "ops" and find_spec("torch") is None:
-            lines.append((part, f"{what}: torch is not installed; tensors and networks need it (pip install torch)"))
+            remedy = "pip install 'deeperlab[torch]'"
+            lines.append((part, f"{what}: torch is not installed; tensors and networks need it: {remedy}"))
             continue
         try:
             importlib.import_module(module)
@@ -54,6 +58,22 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def _wheel() -> str:
+    """The tags of what was installed, which say for which Python, libc and processor it was built."""
+    try:
+        lines = (importlib.metadata.distribution("deeperlab").read_text("WHEEL") or "").splitlines()
+    except importlib.metadata.PackageNotFoundError:
+        lines = []
+    return " ".join(line.partition(": ")[2] for line in lines if line.startswith("Tag: ")) or "unknown"
+
+
+def _python() -> str:
+    kind = f"{platform.python_implementation()}, {sys.platform} {platform.machine()}"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        kind += f", free-threaded, the GIL is {'on' if getattr(sys, '_is_gil_enabled', lambda: True)() else 'off'}"
+    return f"{platform.python_version()} ({kind})"
+
+
 def _simd() -> str:
     try:
         from .._numpy import simd
@@ -66,8 +86,8 @@ def _simd() -> str:
 def _threads() -> str:
     try:
         import torch
-    except ImportError:
-        return "torch is not installed"
+    except Exception:  # told above
+        return "needs torch"
     return f"torch uses {torch.get_num_threads()}; torch.set_num_threads changes it"
 
 

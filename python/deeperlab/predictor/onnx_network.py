@@ -107,8 +107,9 @@ def _current_graph(folder: Path, key: str) -> Path:
     if missing := [name for name in ("torch", "onnxscript") if importlib.util.find_spec(name) is None]:
         there = "is of other weights or another config" if path.is_file() else "is not there"
         raise ImportError(
-            f"{path} {there}, and {' and '.join(missing)}, by which it is made, not installed: pip install torch "
-            f"onnxscript, or run deeperlab.models.export_onnx({str(folder)!r}) where they are, and copy the file"
+            f"{path} {there}, and {' and '.join(missing)}, by which it is made, not installed: pip install "
+            f"'deeperlab[torch]' onnxscript, or run deeperlab.models.export_onnx({str(folder)!r}) where they are, and "
+            "copy the file"
         )
     from ..models import export_onnx
 

@@ -23,7 +23,7 @@ test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the 
 	$(PYTEST) $(if $(FAST),tests -m "not slow",tests benchmarks)
 
 CXX_FILES := find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*"
-# The loops in the flags of their build, where Clang lacks a builtin of GCC; the kernels with the header that emulates CUDA's.
+# The loops in the flags of their build; the kernels with the header that emulates CUDA's.
 TIDY := xargs -P $(shell nproc) -I FILE $(BIN)/clang-tidy --quiet
 lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy
 	$(BIN)/mypy
 	$(CXX_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 	find csrc src benchmarks/yardsticks -name "*.cpp" | $(TIDY) -p "$$(dirname "$$(ls -t build/*/compile_commands.json | head -1)")" \
-	  --extra-arg=-w --extra-arg=-include$(CURDIR)/.ci/gcc_builtins.h FILE
+	  --extra-arg=-w FILE
 	find csrc/cuda -name "*.cu" | $(TIDY) FILE -- -x c++ -std=c++17 -w -Itests/emulator -Icsrc/include -Icsrc
 
 format: $(INSTALLED) ## let ruff and clang-format write

@@ -129,7 +129,7 @@ uint32_t alike_cells(const int32_t* map, int w) {
 // through memory, where a wide load would wait for the narrow stores before it.
 inline void load_rows(const int32_t* from, int64_t, Vector<int32_t, 4>& out) { out = load<Vector<int32_t, 4>>(from); }
 
-#if defined(__x86_64__)
+#if defined(DEEPERLAB_AVX)
 [[gnu::target("avx2")]] inline void load_rows(const int32_t* from, int64_t width, Vector<int32_t, 8>& out) {
   const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i * width)); };
   out = reinterpret_cast<Vector<int32_t, 8>>(_mm256_inserti128_si256(_mm256_castsi128_si256(row(0)), row(1), 1));

@@ -41,7 +41,7 @@ void load_pairs(const T* from, int64_t step, Vector<int32_t, lanes_of<V>> offset
   }
 }
 
-#if defined(__x86_64__)
+#if defined(DEEPERLAB_AVX)
 [[gnu::target("avx512f")]] inline void load_pairs(const float* from, const Vector<int32_t, 16>& offset,
                                                   Vector<float, 16>& first, Vector<float, 16>& second) {
   __m256i index[2];
@@ -116,7 +116,8 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
   const View &long_range = heads.long_range, &short_range = heads.short_range;
   const Shape& shape = problem.shape;
   const RefineParams& params = problem.params;
-  const auto [n, k, y, column, count, target] = row;
+  const int64_t n = row.n;  // by name: in C++17 a lambda cannot capture a structured binding
+  const int k = row.k, y = row.y;
   using Float = typename L::Float;
   using Int = typename L::Int;
   const Sampler<L, T> sampler{shape.grid_h, shape.grid_w, shape.stride};
@@ -143,15 +144,15 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
     store(to + L::count / 2, interleave_high(at.x, at.y));
   };
   int32_t i = 0;
-  for (; i + L::count <= count; i += L::count) {
-    refine(column + i, target + i);
+  for (; i + L::count <= row.count; i += L::count) {
+    refine(row.column + i, row.target + i);
   }
-  if (i < count) {
+  if (i < row.count) {
     int32_t columns[L::count] = {};  // the rest of the lanes refine the first node, for nobody
     Point targets[L::count];
-    std::copy(column + i, column + count, columns);
+    std::copy(row.column + i, row.column + row.count, columns);
     refine(columns, targets);
-    std::copy(targets, targets + (count - i), target + i);
+    std::copy(targets, targets + (row.count - i), row.target + i);
   }
 }
 

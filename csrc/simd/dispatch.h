@@ -16,7 +16,7 @@ template <class Body>
   body(Lanes<4>{});
 }
 
-#if defined(__x86_64__)
+#if defined(DEEPERLAB_AVX)
 template <class Body>
 [[gnu::target("avx2,bmi,bmi2"), gnu::flatten, gnu::noinline]] void run_avx2(const Body& body) {
   body(Lanes<8>{});
@@ -31,8 +31,8 @@ template <class Body>
 
 // Calls body(Lanes) in the wide instruction set that `simd` allows; the caller has dealt with Simd::plain.
 template <class Body>
-void with_simd(Simd simd, const Body& body) {
-#if defined(__x86_64__)
+void with_simd([[maybe_unused]] Simd simd, const Body& body) {
+#if defined(DEEPERLAB_AVX)
   if (simd == Simd::avx512) {
     return run_avx512(body);
   }
@@ -45,7 +45,7 @@ void with_simd(Simd simd, const Body& body) {
 
 // The best instruction set of this machine.
 inline Simd best_simd() {
-#if defined(__x86_64__)
+#if defined(DEEPERLAB_AVX)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {

@@ -36,7 +36,7 @@ inline uint32_t bits_of(const Mask<4>& mask) {
 #endif
 }
 
-#if defined(__x86_64__)
+#if defined(DEEPERLAB_AVX)
 [[gnu::target("avx2")]] inline uint32_t bits_of(const Mask<8>& mask) {
   return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(mask.lane)));
 }

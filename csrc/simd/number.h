@@ -38,7 +38,7 @@ struct Number<cpu::Vector<int32_t, 4>> : VectorNumber<cpu::Vector<int32_t, 4>> {
 // Intrinsics where GCC 12 does not find the instruction of its own accord. `x + V{}`, for one, is taken apart lane by
 // lane, as are comparisons and choices of 512 bits where they are combined; and intrinsics without a mask begin with an
 // undefined register, of which it warns.
-#if defined(__x86_64__)
+#if defined(DEEPERLAB_AVX)
 template <>
 struct Number<cpu::Vector<float, 8>> : VectorNumber<cpu::Vector<float, 8>> {
   [[gnu::target("avx2")]] static Real broadcast(float x) { return Real(_mm256_set1_ps(x)); }

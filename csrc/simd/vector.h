@@ -5,6 +5,13 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
+
+// AVX2 and AVX-512, whose forms are functions for another instruction set than the rest (dispatch.h). Clang refuses to
+// compile them, as vectors are passed between functions before it inlines them; clang-tidy, which reads, may see them.
+#if defined(__x86_64__) && (!defined(__clang__) || defined(__clang_analyzer__))
+#define DEEPERLAB_AVX
+#endif
 
 namespace deeperlab::cpu {
 
@@ -44,50 +51,41 @@ void store(void* to, V value) {
   memcpy(to, &value, sizeof value);
 }
 
+// Lanes of a, 0, 1, …, and of b, which go on counting, in the order order(0), order(1), ….
+template <class V, class Order, int... i>
+V shuffle(V a, V b, Order order, std::integer_sequence<int, i...>) {
+#if !defined(__clang__) && __GNUC__ < 12
+  return __builtin_shuffle(a, b, Vector<int32_t, lanes_of<V>>{order(i)...});
+#else
+  return __builtin_shufflevector(a, b, order(i)...);
+#endif
+}
+
+template <class V, class Order>
+V shuffle(V a, V b, Order order) {
+  return shuffle(a, b, order, std::make_integer_sequence<int, lanes_of<V>>{});
+}
+
 // Lanes a[0], b[0], a[1], b[1], …: the first and the second half.
 template <class V>
 V interleave_low(V a, V b) {
-  if constexpr (lanes_of<V> == 16) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 16>{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
-  } else if constexpr (lanes_of<V> == 8) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 8>{0, 8, 1, 9, 2, 10, 3, 11});
-  } else {
-    return __builtin_shuffle(a, b, Vector<int32_t, 4>{0, 4, 1, 5});
-  }
+  return shuffle(a, b, [](int i) { return i / 2 + i % 2 * lanes_of<V>; });
 }
 
 template <class V>
 V interleave_high(V a, V b) {
-  if constexpr (lanes_of<V> == 16) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 16>{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
-  } else if constexpr (lanes_of<V> == 8) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 8>{4, 12, 5, 13, 6, 14, 7, 15});
-  } else {
-    return __builtin_shuffle(a, b, Vector<int32_t, 4>{2, 6, 3, 7});
-  }
+  return shuffle(a, b, [](int i) { return (lanes_of<V> + i) / 2 + i % 2 * lanes_of<V>; });
 }
 
 // The even or the odd lanes of a, then those of b: takes apart what the two above put together.
 template <class V>
 V concat_even(V a, V b) {
-  if constexpr (lanes_of<V> == 16) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 16>{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
-  } else if constexpr (lanes_of<V> == 8) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 8>{0, 2, 4, 6, 8, 10, 12, 14});
-  } else {
-    return __builtin_shuffle(a, b, Vector<int32_t, 4>{0, 2, 4, 6});
-  }
+  return shuffle(a, b, [](int i) { return 2 * i; });
 }
 
 template <class V>
 V concat_odd(V a, V b) {
-  if constexpr (lanes_of<V> == 16) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 16>{1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
-  } else if constexpr (lanes_of<V> == 8) {
-    return __builtin_shuffle(a, b, Vector<int32_t, 8>{1, 3, 5, 7, 9, 11, 13, 15});
-  } else {
-    return __builtin_shuffle(a, b, Vector<int32_t, 4>{1, 3, 5, 7});
-  }
+  return shuffle(a, b, [](int i) { return 2 * i + 1; });
 }
 
 // Calls body(std::true_type) where elements lie side by side, body(std::false_type) otherwise.

@@ -3,15 +3,13 @@
 // it asks for them ten times a second while it works or waits for other threads; a handler that raises ends the call.
 #pragma once
 
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <thread>
+
+#include "common/platform.h"
 
 namespace deeperlab::binding {
 
@@ -21,9 +19,7 @@ class Interrupt {
   using Poll = bool (*)();
 
   explicit Interrupt(Poll poll)
-      : poll_(syscall(SYS_gettid) == getpid() ? poll : nullptr),  // the main thread is the first of a process
-        caller_(std::this_thread::get_id()),
-        due_(now() + interval.count()) {}
+      : poll_(is_main_thread() ? poll : nullptr), caller_(std::this_thread::get_id()), due_(now() + interval.count()) {}
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
@@ -58,10 +54,10 @@ class Interrupt {
  private:
   static constexpr std::chrono::milliseconds interval{100};
 
-  // ms, of a clock that costs a few cycles
+  // ms
   static int64_t now() {
     timespec time{};
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    clock_gettime(coarse_clock, &time);
     return int64_t(time.tv_sec) * 1000 + time.tv_nsec / 1000000;
   }
 

@@ -5,13 +5,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <sys/mman.h>
 
 #include <memory>
 #include <new>
 #include <vector>
 
 #include "common/call.h"
+#include "common/platform.h"
 #include "common/threads.h"
 
 namespace deeperlab::binding {
@@ -112,7 +112,7 @@ struct ArrayTraits {
         throw py::error_already_set();
       }
       if (bytes >= 2 * huge) {
-        madvise(data, size_t(bytes), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
+        advise_huge_pages(data, size_t(bytes));
       }
     }
     Block(const Block&) = delete;

@@ -2,14 +2,13 @@
 // Torch tensors on the CPU. Outputs and scratch come from torch's allocator.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
 #include "common/call.h"
+#include "common/platform.h"
 #include "common/threads.h"
 #include "forked.h"
 #include "signals.h"
@@ -139,7 +138,7 @@ struct TensorTraits {
     Array block = empty({advised + huge}, ScalarType::Byte, 1, device);
     const uintptr_t start = (reinterpret_cast<uintptr_t>(block.mutable_data_ptr()) + huge - 1) / huge * huge;
     void* data = reinterpret_cast<void*>(start);
-    madvise(data, size_t(advised), MADV_HUGEPAGE);  // advice: where it is not taken, nothing is lost
+    advise_huge_pages(data, size_t(advised));
     Ints strides(sizes.size(), 1);
     for (size_t i = sizes.size(); i-- > 1;) {
       strides[i - 1] = strides[i] * sizes.begin()[i];

@@ -20,8 +20,12 @@ def thread_count(num_threads: int | None) -> int:
     Raises:
         TypeError: no integer.
     """
+    if num_threads is None:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1  # macOS lets every process use them all
     try:
-        return len(os.sched_getaffinity(0)) if num_threads is None else operator.index(num_threads)
+        return operator.index(num_threads)
     except TypeError as wrong:
         raise TypeError(f"num_threads: expected an int, got {num_threads!r}") from wrong
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from .._threads import thread_count
 from .confusion import check_suffix, print_confusion, write_confusion
 from .console import ROWS, counted, new_console, new_table, one_line, percent, progress_bar
 from .files import FollowLinks, MaxPixels, pixel_limit
@@ -84,7 +84,7 @@ def eval(
         given = None if categories is None else coco.read_categories(categories)
         target = coco.read(annotations, gt_dir, categories=given, follow_links=follow_links)
         prediction = coco.read(predictions, pred_dir, categories=target.categories, follow_links=follow_links)
-        threads = len(os.sched_getaffinity(0)) if workers is None else workers
+        threads = thread_count(workers)
         extra = [import_metric(name) for name in metric or ()]
         metrics = (*METRICS, *extra, *([ConfusionMatrix] if confusion else ()))
         drawn = None if pictures is None else Pictures(target, pictures, images)

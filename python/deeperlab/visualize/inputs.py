@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,11 +82,6 @@ def weight(opacity: float) -> int:
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity: expected 0 to 1, got {opacity}")
     return round(256 * opacity)
-
-
-def threads(number: int | None) -> int:
-    """Return how many threads; by default as many as there are processors that the process may use."""
-    return len(os.sched_getaffinity(0)) if number is None else number
 
 
 def pillow(module: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import thread_count
 from . import inputs
 from .colors import Colors, Picture, colors_of, shades
 from .lettering import write_names
@@ -92,7 +93,7 @@ def paint(
         border=BORDER,
         line=(255, 255, 255),
         width=line_width(category.shape),
-        num_threads=inputs.threads(num_threads),
+        num_threads=thread_count(num_threads),
     )
     return drawn
 

@@ -107,16 +107,17 @@ def inside(directory: str | os.PathLike[str], name: str, *, follow_links: bool |
             None: of a file that is written, for which there is no such choice.
 
     Raises:
-        FormatError: they lead out of it.
-        OSError: the links go in circles.
+        FormatError: they lead out of it, or the links go in circles.
     """
     path = Path(directory) / name
     if not is_relative_name(name):
         raise FormatError(directory, f"expected a name inside the folder, got {name!r}")
+    real = Path(os.path.realpath(path))  # Path.resolve takes circles for a fault before Python 3.13 only
     try:
-        real = path.resolve()
-    except RuntimeError as fault:  # links in circles, before Python 3.13
-        raise FormatError(path, "a symbolic link that leads to itself") from fault
+        path.stat()
+    except OSError as fault:
+        if fault.errno == errno.ELOOP:
+            raise FormatError(path, "a symbolic link that leads to itself") from fault
     if not follow_links and not real.is_relative_to(Path(directory).resolve()):
         choice = (
             "; to read it, follow_links=True or --follow-links (deeperlab train: --set "

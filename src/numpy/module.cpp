@@ -32,7 +32,9 @@ py::dict describe_operators() {
 
 }  // namespace
 
-PYBIND11_MODULE(_numpy, m) {
+// It needs no GIL: a call has its own memory, the tables are constant, and what becomes an index is copied before it is
+// checked. As everywhere in NumPy, nobody may give an array another shape or dtype while it is read.
+PYBIND11_MODULE(_numpy, m, py::mod_gil_not_used()) {
   m.doc() = "The fusion for NumPy arrays; deeperlab.fuse is its public side.";
   m.def("simd", [] { return simd_names[int(simd())]; }, "The form of the stages that this process runs.");
   m.def("parameters", &describe_parameters, "Parameter -> (type, low, high, step, choices), in order.");

@@ -81,7 +81,8 @@ class FuseParams:
     fit_area: float = 0.25
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():  # NumPy's numbers, and lists of them, as Python's
+        for name in self.__dataclass_fields__:  # no vars(self): torch.compile of torch 2.11 cannot follow it
+            value = getattr(self, name)  # NumPy's numbers, and lists of them, as Python's
             if type(value).__module__ == "numpy":
                 object.__setattr__(self, name, value.tolist())
         if isinstance(self.kappa, list):
@@ -105,7 +106,10 @@ class FuseParams:
         Raises:
             ValueError: as `kappas`.
         """
-        return {**vars(self), "kappa": list(self.kappas(keypoints))}
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "kappa": list(self.kappas(keypoints)),
+        }
 
     def kappas(self, keypoints: int) -> tuple[float, ...]:
         """Return one κ for each of P keypoints.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells CMake which torch to build against, without importing it: folder, version, CUDA; empty where there is none.
+"""Tells CMake for which CUDA the torch of this environment is built, without importing it: a version, or nothing.
 
 A build in isolation does not see the environment that it builds for. The torch there is the one that will load the
 operators, so it is looked for all the same.
@@ -21,14 +21,13 @@ def folders() -> Iterator[Path]:
     yield from (Path(sysconfig.get_path(name), "torch") for name in ("platlib", "purelib"))
 
 
-def locate() -> tuple[str, str, str]:
-    """Return folder, version and the version of CUDA."""
+def cuda_of_torch() -> str:
+    """Return the version of CUDA; empty where torch has none, or there is no torch."""
     for folder in folders():
         if (folder / "version.py").is_file():
-            told = runpy.run_path(str(folder / "version.py"))
-            return str(folder), told["__version__"].partition("+")[0], told.get("cuda") or ""
-    return "", "", ""
+            return runpy.run_path(str(folder / "version.py")).get("cuda") or ""
+    return ""
 
 
 if __name__ == "__main__":
-    print(*locate(), sep=";")
+    print(cuda_of_torch())

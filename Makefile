@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan wheel clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan wheel wheels wheel-again install-check clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -22,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=16
 test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the quick tests, in under a minute
 	$(PYTEST) $(if $(FAST),tests -m "not slow",tests benchmarks)
 
-CXX_FILES := find csrc src benchmarks/yardsticks tests -name "*.h" -o -name "*.cpp" -o -name "*.cu*"
+CXX_FILES := find .ci csrc src benchmarks/yardsticks tests -name third_party -prune -o \( -name "*.h" -o -name "*.cpp" -o -name "*.cu*" \) -print
 # The loops in the flags of their build; the kernels with the header that emulates CUDA's.
 TIDY := xargs -P $(shell nproc) -I FILE $(BIN)/clang-tidy --quiet
 lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy
@@ -79,8 +79,29 @@ asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behav
 	  tests/test_stages.py tests/test_overlap.py tests/test_runs.py tests/test_draw.py \
 	  tests/test_png.py tests/test_resample.py tests/test_signals.py tests/test_encode.py tests/test_semantic_loss.py
 
-wheel: $(INSTALLED) ## a wheel in dist/
-	$(BIN)/pip wheel --no-build-isolation --no-deps -w dist .
+# Wheels need nothing of the virtual environment above: they are built and checked by tools of their own.
+TOOLS := build/tools
+WHEEL := $(TOOLS)/bin/python .ci/wheel.py --cuda $(or $(CUDA),ON)
+GATES := $(TOOLS)/bin/python .ci/gates.py
+wheel: $(TOOLS)/.installed ## dist/: the gated wheel of this Python, and the sdist; CUDA=OFF: no kernels; FAST=1: loads without torch
+	$(WHEEL)
+	$(GATES) $(if $(FAST),--cheap)
+
+wheels: $(TOOLS)/.installed ## dist/: the gated wheels of every Python that is found, and the sdist
+	$(WHEEL) --all
+	$(GATES) --cheap
+
+wheel-again: $(TOOLS)/.installed ## build dist/ anew, elsewhere, and compare the bytes
+	$(WHEEL) --again
+
+install-check: $(TOOLS)/.installed ## what the wheels of dist/ do in fresh environments; FAST=1: beside one torch
+	$(TOOLS)/bin/python .ci/install_check.py $(if $(FAST),--cheap)
+
+$(TOOLS)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/pip install -q --upgrade pip
+	$(TOOLS)/bin/pip install -q --group wheel
+	@touch $@
 
 clean: ## everything that was built; not the virtual environment
 	rm -rf build dist demo
@@ -92,7 +113,7 @@ $(BIN)/pip:
 $(VENV)/.torch: | $(BIN)/pip
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q numpy pybind11 scikit-build-core cmake ninja
+	$(BIN)/pip install -q numpy pybind11 scikit-build-core hatch-fancy-pypi-readme cmake ninja
 	@touch $@
 
 $(INSTALLED): $(SOURCES) | $(VENV)/.torch

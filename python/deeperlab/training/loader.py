@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402 - who lacks torch is told before it is imported
 """Batches of samples, made by worker processes: the same bits whatever their number and wherever a run begins."""
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from .._layout import require_torch
+
+require_torch("deeperlab.training.loader")
 
 import numpy as np
 import torch

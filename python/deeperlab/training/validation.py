@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402 - who lacks torch is told before it is imported
 """The validation: what `deeperlab predict` and `deeperlab eval` would say of the network as it is now."""
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .._layout import require_torch
+
+require_torch("deeperlab.training.validation")
 
 import torch
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,19 @@ def test_presets_set_what_the_build_knows() -> None:
     assert shown == {"release", "dev", "asan", "cuda"}
 
 
+def test_the_build_says_what_to_do_on_windows(tmp_path: Path) -> None:
+    cmake = shutil.which("cmake", path=str(Path(sys.executable).parent)) or shutil.which("cmake")
+    if cmake is None:
+        pytest.skip("no cmake")
+    build = [cmake, "-S", str(ROOT), "-B", str(tmp_path), "-DCMAKE_SYSTEM_NAME=Windows"]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())
+    assert "deeperlab does not support Windows" in said
+    assert "WSL 2" in said
+    assert "compiler" not in done.stdout  # nothing else is asked for before
+
+
 @pytest.mark.parametrize("name", ["bug", "feature", "performance"])
 def test_issue_forms_are_forms(name: str) -> None:
     form = read(f".github/ISSUE_TEMPLATE/{name}.yml")
@@ -84,7 +100,7 @@ def test_ci_runs_what_the_readme_says() -> None:
 def test_targets_of_make_are_all_explained() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split())
-    assert phony == set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
+    assert phony == set(re.findall(r"^([a-z0-9-]+):.*## ", text, re.MULTILINE))
 
 
 def test_files_that_share_what_is_costly_are_there() -> None:

@@ -10,10 +10,10 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan wheel wheels wheel-again install-check clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan compilers aarch64 wheel wheels wheel-again install-check clean help
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in demo/
 	$(BIN)/deeperlab demo --out demo --seed 4 --size 641
@@ -102,6 +102,12 @@ $(TOOLS)/.installed: pyproject.toml
 	$(TOOLS)/bin/pip install -q --upgrade pip
 	$(TOOLS)/bin/pip install -q --group wheel
 	@touch $@
+
+compilers: $(INSTALLED) $(TOOLS)/.installed ## compiles the sources with Clang, for Linux and for macOS on arm64
+	PYTHON=$(BIN)/python ZIG="$(TOOLS)/bin/python -m ziglang" .ci/compilers.sh
+
+aarch64: $(INSTALLED) ## the wheel for Linux on aarch64, which must compute the stored digests under qemu
+	PYTHON=$(BIN)/python .ci/aarch64.sh
 
 clean: ## everything that was built; not the virtual environment
 	rm -rf build dist demo

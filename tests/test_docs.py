@@ -245,7 +245,7 @@ def check_deeperlab(name: str, *arguments: str) -> None:
 
 def check_make(*words: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     for word in words:
         variable, is_set, _ = word.partition("=")
         assert f"$({variable})" in makefile if is_set else word in targets, word

@@ -66,7 +66,7 @@ class Environment:
 
 def digests(at: Environment) -> str:
     """The stored digests: by every face of the package, in every form of the engine that this processor has."""
-    faces = ("numpy", "torch", "compile") if at.torch else ("numpy",)
+    faces = ("numpy", "torch", "compile", "export") if at.torch else ("numpy",)
     processor = Path("/proc/cpuinfo").read_text()
     forms = [form for form in FORMS if form in ("plain", "baseline") or f" {form}" in processor]
     for form in forms:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an installation must compute: digests of fused maps, compared with the stored ones of tests/digests.json.
 
-Run by an interpreter of any environment that has the package, by itself: `python tests/digests.py numpy torch compile`
-checks these faces of the package, in the form that DEEPERLAB_SIMD names. NumPy is all that it needs. The noise is no
-random number: neither NumPy's generators nor its transcendental functions promise the same bits in every release.
+Run by an interpreter of any environment that has the package, by itself, in the form of the engine that DEEPERLAB_SIMD
+names; `python tests/digests.py numpy torch compile export` checks these faces. The first needs nothing but NumPy. The
+noise is no random number: NumPy's generators and transcendental functions do not promise the same bits in every
+release.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+if "export" in sys.argv:
+    import torch  # first, as who exports does: torch.export looks at what is registered before it traces
 
 import deeperlab
 from deeperlab import Heads, Panoptic, scenes, targets
@@ -84,10 +88,22 @@ def compiled(heads: Heads, things: list[int], size: tuple[int, int]) -> Panoptic
     return fuse(heads.map(torch.from_numpy))
 
 
+def exported(heads: Heads, things: list[int], size: tuple[int, int]) -> Panoptic:
+    import torch
+
+    class Fuse(torch.nn.Module):
+        def forward(self, *given: torch.Tensor) -> Panoptic:
+            return deeperlab.fuse(Heads(*given, stride=heads.stride), things, size=size)
+
+    given = tuple(torch.from_numpy(getattr(heads, name)) for name in NOISE)
+    return torch.export.export(Fuse(), given, strict=True).module()(*given)
+
+
 FACES: dict[str, Callable[[Heads, list[int], tuple[int, int]], Panoptic]] = {
     "numpy": by_numpy,
     "torch": by_torch,
     "compile": compiled,
+    "export": exported,
 }
 
 

@@ -106,6 +106,33 @@ class Parser(torch.nn.Module):
         return deeperlab.fuse(Heads(*heads, stride=4), THINGS, params=PARAMS)
 
 
+class Plain(torch.nn.Module):
+    """The shortest call, whose parameters are made within the graph: torch 2.11 followed less of that than others."""
+
+    def forward(self, *heads: torch.Tensor) -> deeperlab.Panoptic:
+        return deeperlab.fuse(heads, THINGS)
+
+
+def test_a_call_without_parameters_compiles_and_exports(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
+    heads = tensors(as_tensors(make_heads(seed=6, n=2)))
+    compiled = torch.compile(Plain(), fullgraph=True, backend="aot_eager")
+    assert_same(compiled(*heads), Plain()(*heads))
+    assert_same(torch.export.export(Plain(), heads, strict=True).module()(*heads), Plain()(*heads))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_heads_are_an_argument_of_an_exported_program(
+    strict: bool, make_heads: Any, as_tensors: Any, assert_same: Any
+) -> None:
+    class Fuse(torch.nn.Module):
+        def forward(self, heads: Heads) -> deeperlab.Panoptic:
+            return deeperlab.fuse(heads, THINGS)
+
+    heads = as_tensors(make_heads(seed=7, n=2))
+    program = torch.export.export(Fuse(), (heads,), strict=strict)
+    assert_same(program.module()(heads), Fuse()(heads))
+
+
 def test_fuse_exports_with_dynamic_sizes(make_heads: Any, as_tensors: Any, assert_same: Any) -> None:
     n, h, w = (torch.export.Dim(name, min=2, max=512) for name in "nhw")
     example = tensors(as_tensors(make_heads(seed=4, n=2)))

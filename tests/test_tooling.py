@@ -87,14 +87,30 @@ def test_issue_forms_are_forms(name: str) -> None:
     assert asks_for_doctor == (name != "feature")
 
 
-def test_ci_runs_what_the_readme_says() -> None:
-    commands = re.findall(r"^make \w+$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
-    assert commands == ["make demo", "make lint", "make test"]
-    readme = (ROOT / "README.md").read_text()
-    assert all(command in readme for command in commands)
+def test_ci_runs_what_the_readme_says_and_what_a_release_is_made_of() -> None:
+    commands = re.findall(r"^make [\w-]+", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert commands[:3] == ["make demo", "make lint", "make test"]
+    assert commands[3:] == ["make wheel", "make install-check", "make compilers", "make aarch64"]
+    readme, table = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+    assert all(command in readme for command in commands[:3])
+    assert all(f"| `{command}`" in table for command in commands)
     workflow = (ROOT / ".github/workflows/ci.yml").read_text()
     assert "run: .ci/run" in workflow
     assert "secrets." not in workflow
+
+
+def test_what_a_build_needs_is_said_twice_alike() -> None:
+    """pip reads one list where it builds by itself, and the other for builds without isolation."""
+    (isolated,) = re.findall(r"^requires = (\[.*?\])", PYPROJECT, re.MULTILINE)
+    (ours,) = re.findall(r"^build = (\[.*?\])", PYPROJECT, re.MULTILINE)
+    assert json.loads(ours) == [*json.loads(isolated), "cmake", "ninja"]
+
+
+def test_the_oldest_torch_that_is_tried_is_the_oldest_that_is_taken() -> None:
+    (extra,) = re.findall(r'^torch = \["torch>=([\d.]+)"\]', PYPROJECT, re.MULTILINE)
+    assert f'OLDEST_TORCH, NEWEST_TORCH = "torch=={extra}.0"' in (ROOT / ".ci/install_check.py").read_text()
+    (pinned,) = re.findall(r"^TORCH \?= (torch==[\d.]+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert f'os.environ.get("TORCH", "{pinned}")' in (ROOT / ".ci/install_check.py").read_text()
 
 
 def test_targets_of_make_are_all_explained() -> None:

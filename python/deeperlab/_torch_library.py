@@ -55,7 +55,7 @@ def require_kernels(name: str, tensor: Tensor) -> None:
     """Raise a ValueError where the operators do not run on a tensor's device."""
     kernels = ("cpu", "cuda", "meta") if HAS_CUDA else ("cpu", "meta")
     if tensor.device.type not in kernels:
-        hint = "" if HAS_CUDA else ", or build deeperlab with nvcc on PATH"
+        hint = "" if HAS_CUDA else ", or build deeperlab with DEEPERLAB_CUDA=ON"
         raise ValueError(f"{name}: expected device {' or '.join(kernels[:-1])}, got {tensor.device}; use .cpu(){hint}")
 
 

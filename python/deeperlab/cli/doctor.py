@@ -98,7 +98,7 @@ def _cuda() -> str:
         from ..stages.torch_ops import HAS_CUDA
     except Exception:  # told above
         return "needs torch and its operators"
-    without = "built without kernels (torch had no CUDA then, or nvcc was not found; docs/install.md)"
+    without = "built without kernels (DEEPERLAB_CUDA=ON builds them; docs/install.md)"
     kernels = "with kernels" if HAS_CUDA else without
     if torch.version.cuda is None:
         return f"{kernels}; torch {torch.__version__} is built without CUDA"

@@ -40,7 +40,7 @@ _SUBMODULES = (
     *("data", "metrics", "models", "oracle", "predictor", "scenes", "stages", "targets", "training", "visualize"),
 )
 
-if "torch" in sys.modules:
+if sys.modules.get("torch"):
     from . import _pytree  # noqa: F401
 
 if not TYPE_CHECKING:  # or a type checker would believe any name

@@ -25,10 +25,11 @@ test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the 
 CXX_FILES := find .ci csrc src benchmarks/yardsticks tests -name third_party -prune -o \( -name "*.h" -o -name "*.cpp" -o -name "*.cu*" \) -print
 # The loops in the flags of their build; the kernels with the header that emulates CUDA's.
 TIDY := xargs -P $(shell nproc) -I FILE $(BIN)/clang-tidy --quiet
-lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy
+lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy; the workflows' schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(CXX_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 	find csrc src benchmarks/yardsticks -name "*.cpp" | $(TIDY) -p "$$(dirname "$$(ls -t build/*/compile_commands.json | head -1)")" \
 	  --extra-arg=-w FILE

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,74 @@ def test_ci_runs_what_the_readme_says_and_what_a_release_is_made_of() -> None:
     assert all(f"| `{command}`" in table for command in commands)
     workflow = (ROOT / ".github/workflows/ci.yml").read_text()
     assert "run: .ci/run" in workflow
-    assert "secrets." not in workflow
+
+
+WORKFLOWS = {path.name: read(f".github/workflows/{path.name}") for path in (ROOT / ".github/workflows").iterdir()}
+JOBS = [(file, name, job) for file, workflow in WORKFLOWS.items() for name, job in workflow["jobs"].items()]
+
+
+def test_workflows_call_targets_that_make_has() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = set()
+    for _, _, job in JOBS:
+        for words in re.findall(
+            r"^make ([^|&;\n]+)", "\n".join(step.get("run", "") for step in job["steps"]), re.MULTILINE
+        ):
+            called |= set(re.sub(r"-C \S+|--\S+|\b[A-Z]+=\S*", "", words).split())
+    assert {"demo", "lint", "test", "bench-save", "bench-compare"} <= called <= targets
+
+
+def test_workflows_read_and_only_publishing_may_say_who_it_is() -> None:
+    assert all(workflow["permissions"] == {"contents": "read"} for workflow in WORKFLOWS.values())
+    more = {(file, name): job["permissions"] for file, name, job in JOBS if "permissions" in job}
+    assert more == {("wheels.yml", "publish"): {"id-token": "write", "attestations": "write"}}
+    assert not [file for file in WORKFLOWS if "secrets." in (ROOT / ".github/workflows" / file).read_text()]
+    checkouts = [step for _, _, job in JOBS for step in job["steps"] if "actions/checkout" in step.get("uses", "")]
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_jobs_end() -> None:
+    assert all(0 < job["timeout-minutes"] < 360 for _, _, job in JOBS)  # GitHub's own limit
+
+
+def test_only_a_tag_is_published_and_only_after_the_gates() -> None:
+    wheels = WORKFLOWS["wheels.yml"]
+    assert wheels[True] == {"push": {"tags": ["v*"]}, "workflow_dispatch": None}  # YAML reads `on` so
+    publish = wheels["jobs"]["publish"]
+    assert publish["if"] == "github.event_name == 'push'"
+    assert publish["needs"] == ["wheels", "gates"]
+    assert publish["environment"]["name"] == "pypi"
+
+
+def test_the_workflow_makes_wheels_as_make_does() -> None:
+    ours = (ROOT / ".ci/wheel.py").read_text()
+    (platform,) = re.findall(r'f"(manylinux_\w+)_\{platform\.machine\(\)\}"', ours)
+    (words,) = re.findall(r'"auditwheel",\s+(.*?),?\s+\)', ours, re.DOTALL)
+    repair = " ".join(word.strip('"') for word in re.split(r",\s+", words))
+    (theirs,) = re.findall(r'^repair-wheel-command = "auditwheel (.*?) --wheel-dir', PYPROJECT, re.MULTILINE)
+    assert theirs == repair.replace(" plat ", f" {platform}_$(uname -m) ")
+    images = re.findall(r'^manylinux-\w+-image = "(\w+)"', PYPROJECT, re.MULTILINE)
+    assert images == [platform, platform]
+    (work,) = re.findall(r'Path\("(/tmp/[\w-]+)"\)', ours)
+    assert set(re.findall(r'build-dir = "(.*?)"', PYPROJECT)) == {"build/{wheel_tag}", f"{work}/cmake"}
+
+
+def test_the_workflow_makes_and_tries_wheels_for_every_python() -> None:
+    minors = re.findall(r'"Programming Language :: Python :: 3\.(\d+)"', PYPROJECT)
+    (patterns,) = re.findall(r"^build = (\[.*?\])$", PYPROJECT.partition("[tool.cibuildwheel]")[2], re.MULTILINE)
+    wanted = [f"cp3{minor}-manylinux_x86_64" for minor in minors] + ["cp314t-manylinux_x86_64"]
+    assert all(any(fnmatch(name, pattern) for pattern in json.loads(patterns)) for name in wanted)
+    (setup,) = [
+        step for step in WORKFLOWS["wheels.yml"]["jobs"]["gates"]["steps"] if "setup-python" in step.get("uses", "")
+    ]
+    assert setup["with"]["python-version"].split() == ["3.14t", *(f"3.{minor}" for minor in minors)]
 
 
 def test_what_a_build_needs_is_said_twice_alike() -> None:
     """pip reads one list where it builds by itself, and the other for builds without isolation."""
     (isolated,) = re.findall(r"^requires = (\[.*?\])", PYPROJECT, re.MULTILINE)
-    (ours,) = re.findall(r"^build = (\[.*?\])", PYPROJECT, re.MULTILINE)
+    groups = PYPROJECT.partition("[dependency-groups]")[2].partition("[tool.")[0]
+    (ours,) = re.findall(r"^build = (\[.*?\])", groups, re.MULTILINE)
     assert json.loads(ours) == [*json.loads(isolated), "cmake", "ninja"]
 
 

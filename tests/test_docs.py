@@ -267,8 +267,12 @@ def check_python(*arguments: str) -> None:
         assert not path.endswith(".py") or (ROOT / path).is_file(), path
 
 
+def check_git(action: str, *arguments: str) -> None:
+    assert action in {"push", "tag"}, action
+
+
 CHECKS: dict[str, Callable[..., None]] = {
-    "deeperlab": check_deeperlab, "make": check_make, "pip": check_pip, "python": check_python
+    "deeperlab": check_deeperlab, "git": check_git, "make": check_make, "pip": check_pip, "python": check_python
 }  # fmt: skip
 
 

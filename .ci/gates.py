@@ -22,6 +22,7 @@ from pathlib import Path
 from wheel import DIST, ROOT
 
 TAG = re.compile(r"deeperlab-[\d.]+-(cp3\d+)-\1t?-manylinux_2_28_(x86_64|aarch64)\.whl")
+LICENSES = ("LICENSE", "src/third_party/NOTICES.md", "src/third_party/torch/LICENSE")
 MODEL = "deeperlab/shipped/"
 LARGEST, LARGEST_MODEL = 4_000_000, 8_000_000  # bytes in the wheel, without the model and of it
 # Folders of whoever built it; nvcc also names its intermediate files.
@@ -71,14 +72,19 @@ def stable_abi(wheels: Files, sdists: Files) -> None:
 
 
 def metadata(wheels: Files, sdists: Files) -> None:
-    """What a package index asks, and links of the description that lead somewhere there."""
+    """What a package index asks, links of the description that lead somewhere there, and the licenses of what is inside."""
     tool("twine", "check", "--strict", *wheels, *sdists)
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
             relative = re.findall(r"\]\((?!https:|#)([^)]*)\)", archive.read(name).decode())
+            missing = [
+                text for text in LICENSES if name.replace("METADATA", f"licenses/{text}") not in archive.namelist()
+            ]
         if relative:
             raise RuntimeError(f"{wheel.name}: relative links in its description: {relative}")
+        if missing:
+            raise RuntimeError(f"{wheel.name}: what it holds of others asks for the texts {missing}")
 
 
 def no_foreign_paths(wheels: Files, sdists: Files) -> None:

@@ -18,6 +18,9 @@ GOOD = {
     "deeperlab/_numpy.cpython-311-x86_64-linux-gnu.so": b"\x7fELF",
     "deeperlab/shipped/photo16/model.safetensors": bytes(1000),
     "deeperlab-0.2.0.dist-info/METADATA": b"[a](https://b.example/c) [d](#e)",
+    "deeperlab-0.2.0.dist-info/licenses/LICENSE": b"Apache",
+    "deeperlab-0.2.0.dist-info/licenses/src/third_party/NOTICES.md": b"CUDA",
+    "deeperlab-0.2.0.dist-info/licenses/src/third_party/torch/LICENSE": b"BSD",
 }
 
 
@@ -107,13 +110,15 @@ def test_too_large_a_wheel_or_a_model_that_is_missing_is_named(gates: ModuleType
         gates.size([wheel(tmp_path, model=None)], [])
 
 
-def test_a_relative_link_of_the_description_is_named(
+def test_a_relative_link_of_the_description_and_a_missing_notice_are_named(
     gates: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gates, "tool", lambda *words: None)
     gates.metadata([wheel(tmp_path)], [])
     with pytest.raises(RuntimeError, match=r"relative links in its description: \['docs/install\.md'\]"):
         gates.metadata([wheel(tmp_path, METADATA=b"[a](docs/install.md)")], [])
+    with pytest.raises(RuntimeError, match=r"asks for the texts \['src/third_party/NOTICES\.md'\]"):
+        gates.metadata([wheel(tmp_path, NOTICES=None)], [])
 
 
 def test_operators_that_differ_between_wheels_are_named(

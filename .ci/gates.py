@@ -72,7 +72,7 @@ def stable_abi(wheels: Files, sdists: Files) -> None:
 
 
 def metadata(wheels: Files, sdists: Files) -> None:
-    """What a package index asks, links of the description that lead somewhere there, and the licenses of what is inside."""
+    """What a package index asks, links of the description that lead somewhere, the licenses of what is inside."""
     tool("twine", "check", "--strict", *wheels, *sdists)
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:

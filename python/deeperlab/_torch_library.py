@@ -22,9 +22,7 @@ def _load() -> None:
     try:
         torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
     except OSError as error:
-        reason = (
-            error.__cause__ or error
-        )  # some releases of torch tell the path alone, and the loader's word is its cause
+        reason = error.__cause__ or error  # torch may tell the path alone: the loader's word is then the cause
         raise ImportError(
             f"deeperlab._C does not load with torch {torch.__version__} (torch >= 2.11 is needed): {reason}"
         ) from error

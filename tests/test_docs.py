@@ -253,7 +253,7 @@ def check_make(*words: str) -> None:
 
 def check_pip(action: str, *arguments: str) -> None:
     extras = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
-    assert action == "install"
+    assert action in ("check", "install")
     for extra in re.findall(r"\w+", "".join(re.findall(r"(?:\.|deeperlab)\[([\w,]+)\]", " ".join(arguments)))):
         assert re.search(rf"^{extra} = ", extras, re.MULTILINE), extra
 

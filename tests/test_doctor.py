@@ -158,7 +158,7 @@ def test_why_the_operators_do_not_load_is_told(kind: str, reason: str, tmp_path:
 @pytest.mark.parametrize(
     ("platform", "why"),
     [
-        ("linux", "this installation is damaged: pip install --force-reinstall --no-deps deeperlab"),
+        ("linux", "this installation is damaged; install it again, with --force-reinstall --no-deps"),
         ("darwin", "on darwin there are no torch operators: pass NumPy arrays"),
     ],
 )

@@ -123,6 +123,23 @@ def test_the_graph_is_small_for_the_weights_stay_where_they_are(made: Path) -> N
     assert not [text for node in graph.node for text in (node.name, node.doc_string, *node.metadata_props) if text]
 
 
+def test_releases_that_take_no_weights_from_memory_read_the_file(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before 1.24, which are the last for Python 3.10."""
+    import onnxruntime
+
+    class Options(onnxruntime.SessionOptions):
+        @property
+        def add_external_initializers_from_files_in_memory(self) -> None:
+            raise AttributeError
+
+    images = photos(2, 33, 49).numpy()
+    wanted = OnnxNetwork(made)(images)
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    found = OnnxNetwork(made)(images)
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+
+
 def test_the_same_folder_gives_the_same_bytes(folder: Path) -> None:
     before = (folder / "model.onnx").read_bytes()
     models.export_onnx(folder)

@@ -91,6 +91,23 @@ def test_predict_says_it_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_an_old_torch_is_told_where_it_is_used_and_arrays_need_none(tmp_path: Path) -> None:
+    (tmp_path / "torch" / "utils").mkdir(parents=True)
+    (tmp_path / "torch" / "__init__.py").write_text("__version__ = '2.1.0+cu118'\n")
+    (tmp_path / "torch" / "utils" / "__init__.py").touch()
+    (tmp_path / "torch" / "utils" / "_pytree.py").write_text("def _register_pytree_node(*_): ...\n")
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+
+    for order in ("import torch, deeperlab", "import deeperlab, torch"):
+        assert run(f"{order}; from deeperlab import scenes; scenes.draw(1, (9, 9))").stderr == ""
+        for module in ("deeperlab.models", "deeperlab.stages.torch_ops"):
+            told = f"ImportError: {module} needs torch >= 2.11, got 2.1.0+cu118: pip install 'deeperlab[torch]'"
+            assert run(f"{order}; import {module}").stderr.splitlines()[-1] == told
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
     """An empty environment's Python."""
@@ -133,11 +150,11 @@ def test_the_log_says_what_of_cuda_is_built_and_why(environment: Path) -> None:
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
 
-    def configure(*options: str) -> str:
+    def configure(*options: str, **variables: str) -> str:
         folder = environment.parents[2] / "build"
         shutil.rmtree(folder, ignore_errors=True)
         flags = ["-S", str(ROOT), "-B", str(folder), f"-DPython_EXECUTABLE={environment}", *options]
-        env = {**os.environ, "CUDACXX": str(broken)}
+        env = {**os.environ, **(variables or {"CUDACXX": str(broken)})}
         done = subprocess.run([str(cmake), *flags], capture_output=True, text=True, check=False, env=env)
         return " ".join((done.stdout + done.stderr).split())
 
@@ -153,8 +170,13 @@ def test_the_log_says_what_of_cuda_is_built_and_why(environment: Path) -> None:
     told = configure()
     assert "CUDA kernels are wanted (torch has CUDA 13.0), but" in told
     assert built not in told
-    told = configure("-DDEEPERLAB_CUDA=OFF")
+    told = configure(DEEPERLAB_CUDA="OFF")  # of the environment
     assert "without CUDA kernels: DEEPERLAB_CUDA=OFF" in told
     assert built in told
+    assert "expected ON, OFF or AUTO, got no" in configure("-DDEEPERLAB_CUDA=no")
+    (environment.parents[2] / "bin").mkdir()
+    broken.rename(environment.parents[2] / "bin" / "nvcc")
+    nowhere = {"CUDA_HOME": str(environment.parents[2]), "PATH": "/usr/bin:/bin"}
+    assert "CUDA kernels are wanted (torch has CUDA 13.0), but" in configure(**nowhere)  # it is looked for there too
     pretend(environment, None)
     assert "without CUDA kernels: no torch with CUDA" in configure()

@@ -41,7 +41,10 @@ _SUBMODULES = (
 )
 
 if sys.modules.get("torch"):
-    from . import _pytree  # noqa: F401
+    from contextlib import suppress
+
+    with suppress(ImportError, AttributeError, TypeError):  # one before 2.11: whoever uses it is told
+        from . import _pytree  # noqa: F401
 
 if not TYPE_CHECKING:  # or a type checker would believe any name
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -44,14 +45,18 @@ def require_torch(name: str, instead: str = "") -> None:
         instead: what else would do.
 
     Raises:
-        ImportError: torch is not installed.
+        ImportError: torch is not installed, or too old.
     """
     try:
-        import torch  # noqa: F401
+        import torch
     except ModuleNotFoundError as fault:
         if fault.name != "torch":  # it is there, and lacks something itself
             raise
         raise ImportError(f"{name} needs torch >= 2.11: pip install 'deeperlab[torch]'{instead}") from fault
+    if [int(number) for number in re.findall(r"\d+", str(torch.__version__))[:2]] < [2, 11]:
+        raise ImportError(
+            f"{name} needs torch >= 2.11, got {torch.__version__}: pip install 'deeperlab[torch]'{instead}"
+        )
 
 
 def find_device(name: str, device: Any) -> torch.device:

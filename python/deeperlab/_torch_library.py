@@ -15,7 +15,7 @@ from torch import Tensor
 def _load() -> None:
     spec = importlib.util.find_spec("deeperlab._C")
     if spec is None or spec.origin is None:
-        why = "this installation is damaged: pip install --force-reinstall --no-deps deeperlab"
+        why = "this installation is damaged; install it again, with --force-reinstall --no-deps"
         if sys.platform != "linux":
             why = f"on {sys.platform} there are no torch operators: pass NumPy arrays"
         raise ImportError(f"deeperlab._C is missing; {why}")

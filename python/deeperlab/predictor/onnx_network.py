@@ -61,8 +61,10 @@ class OnnxNetwork:
         options.log_severity_level = 3  # errors, which are raised too
         with open_file(folder / WEIGHTS) as file:
             weights = file.read()
-        # Not by their path: ONNX Runtime refuses links that lead out of the folder, as in the caches of hubs.
-        options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
+        # Not by their path: ONNX Runtime refuses links that lead out of the folder, as in the caches of hubs. Those
+        # before 1.24, which are the last for Python 3.10, do not, and read the file themselves.
+        if hasattr(options, "add_external_initializers_from_files_in_memory"):
+            options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             (self._input,) = (given.name for given in self._session.get_inputs())

@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan compilers aarch64 wheel wheels wheel-again install-check old-glibc clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan compilers aarch64 wheel wheels wheel-again sdist gates install-check old-glibc clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -30,6 +30,7 @@ lint: $(INSTALLED) ## ruff, mypy, clang-format and clang-tidy; the workflows' sc
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline .github
 	$(CXX_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 	find csrc src benchmarks/yardsticks -name "*.cpp" | $(TIDY) -p "$$(dirname "$$(ls -t build/*/compile_commands.json | head -1)")" \
 	  --extra-arg=-w FILE
@@ -81,7 +82,7 @@ asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behav
 	  tests/test_png.py tests/test_resample.py tests/test_signals.py tests/test_encode.py tests/test_semantic_loss.py
 
 # Wheels need nothing of the virtual environment above: they are built and checked by tools of their own.
-TOOLS := build/tools
+TOOLS := build/tools-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 WHEEL := $(TOOLS)/bin/python .ci/wheel.py --cuda $(or $(CUDA),ON)
 GATES := $(TOOLS)/bin/python .ci/gates.py
 wheel: $(TOOLS)/.installed ## dist/: the gated wheel of this Python, and the sdist; CUDA=OFF: no kernels; FAST=1: loads without torch
@@ -90,10 +91,16 @@ wheel: $(TOOLS)/.installed ## dist/: the gated wheel of this Python, and the sdi
 
 wheels: $(TOOLS)/.installed ## dist/: the gated wheels of every Python that is found, and the sdist
 	$(WHEEL) --all
-	$(GATES) --cheap
+	$(GATES) $(if $(FAST),--cheap)
 
 wheel-again: $(TOOLS)/.installed ## build dist/ anew, and compare the bytes
 	$(WHEEL) --again
+
+sdist: $(TOOLS)/.installed ## dist/: the sdist alone
+	$(TOOLS)/bin/python -m build --sdist --outdir dist .
+
+gates: $(TOOLS)/.installed ## what is in dist/ through the gates; FILES: these files
+	$(GATES) $(FILES)
 
 install-check: $(TOOLS)/.installed ## what the wheels of dist/ do in fresh environments; FAST=1: beside one torch
 	$(TOOLS)/bin/python .ci/install_check.py $(if $(FAST),--cheap)
@@ -112,8 +119,8 @@ $(TOOLS)/.installed: pyproject.toml
 compilers: $(INSTALLED) $(TOOLS)/.installed ## compiles the sources with Clang, for Linux and for macOS on arm64
 	PYTHON=$(BIN)/python ZIG="$(TOOLS)/bin/python -m ziglang" .ci/compilers.sh
 
-aarch64: $(INSTALLED) ## the wheel for Linux on aarch64, which must compute the stored digests under qemu
-	PYTHON=$(BIN)/python .ci/aarch64.sh
+aarch64: $(INSTALLED) $(TOOLS)/.installed ## the wheel for Linux on aarch64, which must compute the stored digests under qemu
+	PYTHON=$(BIN)/python TOOLS=$(TOOLS)/bin .ci/aarch64.sh
 
 clean: ## everything that was built; not the virtual environment
 	rm -rf build dist demo

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from install_check import OLDEST_TORCH, interpreter
 from wheel import DIST, ROOT
 
 TAG = re.compile(r"deeperlab-[\d.]+-(cp3\d+)-\1t?-manylinux_2_28_(x86_64|aarch64)\.whl")
@@ -31,12 +33,13 @@ FOREIGN = re.compile(rb"/(?:home|root|tmp|work|Users|github|project|host)/[\w./-
 Files = Sequence[Path]
 
 
-def tool(name: str, *words: object) -> None:
-    """Run a command of this interpreter's environment; a RuntimeError with what it says where it fails."""
+def tool(name: str, *words: object) -> str:
+    """Return what a command of this interpreter's environment prints; a RuntimeError with it where it fails."""
     command = [Path(sys.executable).with_name(name), *(str(word) for word in words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout.strip())
+    return done.stdout
 
 
 def libraries(wheel: Path) -> dict[str, bytes]:
@@ -45,7 +48,14 @@ def libraries(wheel: Path) -> dict[str, bytes]:
 
 
 def exact_tag(wheels: Files, sdists: Files) -> None:
+    if len(sdists) != 1:
+        raise RuntimeError(f"expected one source distribution, got {len(sdists)}")
+    if not wheels:
+        raise RuntimeError("expected wheels, got none")
+    version = sdists[0].name.removesuffix(".tar.gz")
     for wheel in wheels:
+        if not wheel.name.startswith(f"{version}-"):
+            raise RuntimeError(f"{wheel.name}: expected the version of {sdists[0].name}")
         if not TAG.fullmatch(wheel.name):
             raise RuntimeError(
                 f"{wheel.name}: expected a name as deeperlab-0.2.0-cp311-cp311-manylinux_2_28_x86_64.whl"
@@ -53,22 +63,32 @@ def exact_tag(wheels: Files, sdists: Files) -> None:
         found = sorted(libraries(wheel))
         if [name.partition(".")[0] for name in found] != ["deeperlab/_C", "deeperlab/_numpy"]:
             raise RuntimeError(f"{wheel.name}: expected the libraries deeperlab/_C and deeperlab/_numpy, got {found}")
-    if len(sdists) != 1:
-        raise RuntimeError(f"expected one source distribution, got {len(sdists)}")
 
 
 def stable_abi(wheels: Files, sdists: Files) -> None:
-    """Only torch's stable ABI; and nothing of Python, so that the operators are the same bytes in all wheels."""
+    """Torch's stable ABI of 2.11 alone, and nothing of Python: the operators are the same bytes in all wheels."""
     contents = {libraries(wheel)["deeperlab/_C.so"]: wheel for wheel in wheels}
     for content in contents:
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder, "_C.so")
             library.write_bytes(content)
-            tool("torch-abi-audit", "--check", "torch", "-v", library)
+            check_audit(tool("torch-abi-audit", "--json", library))
     machines = {wheel.stem.rpartition("_2_28_")[2] for wheel in wheels}
     if len(contents) != len(machines):
         named = {wheel.name: hashlib.sha256(content).hexdigest()[:8] for content, wheel in contents.items()}
         raise RuntimeError(f"expected one _C.so for {' and '.join(sorted(machines))}, got {named}")
+
+
+def check_audit(report: str) -> None:
+    """Raise a RuntimeError unless torch-abi-audit found the stable ABI of torch 2.11, and no symbol of Python."""
+    (library,) = json.loads(report)["bundled_libs"]
+    torch, python = library["torch"], library["cpython"]
+    found = (torch["stable"], torch["min_torch_version"], torch["unknown_shim_symbols"], python["violations"])
+    if found != (True, OLDEST_TORCH.removeprefix("torch=="), [], []):
+        unstable = torch["unstable_symbols"]
+        raise RuntimeError(
+            f"_C.so: expected the stable ABI of {OLDEST_TORCH}, and no symbol of Python: {found}, {unstable}"
+        )
 
 
 def metadata(wheels: Files, sdists: Files) -> None:
@@ -115,7 +135,14 @@ def main() -> None:
     sdists = [file for file in files if file.name.endswith(".tar.gz")]
 
     def loads(wheels: Files, sdists: Files) -> None:
-        tool("python", ROOT / ".ci/install_check.py", "--load-only", *(["--no-torch"] if asked.cheap else []), *wheels)
+        """All without torch; and one with each torch, for its operators are those of all."""
+        check = ("python", ROOT / ".ci/install_check.py", "--load-only")
+        ours = [wheel for wheel in wheels if interpreter(wheel) == Path(sys.executable)]
+        with_torch = [] if asked.cheap else (ours or list(wheels))[:1]
+        if without := [wheel for wheel in wheels if wheel not in with_torch]:
+            tool(*check, "--no-torch", *without)
+        if with_torch:
+            tool(*check, *with_torch)
 
     gates: dict[str, Callable[[Files, Files], None]] = {
         "exact tag": exact_tag,

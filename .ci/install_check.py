@@ -168,13 +168,25 @@ def check(wheel: Path, torch: str, oldest_numpy: bool, checks: dict[str, Callabl
         (at.folder / "empty").mkdir()
         for file in ("digests.py", "digests.json"):
             shutil.copy(ROOT / "tests" / file, at.folder)
-        at.run(interpreter(wheel), "-m", "venv", "--without-pip", at.folder / "env")
-        at.pip("install", "-q", wheel, numpy, *torch.split())
-        row = [
-            at.python("import platform; print(platform.python_version())"),
-            at.version("torch") if torch else "none",
-            at.version("numpy"),
-        ]
+        try:
+            at.run(interpreter(wheel), "-m", "venv", "--without-pip", at.folder / "env")
+            at.pip("install", "-q", wheel, numpy)
+            if torch:  # by itself: it may bring an index of its own
+                at.pip("install", "-q", numpy, *torch.split())
+            row = [
+                at.python("import platform; print(platform.python_version())"),
+                at.version("torch") if torch else "none",
+                at.version("numpy"),
+            ]
+        except RuntimeError as fault:
+            print(f"{wheel.name}, {torch or 'no torch'}, {numpy}: no such environment: {fault}", file=sys.stderr)
+            return [
+                tag(wheel),
+                torch.removeprefix("torch==") or "none",
+                numpy.removeprefix("numpy=="),
+                "FAILED",
+                *["-"] * (len(checks) - 1),
+            ]
         for title, do in checks.items():
             try:
                 row.append(do(at))

@@ -11,6 +11,7 @@ WORK, for nvcc hashes the folder that it works in into names.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import filecmp
 import os
 import platform
@@ -38,9 +39,9 @@ def interpreters() -> list[Path]:
         name = re.fullmatch(r"python3\.(\d+)(t?)", path.name)
         if name is None or int(name[1]) < 10 or (int(name[1]), name[2]) in found:
             continue
-        works = subprocess.run(
-            [path, "-c", "import venv"], capture_output=True, check=False
-        )  # a shim of pyenv need not
+        # A shim of pyenv need not work, nor a system's Python be there for building.
+        code = "import pathlib, sysconfig, venv; (pathlib.Path(sysconfig.get_path('include')) / 'Python.h').stat()"
+        works = subprocess.run([path, "-c", code], capture_output=True, check=False)
         if works.returncode == 0:
             found[int(name[1]), name[2]] = path
     return [found[version] for version in sorted(found)]
@@ -60,6 +61,11 @@ class Build:
     cuda: str  # ON or OFF
 
     def __post_init__(self) -> None:
+        self.lock = Path(f"{WORK}.lock").open("w")  # noqa: SIM115 - held until the process ends
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"wheel.py: another build is made in {WORK}; wait for it") from None
         for folder in (WORK, self.dist):
             if folder.exists():
                 shutil.rmtree(folder)
@@ -86,13 +92,16 @@ class Build:
         """Return what scikit-build-core and the compiler must be told to link for glibc 2.28."""
         if platform.libc_ver()[1] == "2.28":  # the images for such wheels
             return [], {}
+        gcc = subprocess.run(["g++", "-dumpversion"], capture_output=True, text=True, check=False).stdout.strip()
+        if platform.machine() != "x86_64" or gcc.partition(".")[0] not in ("9", "10", "11", "12"):
+            raise SystemExit(
+                f"wheel.py: expected x86_64 and g++ 9 to 12, as Debian 12 has, got {platform.machine()} and {gcc}; or "
+                "run it in an image for manylinux_2_28. `pip wheel .` makes a wheel for this machine alone"
+            )
         sysroot = WORK / "sysroot"
         self.run("bash", ROOT / ".ci/sysroot.sh", sysroot, PYTHON=sys.executable)
-        # Before glibc 2.34 these were libraries of their own, which nothing names where one library holds them all.
-        libraries = "-Wl,--push-state,--no-as-needed -lpthread -ldl -lrt -lm -Wl,--pop-state"
-        linker = f"-L{sysroot}/usr/lib/x86_64-linux-gnu {sysroot}/libstdcxx_8.o {libraries}"
         # nvcc does not take these headers; what its few host functions need is in every glibc, as auditwheel confirms.
-        flags = f"--sysroot={sysroot} -D__GLIBC_MINOR__=28"
+        flags, linker = ((sysroot / name).read_text().strip() for name in ("cxxflags", "ldflags"))
         return [f"cmake.define.CMAKE_MODULE_LINKER_FLAGS={linker}"], {"CXXFLAGS": flags}
 
     def wheels(self, pythons: Sequence[Path]) -> None:

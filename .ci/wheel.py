@@ -61,11 +61,14 @@ class Build:
     cuda: str  # ON or OFF
 
     def __post_init__(self) -> None:
-        self.lock = Path(f"{WORK}.lock").open("w")  # noqa: SIM115 - held until the process ends
         try:
+            self.lock = Path(f"{WORK}.lock").open("w")  # noqa: SIM115 - held until the process ends
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except PermissionError:
+            raise SystemExit(f"wheel.py: {WORK} is another user's, who has to remove it and {WORK}.lock") from None
         except BlockingIOError:
-            raise SystemExit(f"wheel.py: another build is made in {WORK}; wait for it") from None
+            print(f"another build is made in {WORK}; waiting for it", flush=True)
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
         for folder in (WORK, self.dist):
             if folder.exists():
                 shutil.rmtree(folder)

@@ -111,6 +111,7 @@ old-glibc: $(TOOLS)/.installed ## the wheel of dist/ for Python 3.11, with glibc
 	PYTHON=$(TOOLS)/bin/python TORCH='$(TORCH)' .ci/old_glibc.sh $(OLD_ROOT)
 
 $(TOOLS)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("the tools for wheels need Python >= 3.11; with it, make wheels builds for 3.10 too" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(TOOLS)
 	$(TOOLS)/bin/pip install -q --upgrade pip
 	$(TOOLS)/bin/pip install -q --group wheel

@@ -11,12 +11,14 @@ require_torch("deeperlab.models")
 from .deeperlab import MAX_IMAGE_SIZE, MODELS, DeeperLab, create, list_models
 from .hub import find_folder
 from .onnx_graph import export_onnx
+from .receptive_field import ReceptiveField, receptive_field
 from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = [
     "MAX_IMAGE_SIZE",
     "MODELS",
     "DeeperLab",
+    "ReceptiveField",
     "WeightsError",
     "create",
     "export_onnx",
@@ -24,4 +26,5 @@ __all__ = [
     "list_models",
     "load_backbone",
     "load_weights",
+    "receptive_field",
 ]

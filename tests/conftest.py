@@ -24,7 +24,7 @@ if os.environ.get("DEEPERLAB_INSTALLED"):  # another build is under test (make a
     sys.path.insert(0, str(Path(os.environ["DEEPERLAB_INSTALLED"]).resolve()))
 
 import deeperlab
-from deeperlab import RECTANGLE, STAR, Graph, Heads
+from deeperlab import NO_KEYPOINTS, RECTANGLE, STAR, Graph, Heads
 
 if folder := os.environ.get("DEEPERLAB_INSTALLED"):  # or the other build would be tested without a word
     import deeperlab._numpy
@@ -47,7 +47,7 @@ _TREE = (
     *((0, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16)),
 )
 PERSON = Graph(tuple(f"joint{k}" for k in range(17)), (*_TREE, *((b, a) for a, b in _TREE)))
-GRAPHS = {"star": STAR, "rectangle": RECTANGLE, "person": PERSON}
+GRAPHS = {"star": STAR, "rectangle": RECTANGLE, "person": PERSON, "none": NO_KEYPOINTS}
 
 
 ONE_WORKER = ("tests/test_cuda_kernels.py", "tests/test_simd.py")

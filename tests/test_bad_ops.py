@@ -532,9 +532,7 @@ def test_votes_far_from_the_origin_keep_their_moments(calls: Calls) -> None:
         call(calls, "peaks", votes=votes + (votes > 0), **grid)
 
 
-@pytest.mark.parametrize(
-    "shape", [(N, P, 1, 7), (N, P, 6, 1), (N, P, 0, 0), (N, P, 2**20, 2), (N, 33, 6, 7), (N, 0, 6, 7)]
-)
+@pytest.mark.parametrize("shape", [(N, P, 1, 7), (N, P, 6, 1), (N, P, 0, 0), (N, P, 2**20, 2), (N, 33, 6, 7)])
 @pytest.mark.parametrize("op", ["peaks", "rescore"])
 def test_score_maps_of_no_image(op: str, shape: tuple[int, ...], calls: Calls) -> None:
     votes = torch.zeros(shape, dtype=torch.int64)

@@ -17,7 +17,7 @@ import pytest
 from emulator import build
 from simd_digests import EAGER, Case, encode_call, random_case, scene_case, semantic_loss_alone
 
-from deeperlab import STAR, Graph, Heads, _numpy
+from deeperlab import STAR, FuseParams, Graph, Heads, _numpy
 from deeperlab.fuse import image_size
 from deeperlab.stages import pipeline
 
@@ -88,6 +88,17 @@ def test_no_candidate(emulated: Any, case: Case) -> None:
 
 def test_no_thing(emulated: Any, case: Case) -> None:
     compare(emulated, replace(case, things=()))
+
+
+@pytest.mark.parametrize("kind", ["logits", "labels"])
+def test_no_keypoints(emulated: Any, kind: str) -> None:
+    rng = np.random.default_rng(2)
+    logits, labels = rng.normal(0, 3, (2, 5, 21, 35)), rng.integers(-1, 6, (2, 83, 139))
+    semantic = logits.astype(np.float32) if kind == "logits" else labels.astype(np.int32)
+    heads = Heads.of_semantic(semantic, stride=4, num_classes=5)
+    for params in (EAGER, FuseParams.paper()):
+        found = compare(emulated, Case(heads, (0, 1, 3), heads.default_size, params))
+        assert found["count"].tolist() == [0, 0]
 
 
 def test_more_than_a_thousand_instances(emulated: Any) -> None:

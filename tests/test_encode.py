@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from simd_digests import encode_call
 
-from deeperlab import RECTANGLE, STAR, Graph
+from deeperlab import NO_KEYPOINTS, RECTANGLE, STAR, Graph
 from deeperlab.stages import numpy_ops
 from deeperlab.stages import torch_ops as ops
 from deeperlab.targets import KEYPOINTS, Masks, Targets, encode, reference
 from deeperlab.targets.target_maps import MAPS
 
 EXTREMES = Graph(("left", "top", "center", "bottom", "right"), ((2, 0), (2, 1), (0, 2), (1, 3), (3, 4), (4, 2)))
-GRAPHS = (STAR, RECTANGLE, EXTREMES, Graph(("center",), ()))
+GRAPHS = (STAR, RECTANGLE, EXTREMES, Graph(("center",), ()), NO_KEYPOINTS)
 IDS = (0, 0, 1, 2, 5, 9000, 2**31, 2**62, 2**63 - 1)
 
 
@@ -241,7 +241,7 @@ def test_meta_tensors_give_the_shapes_of_targets() -> None:
         ("disk_radius", float("nan"), "disk_radius: expected a finite number >= 0, got nan"),
         ("max_instances", 0, "max_instances: expected 1 to"),
         ("keypoints", "top_left,nose", "keypoints: expected names of places with commas between them, got nose"),
-        ("keypoints", "", "keypoints: expected 1 to 32 keypoints, got 0"),
+        ("keypoints", ",".join(["left"] * 33), "keypoints: expected 0 to 32, got left,left"),
         ("edges", [0, 9], "edges: expected keypoints in"),
     ],
 )

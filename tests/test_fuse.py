@@ -50,7 +50,7 @@ def test_fuse_equals_the_reference_on_other_graphs(
 ) -> None:
     heads = make_heads(seed=3, graph=graph, h=25, w=21)
     want = expected(heads, PARAMS)
-    assert want.count[0] > 0
+    assert (want.count[0] > 0) == bool(graph.keypoints)
     assert_same(deeperlab.fuse(as_tensors(heads), THINGS, params=PARAMS), want)
 
 

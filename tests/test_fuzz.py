@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import deeperlab
-from deeperlab import RECTANGLE, STAR, FuseParams, Graph, Heads, Panoptic
+from deeperlab import NO_KEYPOINTS, RECTANGLE, STAR, FuseParams, Graph, Heads, Panoptic
 from deeperlab.stages import pipeline, reference
 from deeperlab.stages import torch_ops as ops
 
@@ -34,10 +34,11 @@ fuzz = settings(
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """The paper's graphs and PersonLab's, or a ring through all keypoints in any order with more edges thrown in."""
-    kind = draw(st.sampled_from(["star", "rectangle", "person", "ring", "ring", "ring"]))
-    if kind in ("star", "rectangle"):
-        return {"star": STAR, "rectangle": RECTANGLE}[kind]
+    """The paper's graphs, none and PersonLab's, or a ring through all keypoints in any order with more edges thrown
+    in."""
+    kind = draw(st.sampled_from(["star", "rectangle", "person", "none", "ring", "ring", "ring"]))
+    if kind in ("star", "rectangle", "none"):
+        return {"star": STAR, "rectangle": RECTANGLE, "none": NO_KEYPOINTS}[kind]
     if kind == "person":
         parents = (0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14)
         tree = [(parent, child) for child, parent in enumerate(parents, start=1)]
@@ -92,7 +93,7 @@ def parameters(draw: st.DrawFn, keypoints: int) -> FuseParams:
     wild = draw(st.sets(st.sampled_from([*PARAMETERS, "kappa"]), max_size=4))
     values = {name: draw(strategies[name in wild]) for name, strategies in PARAMETERS.items()}
     kappa = KAPPA["kappa" in wild]
-    return FuseParams(**values, kappa=draw(kappa | st.tuples(*[kappa] * keypoints)))
+    return FuseParams(**values, kappa=draw(kappa | st.tuples(*[kappa] * keypoints) if keypoints else kappa))
 
 
 def fill(rng: np.random.Generator, shape: tuple[int, ...], scale: float, kind: str) -> np.ndarray:

@@ -186,11 +186,12 @@ def test_a_graph_survives_json(graph: Graph) -> None:
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        ("tree", "graph: expected star, rectangle, a Graph, or its keypoints and edges, got 'tree'"),
+        ("tree", "graph: expected star, rectangle, none, a Graph, or its keypoints and edges, got 'tree'"),
         (None, "graph: expected star, .* got None"),
         ({"keypoints": ["a"]}, "graph: expected star, .* got {"),
         ({"keypoints": ["a"], "edges": [], "color": 1}, "graph: expected star, .* got {"),
-        ({"keypoints": [], "edges": []}, "graph: keypoints: expected 1 to 32 names, got 0"),
+        ({"keypoints": [], "edges": [[0, 0]]}, r"graph: edges: expected indices in \[0, 0\), got \(0, 0\)"),
+        ({"keypoints": range(33), "edges": []}, "graph: keypoints: expected 0 to 32 names, got 33"),
         ({"keypoints": ["a", "b"], "edges": [[0, 1]]}, r"graph: edges: \['a'\] cannot be reached from 'b'"),
         ({"keypoints": 3, "edges": []}, "graph: keypoints: expected a sequence, got int"),
     ],

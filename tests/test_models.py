@@ -23,7 +23,7 @@ from torch._dynamo.testing import CompileCounter
 
 import deeperlab
 from deeperlab import Heads, models
-from deeperlab.heads import NAMES
+from deeperlab.heads import NAMES, names_of
 from deeperlab.models import layers
 from deeperlab.models.backbones.efficientnet_lite import EfficientNetLite0
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2
@@ -51,6 +51,7 @@ ABLATIONS: tuple[dict[str, Any], ...] = (
     {"shallow_heads": True},
     {"separable_heads": False, "separable_aspp": False},
     {"graph": "rectangle"},
+    {"graph": "none"},
 )
 OTHER_SIZES = ((66, 99), (47, 130), (64, 64))  # none of them 16 m + 1
 EXACT = 1e-9  # of the spread: float64, added up in another order
@@ -79,7 +80,7 @@ def photos(n: int, height: int, width: int, seed: int = 1, dtype: torch.dtype = 
 def outputs(model: models.DeeperLab, images: Tensor) -> dict[str, Tensor]:
     """The heads by their names; in float64 too, which `Heads` refuses."""
     with torch.no_grad():
-        return dict(zip(NAMES, model.exportable()(images), strict=True))
+        return dict(zip(names_of(model.graph), model.exportable()(images), strict=True))
 
 
 def spread(head: Tensor) -> Tensor:
@@ -372,6 +373,7 @@ def test_decoder_and_heads_can_hold_narrower_kernels() -> None:
 
 
 FOLDED = ({}, {"separable_heads": False, "separable_aspp": False}, {"shallow_heads": True, "aspp": False},
+          {"graph": "none"},
           {"decoder": "bilinear"}, {"backbone": "xception41", "kernel_size": 3}, {"eps": 1e-2})  # fmt: skip
 
 
@@ -446,7 +448,7 @@ def test_normalized_images_are_less_the_mean_and_over_the_deviation(name: str) -
 
 
 def loss(heads: Heads) -> Tensor:
-    return torch.stack([getattr(heads, name).square().mean() for name in NAMES]).sum()
+    return torch.stack([getattr(heads, name).square().mean() for name in names_of(heads.graph)]).sum()
 
 
 @pytest.mark.parametrize("options", [{}, *ABLATIONS], ids=str)
@@ -588,13 +590,13 @@ def test_the_size_of_images_is_kept_for_the_parser() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_a_compiled_network_gives_the_same(backend: str) -> None:
-    model, images = lively(tiny()), photos(1, 66, 99)
+@pytest.mark.parametrize(("backend", "graph"), [("aot_eager", "star"), ("inductor", "star"), ("aot_eager", "none")])
+def test_a_compiled_network_gives_the_same(backend: str, graph: str) -> None:
+    model, images = lively(tiny(graph=graph)), photos(1, 66, 99)
     with torch.no_grad():
         heads = torch.compile(model, backend=backend, fullgraph=True)(images)
     assert isinstance(heads, Heads)
-    assert_same({name: getattr(heads, name) for name in NAMES}, outputs(model, images), ROUNDED)
+    assert_same({name: getattr(heads, name) for name in names_of(model.graph)}, outputs(model, images), ROUNDED)
 
 
 def test_logits_lie_channel_by_channel_and_compile_for_any_number_of_images() -> None:
@@ -610,6 +612,16 @@ def test_logits_lie_channel_by_channel_and_compile_for_any_number_of_images() ->
     assert layer(torch.zeros(0, 8, 7, 9, dtype=torch.float64)).shape == (0, 5, 7, 9)
 
 
+def test_without_keypoints_there_is_the_semantic_head_alone() -> None:
+    model, whole = tiny(graph="none"), tiny()
+    assert list(model.heads) == ["semantic"]
+    assert model.config["graph"] == "none"
+    names = {name for name in whole.state_dict() if not name.startswith("heads.") or name.startswith("heads.semantic.")}
+    assert model.state_dict().keys() == names
+    found = deeperlab.fuse(model(photos(1, 33, 49)), (0, 1))
+    assert found.count.tolist() == [0]
+
+
 def test_what_is_exported_gives_the_heads_in_their_order() -> None:
     model, images = lively(tiny()), photos(2, 66, 99)
     exportable = model.exportable()
@@ -621,7 +633,7 @@ def test_what_is_exported_gives_the_heads_in_their_order() -> None:
         assert torch.equal(tensor, getattr(heads, name)), name
 
 
-@pytest.mark.parametrize("options", [{}, {"decoder": "bilinear", "output_stride": 8}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"decoder": "bilinear", "output_stride": 8}, {"graph": "none"}], ids=str)
 def test_exported_with_any_size(options: dict[str, Any]) -> None:
     height, width = (torch.export.Dim(name, min=33, max=513) for name in ("height", "width"))
     model = lively(tiny(**options))
@@ -631,7 +643,7 @@ def test_exported_with_any_size(options: dict[str, Any]) -> None:
     for size in ((65, 97), *OTHER_SIZES):
         images = photos(1, *size)
         with torch.no_grad():
-            got = dict(zip(NAMES, program(images), strict=True))
+            got = dict(zip(names_of(model.graph), program(images), strict=True))
         assert_same(got, outputs(model, images), ROUNDED)
 
 

@@ -85,6 +85,7 @@ def test_a_changed_copy_is_checked_too() -> None:
         replace(FuseParams(), radius=0.0)
 
 
+@pytest.mark.parametrize("graph", ["star", "rectangle", "person"], indirect=True)
 def test_one_kappa_is_that_of_every_keypoint(graph: Any, make_heads: Any, assert_same: Any) -> None:
     heads = make_heads(seed=3, graph=graph, h=13, w=11)
     loose = FuseParams(peak_threshold=0.01, instance_threshold=0.0, max_instances=64)

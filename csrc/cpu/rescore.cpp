@@ -85,7 +85,7 @@ float Rescorer::score(int64_t n, int32_t i) const {
   for (int k = 0; k < problem.keypoints(); ++k) {
     sum += keypoint_score(n, i, k);
   }
-  return sum / float(problem.keypoints());
+  return mean_of_keypoints(sum, problem.keypoints());
 }
 
 void rescore_seeds(const Rescorer& rescorer, const Seeds& seeds, const Hypotheses& hypotheses) {
@@ -112,7 +112,7 @@ void rescore(const View& heatmap, const Problem& problem, const int64_t* votes, 
       score = i % room < count[n] ? rescorer.keypoint_score(n, int32_t(i % room), k) : 0.0f;
       sum += score;
     }
-    hypotheses.score[i] = sum / float(problem.keypoints());
+    hypotheses.score[i] = mean_of_keypoints(sum, problem.keypoints());
   });
 }
 

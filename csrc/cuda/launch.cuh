@@ -31,10 +31,13 @@ __device__ inline ListShare list_share(int64_t images) {
 
 constexpr int64_t blocks_for(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
-// Launches a kernel over `blocks` blocks. A failure stays with the runtime until cudaGetLastError asks; more blocks
-// than a grid has become none, which is one.
+// Launches a kernel over `blocks` blocks; none: there is nothing to do. A failure stays with the runtime until
+// cudaGetLastError asks; more blocks than a grid has become none, which is one.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, Stream stream, const Arguments&... arguments) {
+  if (blocks == 0) {
+    return;
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(blocks > 0x7fffffff ? 0u : unsigned(blocks));
   config.blockDim = dim3(block);

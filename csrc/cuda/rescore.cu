@@ -41,7 +41,7 @@ __global__ void rescore_candidates(int64_t images, View heatmap, Problem problem
       }
     }
     if (lane_index() == 0) {
-      hypotheses.score[i] = sum / float(keypoints);
+      hypotheses.score[i] = mean_of_keypoints(sum, keypoints);
     }
   }
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .conventions import HeadsWarning
 from .fuse import fuse
-from .graph import RECTANGLE, STAR, Graph
+from .graph import NO_KEYPOINTS, RECTANGLE, STAR, Graph
 from .heads import Heads
 from .panoptic import Panoptic, Segment
 from .params import FuseParams
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "NO_KEYPOINTS",
     "RECTANGLE",
     "STAR",
     "FuseParams",

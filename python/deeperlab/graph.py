@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keypoints of an instance and the edges between them: the only home of their order."""
+"""The keypoints of an instance, if any, and the edges between them: the only home of their order."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Graph:
 
     From a seed the other keypoints are reached by breadth-first search, edges in index order. Any names will do for
     networks, the fusion and files; `deeperlab.targets.KEYPOINTS` says where the keypoints of a ground truth lie.
+    Without keypoints, `NO_KEYPOINTS`, there are no instances: things are segmented as stuff is.
 
     Raises:
         ValueError: a name or edge is repeated or out of range, or a keypoint cannot be reached from another.
@@ -45,8 +46,8 @@ class Graph:
         object.__setattr__(self, "keypoints", tuple(str(name) for name in sequence("keypoints", self.keypoints)))
         object.__setattr__(self, "edges", tuple(_pair(edge) for edge in sequence("edges", self.edges)))
         count = len(self.keypoints)
-        if not 1 <= count <= MAX_KEYPOINTS:
-            raise ValueError(f"keypoints: expected 1 to {MAX_KEYPOINTS} names, got {count}")
+        if count > MAX_KEYPOINTS:
+            raise ValueError(f"keypoints: expected 0 to {MAX_KEYPOINTS} names, got {count}")
         if len(set(self.keypoints)) != count:
             raise ValueError(f"keypoints: expected distinct names, got {self.keypoints}")
         if len(self.edges) > MAX_EDGES:
@@ -114,5 +115,8 @@ RECTANGLE = Graph(
 )
 """The paper's ablation (Table 6): four box corners in a two-way ring, clockwise edges first."""
 
-GRAPHS = {"star": STAR, "rectangle": RECTANGLE}
-"""The paper's graphs by name."""
+NO_KEYPOINTS = Graph(keypoints=(), edges=())
+"""No instances: of the five heads only the semantic one has channels, see `Heads.of_semantic`."""
+
+GRAPHS = {"star": STAR, "rectangle": RECTANGLE, "none": NO_KEYPOINTS}
+"""The paper's graphs by name, and none."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from ._layout import (
     COMPONENTS,
     GRIDS,
@@ -28,7 +30,7 @@ from ._layout import (
     to_nodes,
     widen,
 )
-from .graph import STAR, Graph
+from .graph import NO_KEYPOINTS, STAR, Graph
 
 NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 """The five heads, in the order of networks' outputs."""
@@ -36,6 +38,11 @@ NAMES = ("semantic", "heatmap", "short_range", "middle_range", "long_range")
 _FLOATS = ("float32", "float16", "bfloat16")
 _INTEGERS = ("uint8", "int16", "int32", "int64")
 _OFFSETS = ("short_range", "middle_range", "long_range")
+
+
+def names_of(graph: Graph) -> tuple[str, ...]:
+    """Name the heads that a network of a graph has: all five, or without keypoints the semantic one alone."""
+    return NAMES if graph.keypoints else NAMES[:1]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,7 +63,8 @@ class Heads:
         middle_range: [N, 2E, h, w], target keypoint − pixel, valid in the disk of the edge's source.
         long_range: [N, 2P, h, w], keypoint − pixel, valid on the whole instance.
         stride: image pixels between nodes, >= 1. Stride 1 means heads that were upsampled beforehand.
-        graph: keypoints and edges; `STAR` is the paper's.
+        graph: keypoints and edges; `STAR` is the paper's. Of `NO_KEYPOINTS` all heads but `semantic` have no channels,
+            as `of_semantic` makes them.
         num_classes: C; needed with integer labels only.
 
     Tensors (torch) and arrays (NumPy) are both welcome, of dtype float32, float16 or (torch) bfloat16.
@@ -76,12 +84,7 @@ class Heads:
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
-        if type(self.stride).__module__ == "numpy":
-            object.__setattr__(self, "stride", self.stride.tolist())  # type: ignore[attr-defined]
-        if isinstance(self.stride, bool) or not isinstance(self.stride, int):
-            raise TypeError(f"stride: expected an int, got {self.stride!r}")
-        if self.stride < 1:
-            raise ValueError(f"stride: expected at least 1, got {self.stride}")
+        object.__setattr__(self, "stride", _stride(self.stride))
         if not isinstance(self.graph, Graph):
             raise TypeError(f"graph: expected a deeperlab.Graph, got {type(self.graph).__name__}")
         self._check_types()
@@ -174,6 +177,44 @@ class Heads:
         return (self.heatmap.shape[-2] - 1) * self.stride + 1, (self.heatmap.shape[-1] - 1) * self.stride + 1
 
     @classmethod
+    def of_semantic(cls, semantic: Any, *, stride: int = 4, num_classes: int | None = None) -> Heads:
+        """Make heads of a semantic head alone: without keypoints, and so without instances.
+
+        `fuse` makes a panoptic map of them in which the pixels of each class, thing or stuff, are one segment.
+
+        Args:
+            semantic, stride, num_classes: as in `Heads`.
+
+        Raises:
+            ValueError, TypeError: as `Heads`, or another number of dimensions.
+        """
+        kind, stride = kind_of("semantic", semantic), _stride(stride)
+        labels = (dtype := dtype_of(semantic)) in _INTEGERS
+        if not labels and dtype not in _FLOATS:
+            raise TypeError(f"semantic: expected dtype {', '.join((*_FLOATS, *_INTEGERS))}, got {dtype}")
+        if semantic.ndim not in ((2, 3) if labels else (3, 4)):
+            expected = "labels [N, H, W] or [H, W]" if labels else "logits [N, C, h, w] or [C, h, w]"
+            raise ValueError(f"semantic: expected {expected}, got shape {shape_of(semantic)}")
+        none = (semantic[..., None, ::stride, ::stride] if labels else semantic)[..., :0, :, :]
+        if labels:
+            none = none.astype(np.float32) if kind is np.ndarray else none.float()
+        return cls(semantic, none, none, none, none, stride, NO_KEYPOINTS, num_classes)
+
+    @classmethod
+    def of_outputs(cls, outputs: Sequence[Any], stride: int, graph: Graph) -> Heads:
+        """Make heads of what a network of a graph puts out: the heads of `names_of(graph)`, in this order.
+
+        Raises:
+            ValueError, TypeError: as `Heads`, or another number of outputs.
+        """
+        names = names_of(graph)
+        if len(outputs) != len(names):
+            raise ValueError(f"outputs: expected {', '.join(names)}, got {len(outputs)} of them")
+        if graph.keypoints:
+            return cls(**dict(zip(names, outputs, strict=True)), stride=stride, graph=graph)
+        return cls.of_semantic(*outputs, stride=stride)
+
+    @classmethod
     def from_layout(
         cls,
         semantic: Any,
@@ -246,3 +287,13 @@ class Heads:
         if heatmaps == "probabilities":  # between nodes the probability is sampled, as everywhere
             made["heatmap"] = to_logits(made["heatmap"])
         return replace(heads, **made)
+
+
+def _stride(stride: Any) -> int:
+    """Return the stride as an int of Python's, if it is one."""
+    stride = stride.tolist() if type(stride).__module__ == "numpy" else stride
+    if isinstance(stride, bool) or not isinstance(stride, int):
+        raise TypeError(f"stride: expected an int, got {stride!r}")
+    if stride < 1:
+        raise ValueError(f"stride: expected at least 1, got {stride}")
+    return stride

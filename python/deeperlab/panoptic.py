@@ -30,8 +30,8 @@ class Segment:
         box: Tight box of the pixels: columns x0 … x1 − 1, rows y0 … y1 − 1, so that COCO's [x, y, width, height] is
             [x0, y0, x1 − x0, y1 − y0].
         keypoint_box: Tight box of the keypoints, from coordinate to coordinate, which may leave the pixels and the
-            image; None for stuff and orphans.
-        keypoints: (x, y) in px, in the order of the graph; None for stuff and orphans.
+            image; None for stuff, orphans and instances without keypoints.
+        keypoints: (x, y) in px, in the order of the graph; None where there are none, as for `keypoint_box`.
     """
 
     id: int
@@ -264,8 +264,7 @@ def _segments(image: Panoptic, runs: Runs, ids: Any) -> list[Segment]:
     segments = []
     for j in range(count):
         if image.category[j] >= 0:
-            points = image.keypoints[j]
-            (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+            points = [(x, y) for x, y in image.keypoints[j].tolist()]
             segments.append(
                 Segment(
                     id=j + 1,
@@ -274,8 +273,8 @@ def _segments(image: Panoptic, runs: Runs, ids: Any) -> list[Segment]:
                     score=float(image.score[j]),
                     area=int(image.area[j]),
                     box=boxes[j + 1],
-                    keypoint_box=(x0, y0, x1, y1),
-                    keypoints=tuple((x, y) for x, y in points.tolist()),
+                    keypoint_box=_box_of(points),
+                    keypoints=tuple(points) or None,
                 )
             )
     for segment_id, c in enumerate(classes, count + 1):
@@ -292,6 +291,13 @@ def _segments(image: Panoptic, runs: Runs, ids: Any) -> list[Segment]:
             )
         )
     return segments
+
+
+def _box_of(points: list[tuple[float, float]]) -> tuple[float, float, float, float] | None:
+    if not points:
+        return None
+    x, y = zip(*points, strict=True)
+    return min(x), min(y), max(x), max(y)
 
 
 def _integer(name: str, value: Any) -> int:

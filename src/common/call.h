@@ -32,7 +32,7 @@ inline Shape make_shape(int64_t images, int64_t classes, const char* nodes_name,
 }
 
 inline int require_keypoints(const char* name, int64_t keypoints) {
-  require(keypoints >= 1 && keypoints <= max_keypoints, name, ": expected 1 to ", max_keypoints, " keypoints, got ",
+  require(keypoints >= 0 && keypoints <= max_keypoints, name, ": expected 0 to ", max_keypoints, " keypoints, got ",
           keypoints);
   return int(keypoints);
 }

@@ -20,7 +20,7 @@ inline int read_places(const std::string& names, Place* place) {
   for (std::string name; std::getline(parts, name, ','); ++count) {
     const auto known = std::find(std::begin(place_names), std::end(place_names), name);
     require(known != std::end(place_names), "keypoints: expected names of places with commas between them, got ", name);
-    require(count < max_keypoints, "keypoints: expected 1 to ", max_keypoints, ", got ", names);
+    require(count < max_keypoints, "keypoints: expected 0 to ", max_keypoints, ", got ", names);
     place[count] = Place(known - std::begin(place_names));
   }
   return require_keypoints("keypoints", count);

@@ -83,6 +83,9 @@ Seeds checked_seeds(const Call<Traits>& call, Problem& problem) {
   return {reinterpret_cast<Candidate*>(kinds), nullptr, counts};
 }
 
+// How many of `room` instances or candidates an image may have: none without keypoints.
+inline int64_t most_found(int keypoints, int64_t room) { return keypoints > 0 ? room : 0; }
+
 // An image holds no instance that was not found in it.
 inline void require_found(const char* name, const int32_t* instance, int64_t size, const Instances& found, int64_t n) {
   for (int64_t i = 0; i < n * size; ++i) {
@@ -217,7 +220,7 @@ Results<Traits> rescore(const Call<Traits>& call) {
     require(points[i].x >= 0.0f && points[i].x <= right && points[i].y >= 0.0f && points[i].y <= bottom,
             "keypoints: expected positions in the image, got (", points[i].x, ", ", points[i].y, ")");
   }
-  const int32_t* counts = call.indices("count", {n}, 0, room);
+  const int32_t* counts = call.indices("count", {n}, 0, most_found(keypoint_count, room));
   const View heatmap = call.head("heatmap", "heatmap", {n, p, h, w});
   const auto keypoint_score = call.template make<float>({n, room, p});
   const auto score = call.template make<float>({n, room});
@@ -280,7 +283,7 @@ Results<Traits> assign(const Call<Traits>& call) {
   found.keypoints = call.template contiguous<Point>("keypoints", Type::float32, {n, m, p, 2});
   int32_t* const node_labels = call.indices("node_label", {n, h, w}, -1, max_classes - 1);
   int32_t* const labels = call.indices("label", {n, height, width}, -1, max_classes - 1);
-  found.count = call.indices("count", {n}, 0, m);
+  found.count = call.indices("count", {n}, 0, most_found(keypoint_count, m));
   const auto node_instance = call.template make<int32_t>({n, h, w});
   const auto node_distance = call.template make<float>({n, h, w});
   const auto instance = call.template make<int32_t>({n, height, width});
@@ -310,7 +313,7 @@ Results<Traits> merge(const Call<Traits>& call) {
   problem.params.max_instances = int(m);
   int32_t* const labels = call.indices("label", {n, height, width}, -1, classes - 1);
   Instances found{};
-  found.count = call.indices("count", {n}, 0, m);
+  found.count = call.indices("count", {n}, 0, most_found(keypoint_count, m));
   int32_t* const instances = call.indices("instance", {n, height, width}, 0, m);
   int32_t* const node_labels = call.indices("node_label", {n, h, w}, -1, classes - 1);
   int32_t* const node_instances = call.indices("node_instance", {n, h, w}, 0, m);

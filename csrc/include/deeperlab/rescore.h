@@ -79,6 +79,11 @@ DEEPERLAB_HD inline float probability(const Plane<T>& logit, const Shape& shape,
   return sample(read, between_nodes(divide(at, shape.stride), shape.grid_h, shape.grid_w));
 }
 
+// The score of an instance: the mean of those of its keypoints, which add up to `sum`; 0 where it has none.
+DEEPERLAB_HD inline float mean_of_keypoints(float sum, int keypoint_count) {
+  return sum / float(keypoint_count > 1 ? keypoint_count : 1);
+}
+
 namespace cpu {
 
 // hypotheses.keypoints, count [N], votes [N, P, rows, columns], heatmap [N, P, h, w] -> hypotheses.keypoint_score and

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from deeperlab.graph import Graph
-from deeperlab.heads import NAMES, Heads
+from deeperlab.heads import NAMES, Heads, names_of
 from deeperlab.params import FuseParams
 
 from .backbones import efficientnet_lite, mobilenet_v2, xception
@@ -90,7 +90,7 @@ class DeeperLab(Pretrained):
         shallow_heads: a 1 × 1 convolution alone for each head (Table 4).
         separable_heads: whether the k × k convolutions of the heads are separable.
         graph: star, rectangle (Table 6), or a graph of your own: a `deeperlab.Graph`, or its keypoints and edges as
-            `config` has them.
+            `config` has them; or none, for a network that has the semantic head alone, and finds no instances.
         eps: of the backbone's batch norms, which belongs to its weight file; None: 1e-5 for MobileNetV2's of timm and
             torchvision (TensorFlow's have 1e-3), 1e-3 for the others.
         bn_momentum: of all batch norms: the share of a batch in the running statistics of eval mode. After n training
@@ -162,17 +162,18 @@ class DeeperLab(Pretrained):
             out, low, decoder_channels, decoder_kernel, output_stride // 4
         )
         p, e = len(self.graph.keypoints), len(self.graph.edges)
+        channels = dict(zip(NAMES, (num_classes, p, 2 * p, 2 * e, 2 * p), strict=True))
         self.heads = nn.ModuleDict(
             {
                 name: Head(
                     self.decoder.out,
                     semantic_channels if name == "semantic" else instance_channels,
-                    channels,
+                    channels[name],
                     head_kernel,
                     separable=separable_heads,
                     shallow=shallow_heads,
                 )
-                for name, channels in zip(NAMES, (num_classes, p, 2 * p, 2 * e, 2 * p), strict=True)
+                for name in names_of(self.graph)
             }
         )
         for norm in batch_norms(self).values():
@@ -180,7 +181,7 @@ class DeeperLab(Pretrained):
         self.mark_untrained()
 
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the heads as five tensors, in the order of `Heads`."""
+        """Return the heads that there are as tensors, in the order of `Heads`: all five, or the semantic one alone."""
         pyramid = self.backbone(images)
         features = self.decoder(self.context(pyramid[self.backbone.output_stride]), pyramid[4])
         return tuple(head(features) for head in self.heads.values())
@@ -191,8 +192,7 @@ class DeeperLab(Pretrained):
 
     def forward(self, images: Tensor) -> Heads:
         """Compute heads at stride 4 of images [N, 3, H, W] of any size: RGB, less `mean`, over `std`, both of 0 … 1."""
-        semantic, heatmap, short_range, middle_range, long_range = self.raw(images)
-        return Heads(semantic, heatmap, short_range, middle_range, long_range, self.stride, self.graph)
+        return Heads.of_outputs(self.raw(images), self.stride, self.graph)
 
     def fold_batch_norm(self) -> DeeperLab:
         """Return a copy for inference, its batch norms folded into the convolutions before them."""
@@ -219,7 +219,7 @@ class DeeperLab(Pretrained):
 
 
 class Exportable(nn.Module):
-    """Images to the five heads of a network as a tuple of tensors, in the order of `Heads`."""
+    """Images to the heads of a network as a tuple of tensors, in the order of `Heads`."""
 
     def __init__(self, network: DeeperLab) -> None:
         super().__init__()

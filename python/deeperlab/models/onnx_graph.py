@@ -19,7 +19,7 @@ from torch import Tensor
 from deeperlab.data.files import replace
 from deeperlab.data.network_folder import CONFIG, GRAPH, WEIGHTS, graph_key, read_config
 from deeperlab.data.tensor_file import Header, read_header
-from deeperlab.heads import NAMES
+from deeperlab.heads import names_of
 
 from .deeperlab import DeeperLab
 
@@ -35,8 +35,9 @@ TYPES = {"F64": "DOUBLE", "F32": "FLOAT", "F16": "FLOAT16", "BF16": "BFLOAT16"}
 def export_onnx(folder: str | os.PathLike[str]) -> Path:
     """Write model.onnx into the folder of a network, for ONNX Runtime and others: a hundred kilobytes.
 
-    Its input is `images`, float32 [N, 3, H, W] of any size, less `mean`, over `std`. Its outputs are the five heads by
-    their names, float32, of nodes at `stride` px. Its metadata holds these three and the network's `config` as JSON.
+    Its input is `images`, float32 [N, 3, H, W] of any size, less `mean`, over `std`. Its outputs are the heads of the
+    network by their names, float32, of nodes at `stride` px. Its metadata holds these three and the network's `config`
+    as JSON.
     The weights stay in model.safetensors, so the two files belong together; those of half precision are widened when
     the graph is loaded. The same folder gives the same bytes.
 
@@ -60,7 +61,7 @@ def export_onnx(folder: str | os.PathLike[str]) -> Path:
     model, weights = DeeperLab.from_pretrained(folder), read_header(folder / WEIGHTS)
     with _quiet():
         program: Any = torch.onnx.export(
-            model.exportable(), (torch.zeros(EXAMPLE),), input_names=[INPUT], output_names=list(NAMES),
+            model.exportable(), (torch.zeros(EXAMPLE),), input_names=[INPUT], output_names=list(names_of(model.graph)),
             dynamic_shapes=({0: "batch", 2: "height", 3: "width"},), dynamo=True, verbose=False, optimize=False,
         )  # fmt: skip
         # Not all that the exporter could do: it would make other weights, of batch norms, or one of two that are equal.

@@ -169,8 +169,9 @@ def assigned_to(
 ) -> Maps:
     """Return the maps that follow from given instances: keypoints float32 [N, P, 2] px in place of found ones.
 
-    The heads are arrays of one image, without batch dimension.
+    The heads are arrays of one image, without batch dimension. Without keypoints, P = 0, nothing is an instance.
     """
+    keypoints = keypoints if keypoints.shape[1] else keypoints[:0]
     room = np.zeros((1, max(len(keypoints), 1), *keypoints.shape[1:]), np.float32)
     room[0, : len(keypoints)] = keypoints
     values = pipeline.run(

@@ -19,13 +19,13 @@ from ..data.labels import LABELS, LabelSet
 from ..data.network_folder import CONFIG, GRAPH, WEIGHTS, graph_key, read_config
 from ..data.tensor_file import read_arrays, read_header
 from ..graph import Graph
-from ..heads import NAMES, Heads
+from ..heads import Heads, names_of
 
 MAX_GRAPH_BYTES = 1 << 24
 
 
 class OnnxNetwork:
-    """What `OnnxParser` asks of a network: five heads of images, and what its config says.
+    """What `OnnxParser` asks of a network: heads of images, and what its config says.
 
     `model.onnx` is made where the folder has none, or one of another network: by torch and onnxscript.
 
@@ -91,10 +91,10 @@ class OnnxNetwork:
             RuntimeError: ONNX Runtime cannot, as where memory does not suffice.
         """
         try:
-            heads = dict(zip(NAMES, self._session.run(NAMES, {self._input: images}), strict=True))
+            heads = self._session.run(names_of(self.graph), {self._input: images})
         except Exception as fault:
             raise RuntimeError(f"ONNX Runtime: {_line(fault)}") from fault
-        return Heads(**heads, stride=self._stride, graph=self.graph)
+        return Heads.of_outputs(heads, self._stride, self.graph)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Read the tensors of the file, as floats of 32 bits where they are shorter."""

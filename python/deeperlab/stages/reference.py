@@ -125,7 +125,8 @@ def _is_thing(label: Array, things: Sequence[int]) -> Array:
 
 
 def _box(keypoints: Array) -> tuple[Array, Array, Array]:
-    """Tight box of keypoints [..., P, 2]: upper left and lower right corner [..., 2] px, area [...] px²."""
+    """Tight box of keypoints [..., P, 2]: upper left and lower right corner [..., 2] px, area [...] px²; of none, 0."""
+    keypoints = keypoints if keypoints.shape[-2] else np.zeros((*keypoints.shape[:-2], 1, 2), np.float32)
     low, high = keypoints.min(axis=-2), keypoints.max(axis=-2)
     return low, high, (high[..., 0] - low[..., 0]) * (high[..., 1] - low[..., 1])
 
@@ -297,10 +298,10 @@ def rescore(keypoints: Array, count: Array, votes: Array, heatmap: Array, *, str
             f, g = votes[n, k][disk], np.rint(OKS_UNIT * exp(-(d2[disk] / width[i]))).astype(np.int64)
             if f.any():
                 scores[n, i, k] = p[i] * np.float32(float((f * g).sum()) / float(f.sum()) / float(OKS_UNIT))
-    total = scores[..., 0]
-    for k in range(1, len(kappas)):
+    total = np.zeros(scores.shape[:2], np.float32)
+    for k in range(len(kappas)):
         total = total + scores[..., k]
-    return scores, total / np.float32(len(kappas))
+    return scores, total / np.float32(max(len(kappas), 1))
 
 
 def select(candidate: Array, count: Array, keypoints: Array, keypoint_score: Array, score: Array, *,

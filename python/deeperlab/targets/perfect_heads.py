@@ -57,7 +57,7 @@ def encode_heads(
     stride = check_positive("stride", stride)
     category = _category_map(category, instance.shape, num_classes, ignore)
     targets = encode(instance, radius=radius, stride=stride, graph=graph)
-    if extend and targets.ids.size:
+    if extend and targets.keypoints.size:
         _extend(targets, instance)
     heatmap = targets.heatmap  # fresh, nobody else holds it
     heatmap *= 2 * HEATMAP_LOGIT

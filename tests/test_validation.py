@@ -173,7 +173,7 @@ def test_a_perfect_network_reaches_the_ceiling_and_no_head_costs_anything(
     samples: DrawnSamples, validator: Validator
 ) -> None:
     found = validator.validate(Seer(samples), heads=True)
-    assert found.pq == validator.ceiling().pq
+    assert found.pq == validator.ceiling().figure
     assert found.to_dict()["ceiling_share"] == 1
     assert found.heads is not None
     assert {name: cost for name, cost in found.heads.items() if name != "labels"} == dict.fromkeys(NAMES, 0.0)
@@ -205,8 +205,8 @@ def test_the_truth_must_reach_the_ceiling_or_the_worst_images_are_named(samples:
     assert "\n" not in str(fault.value)
     found = Validator(samples, samples.labels, replace(config, validate=ValidateConfig(size=81, ceiling=0))).ceiling()
     assert found.share < 0.98
-    assert found.to_dict()["pq"] == found.pq < found.to_dict()["representation"]
-    losses = [image.representation - image.pq for image in found.worst]
+    assert found.to_dict()["pq"] == found.figure < found.to_dict()["representation"]
+    losses = [image.representation - image.figure for image in found.worst]
     assert losses == sorted(losses, reverse=True)
 
 
@@ -363,7 +363,7 @@ def test_a_caption_leaves_out_what_does_not_count(samples: DrawnSamples) -> None
     assert caption(metric.compute()) == "nothing that counts"
     maps = np.ones((4, 4), np.int32), np.ones((4, 4), np.int32)
     metric.update(maps, maps)
-    assert caption(metric.compute()) == "PQ 100.0 (things 100.0)"
+    assert caption(metric.compute()) == "PQ 100.0 (things 100.0), mIoU 100.0"
 
 
 def test_the_wheel_has_a_color_for_each_direction() -> None:

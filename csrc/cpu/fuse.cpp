@@ -45,6 +45,20 @@ Layout lay_out(const Problem& problem, void* block) {
   return at;
 }
 
+// Without keypoints nobody votes, and nothing is found: what the stages up to assign would say.
+void find_nothing(const Problem& problem, const Layout& at, const Panoptic& out, const Parallel& parallel) {
+  const Shape& shape = problem.shape;
+  const int64_t rows = int64_t(shape.images) * shape.grid_h;
+  std::fill_n(out.found.score, int64_t(shape.images) * problem.params.max_instances, 0.0f);
+  std::fill_n(out.found.count, shape.images, 0);
+  std::fill_n(out.found.truncated, shape.images, false);
+  std::fill_n(at.targets.nodes.count, rows, 0);
+  std::fill_n(at.nodes.instance, rows * shape.grid_w, 0);
+  parallel_rows(parallel, shape.images, shape.height, shape.width, [&](int64_t n, int y) {
+    std::fill_n(out.instance + (n * shape.height + y) * shape.width, shape.width, 0);
+  });
+}
+
 }  // namespace
 
 int64_t fuse_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
@@ -56,6 +70,10 @@ void fuse(const Heads& heads, const Problem& problem, const Panoptic& out, void*
   const PixelMaps pixels{out.semantic, out.instance};
 
   argmax(heads.semantic, problem, at.nodes, pixels.label, at.stage, parallel);
+  if (problem.keypoints() == 0) {
+    find_nothing(problem, at, out, parallel);
+    return merge(pixels, at.nodes, at.targets.nodes, problem, out, at.stage, parallel);
+  }
   refine_nodes_that_matter(heads, problem, at.nodes, pixels.label, at.targets, parallel);
   vote(heads, problem, at.targets, at.nodes.label, votes, at.stage, parallel);
   peaks(votes, problem, at.seeds, out.found.truncated, at.stage, parallel);

@@ -51,6 +51,15 @@ Layout lay_out(const Problem& problem, void* block) {
   return at;
 }
 
+// Without keypoints nobody votes, and nothing is found: what the stages up to assign would say.
+void find_nothing(const Problem& problem, const NodeMaps& nodes, const Instances& found, Stream stream) {
+  const int64_t images = problem.shape.images;
+  fill_with_zeros(found.score, images * problem.params.max_instances, stream);
+  fill_with_zeros(found.count, images, stream);
+  fill_with_zeros(found.truncated, images, stream);
+  fill_with_zeros(nodes.instance, images * problem.shape.nodes(), stream);
+}
+
 }  // namespace
 
 int64_t fuse_scratch_bytes(const Problem& problem) { return lay_out(problem, nullptr).bytes; }
@@ -66,6 +75,11 @@ const char* fuse(const Heads& heads, const Problem& call, const Panoptic& out, v
   cudaGetLastError();  // of somebody else
   launch(keep_classes, 1, stream, *call.things, at.things);
   argmax(heads.semantic, problem, at.nodes, out.semantic, at.speaks, stream);
+  if (problem.keypoints() == 0) {
+    find_nothing(problem, at.nodes, out.found, stream);
+    merge(at.nodes, problem, out, at.stage, stream);
+    return explain(cudaGetLastError());
+  }
   refine(heads, problem, at.nodes.label, at.target, at.far, stream);
   vote(heads, problem, at.target, at.nodes.label, votes, stream);
   peaks(votes, problem, at.seeds, out.found.truncated, at.stage, stream);

@@ -51,7 +51,7 @@ class Follower:
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task(name or "steps", total=self._steps, told="")
         self._stage: tuple[str, TaskID] | None = None
-        self._pq = ""
+        self._quality = ""
         self._doing, self._spoke, self._ended = "begins", time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._break_silence, daemon=True)
 
@@ -82,13 +82,15 @@ class Follower:
             return
         told = self._step(event.values)
         self._doing = f"at step {event.step}/{self._steps}  {told}"
-        self._bar.update(self._task, completed=event.step, told="  ".join(part for part in (told, self._pq) if part))
+        self._bar.update(
+            self._task, completed=event.step, told="  ".join(part for part in (told, self._quality) if part)
+        )
         if event.kind == "step" and self._bar.disable:
             self._line(f"step {event.step}/{self._steps}  {told}")
         if event.kind == "validation":
-            self._line(f"step {event.step}/{self._steps}  {self._validation(event.step, event.values)}")
+            self._line(f"step {event.step}/{self._steps}  {self._validation(event)}")
             if heads := event.values.get("heads"):
-                self._line(describe_heads(heads))
+                self._line(describe_heads(heads, event.merit.name))
 
     def _show_stage(self, text: str, done: int, of: int) -> None:
         """Show what goes on between steps."""
@@ -117,26 +119,29 @@ class Follower:
             parts.append(f"ETA {timedelta(seconds=round(left))}")
         return "  ".join(parts)
 
-    def _validation(self, step: int, values: Mapping[str, Any]) -> str:
-        pq, share = values.get("pq"), values.get("ceiling_share")
+    def _validation(self, event: Event) -> str:
+        merit, values = event.merit, event.values
+        figure, share = values.get(merit.key), values.get("ceiling_share")
         notes = [] if share is None else [f"{100 * share:.0f} % of the ceiling"]
-        if pq is not None:
+        if figure is not None:
             if self._before is not None:
                 before, was = self._before
-                notes.append(f"{100 * (pq - was):+.2f} since step {before}")
-            self._before = step, pq
-        self._pq = f"PQ {percent(pq)} %{f' ({notes[0]})' if notes else ''}"
-        names = {"pq_things": "things", "pq_stuff": "stuff", "pc": "PC", "miou": "mIoU"}
-        figures = [f"{word} {percent(values[name])}" for name, word in names.items() if name in values]
-        told = f"PQ {percent(pq)} %" + (f" ({', '.join(notes)})" if notes else "")
-        return "  ".join([told, *figures])
+                notes.append(f"{100 * (figure - was):+.2f} since step {before}")
+            self._before = event.step, figure
+        self._quality = f"{merit.name} {percent(figure)} %{f' ({notes[0]})' if notes else ''}"
+        names = {"pq": "PQ", "pq_things": "things", "pq_stuff": "stuff", "pc": "PC", "miou": "mIoU"}
+        others = [
+            f"{word} {percent(values[name])}" for name, word in names.items() if name in values and name != merit.key
+        ]
+        told = f"{merit.name} {percent(figure)} %" + (f" ({', '.join(notes)})" if notes else "")
+        return "  ".join([told, *others])
 
     def _line(self, text: str) -> None:
         self._spoke = time.monotonic()
         self._console.print(f"{self._name}: {text}" if self._name else text, soft_wrap=True)
 
 
-def describe_heads(gained: Mapping[str, float | None]) -> str:
-    """Say which head costs how much, from `heads` of a validation."""
+def describe_heads(gained: Mapping[str, float | None], figure: str) -> str:
+    """Say which head costs how much of a figure, from `heads` of a validation."""
     points = ", ".join(f"{name} {'–' if value is None else f'{100 * value:+.1f}'}" for name, value in gained.items())
-    return f"PQ gained with the truth in place of a head: {points}"
+    return f"{figure} gained with the truth in place of a head: {points}"

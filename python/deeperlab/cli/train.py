@@ -298,10 +298,10 @@ def _print_run(console: Console, config: Config, run: Run) -> None:
     reasons = {
         "done": f"done: {run.step} steps",
         "interrupted": f"stopped after step {run.step}, and saved" if run.step else "stopped before the first step",
-        "patience": f"ended after step {run.step}: no better PQ in {config.train.patience} validations",
+        "patience": f"ended after step {run.step}: nothing better in {config.train.patience} validations",
         "max_hours": f"ended after step {run.step}: {config.train.max_hours:g} hours are over",
     }
-    best = "" if math.isnan(run.best) else f"; best PQ {percent(run.best)} %"
+    best = f"; best {run.merit.name} {percent(run.best)} %" if run.merit and not math.isnan(run.best) else ""
     console.print(f"{reasons[run.ended]}{best}", soft_wrap=True)
     folder = plain(run.folder)
     if run.ended in UNFINISHED:

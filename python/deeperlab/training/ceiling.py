@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ceiling of the validation: truth → heads → fusion → PQ along its very path, before the first step.
+"""The ceiling of the validation: truth → heads → fusion → PQ along its very path, before the first step. Of a network
+without keypoints it is mIoU.
 
 If what a perfect network emits does not come back as what was annotated, no training can learn it: the losses fall and
 PQ stays low. Beside it stands the ceiling of the representation alone, that of `deeperlab oracle`: the same heads
@@ -25,8 +26,9 @@ from ..oracle import Diagnosis, Truth, assigned_to
 from ..params import FuseParams
 from ..predictor import Parsed, Parser
 from .config import Config
+from .merit import PQ, Merit, merit_of
 from .tally import Gather, Maps, Tally, alone, maps_of
-from .truth import PerfectNetwork, resized, truth_of
+from .truth import PerfectNetwork, crowd_of, resized, truth_of
 
 WORST = 3
 """Images that a refusal names."""
@@ -37,11 +39,11 @@ class CeilingError(ValueError):
 
 
 class ImageCeiling(NamedTuple):
-    """PQ of one image, NaN where it has nothing to count: of the fusion, and of the true keypoints."""
+    """What one image reaches, NaN where it has nothing to count: by the fusion, and by the true keypoints."""
 
     number: int
     image_id: ImageId
-    pq: float
+    figure: float
     representation: float
 
 
@@ -53,28 +55,31 @@ class Ceiling:
         result: of the fusion of perfect heads.
         representation: of the same heads assigned to the true keypoints; crowd and void are left out of both.
         images: every image by itself, in their order.
+        merit: the figure that counts.
     """
 
     result: EvaluationResult
     representation: EvaluationResult
     images: tuple[ImageCeiling, ...]
+    merit: Merit = PQ
 
     @property
-    def pq(self) -> float:
-        """PQ of a perfect network."""
-        return self.result.pq.all.pq
+    def figure(self) -> float:
+        """What a perfect network reaches, by `merit`."""
+        return self.merit.of(self.result)
 
     @property
     def share(self) -> float:
-        """`pq` as a share of that of the representation; NaN where nothing is annotated."""
-        best = self.representation.pq.all.pq
-        return self.pq / best if best else math.nan
+        """`figure` as a share of that of the representation; NaN where nothing is annotated. 1 without keypoints, where
+        there is nothing that the fusion could lose."""
+        best = self.merit.of(self.representation)
+        return self.figure / best if best else math.nan
 
     @property
     def worst(self) -> list[ImageCeiling]:
         """The images that lose most, at most `WORST`."""
-        lossy = [image for image in self.images if image.representation > image.pq]
-        return sorted(lossy, key=lambda image: image.pq - image.representation)[:WORST]
+        lossy = [image for image in self.images if image.representation > image.figure]
+        return sorted(lossy, key=lambda image: image.figure - image.representation)[:WORST]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold: fractions, None where undefined."""
@@ -96,7 +101,7 @@ class Prover:
     """
 
     def __init__(self, labels: LabelSet, config: Config, graph: Graph) -> None:
-        self._labels, self._config, self._graph = labels, config, graph
+        self._labels, self._config, self._graph, self._merit = labels, config, graph, merit_of(graph)
         self._network = PerfectNetwork(len(labels), config.data.radius, graph)
         self._network.fusion = dict(config.model.options.get("fusion", {}))
         self._parser = parser_of(self._network, labels, config)
@@ -115,7 +120,7 @@ class Prover:
         for done, number in enumerate(numbers, start=1):
             sample = samples[number]
             proof = self._prove(sample)
-            left_out = sample.crowd | (sample.category < 0)
+            left_out = crowd_of(sample, self._graph) | (sample.category < 0)
             results = [
                 tally.add(number, (np.where(left_out, -1, category), instance), sample)[0]
                 for tally, (category, instance) in (
@@ -123,11 +128,11 @@ class Prover:
                     (best, resized(proof.best, sample.category.shape)),
                 )
             ]
-            images.append(ImageCeiling(number, sample.image_id, *(result.pq.all.pq for result in results)))
+            images.append(ImageCeiling(number, sample.image_id, *map(self._merit.of, results)))
             if progress is not None:
                 progress(done, len(numbers))
         everywhere = sorted(image for share in gather(images) for image in share)
-        return Ceiling(found.compute(gather), best.compute(gather), tuple(everywhere))
+        return Ceiling(found.compute(gather), best.compute(gather), tuple(everywhere), self._merit)
 
     def require(self, ceiling: Ceiling, samples: Sequence[Sample]) -> None:
         """Refuse a ceiling below `config.validate.ceiling`.
@@ -135,14 +140,14 @@ class Prover:
         Raises:
             CeilingError: it is; the worst images are named with what was lost, and where.
         """
-        least, best = self._config.validate.ceiling, ceiling.representation.pq.all.pq
+        least, best = self._config.validate.ceiling, self._merit.of(ceiling.representation)
         if ceiling.share >= least:
             return
         if math.isnan(ceiling.share):
             raise CeilingError("validation: expected annotated pixels that count, found none; look at data.labels")
         size, radius = self._config.validate.size, self._config.data.radius
         raise CeilingError(
-            f"validation: the truth itself, as heads and fused, reaches PQ {100 * ceiling.pq:.1f}, "
+            f"validation: the truth itself, as heads and fused, reaches {self._merit.name} {100 * ceiling.figure:.1f}, "
             f"{100 * ceiling.share:.1f} % of the {100 * best:.1f} that its true keypoints reach; expected "
             f"{100 * least:g} % (validate.ceiling). Worst: "
             f"{'; '.join(self._explain(image, samples[image.number]) for image in ceiling.worst)}. Look at "
@@ -167,7 +172,7 @@ class Prover:
             self._missed(proof.truth, maps) for maps in ((found.semantic, found.instance), proof.best)
         )
         missed = sorted(missed, key=lambda i: (i in lost_anyway, -np.count_nonzero(proof.truth.instance == i)))
-        told = f"{image.image_id!r}, {100 * image.pq:.1f} of {100 * image.representation:.1f}"
+        told = f"{image.image_id!r}, {100 * image.figure:.1f} of {100 * image.representation:.1f}"
         if not missed:
             return told
         things = self._labels.things

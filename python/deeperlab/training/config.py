@@ -103,7 +103,7 @@ class TrainConfig:
         device: `auto`, or one of torch's.
         save_every: Steps between two states on disk.
         log_every: Steps between two lines of metrics.jsonl.
-        patience: Validations without a better PQ before the run ends; 0: none.
+        patience: Validations without a better PQ (mIoU without keypoints) before the run ends; 0: none.
         max_hours: After which the process saves and ends, as a job of a cluster has to; when the run is resumed they
             count anew. 0: none.
         trackers: Of accelerate, besides metrics.jsonl: tensorboard, wandb, mlflow.
@@ -167,7 +167,7 @@ class ValidateConfig:
         images: At most so many, spread evenly over the data; 0: all.
         pictures: Images that are drawn each time.
         size: Longer side that images are brought to; 0: `data.longest_side`, and where that is 0 they are as they are.
-        heads: Whether to tell which head costs how much PQ, by putting the truth in its place; at the end only,
+        heads: Whether to tell which head costs how much, by putting the truth in its place; at the end only,
             always, or never.
         ceiling: Least share of the ceiling that the truth itself must reach before the first step.
     """

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .losses import TERMS, LossWeights
+from .merit import MIOU, merit_of_line
 
 Lines = Sequence[Mapping[str, Any]]
 """Of metrics.jsonl."""
@@ -17,6 +18,7 @@ SERIES = {
     "pq": ("PQ", 0),
     "pq_things": ("things", 1),
     "pq_stuff": ("stuff", 2),
+    "miou": ("mIoU", 3),
     "loss": ("loss", 0),
     **{term: (term.replace("_", "-").replace("-range", " range"), i) for i, term in enumerate(TERMS, start=1)},
     "lr": ("learning rate", 0),
@@ -46,12 +48,16 @@ def variables(look: Look) -> dict[str, str]:
 
 
 def quality(axes: Any, lines: Lines, look: Look) -> None:
-    """Draw PQ over the steps, of all classes, of things and of stuff, and its ceiling as a line."""
-    for name in ("pq_stuff", "pq_things", "pq"):
+    """Draw PQ over the steps, of all classes, of things and of stuff, and its ceiling as a line.
+
+    Of a network that is judged by mIoU that figure and its ceiling, and PQ beside it.
+    """
+    merit = merit_of_line(lines[-1] if lines else {})
+    for name in ("pq_stuff", "pq_things", "pq") if merit is not MIOU else ("pq_stuff", "pq", "miou"):
         steps, values = _series(lines, name)
         if steps:
             label, place = SERIES[name]
-            width, size = (2.2, 4) if name == "pq" else (1.3, 2.5)
+            width, size = (2.2, 4) if name == merit.key else (1.3, 2.5)
             points = [100 * value for value in values]
             axes.plot(
                 steps, points, label=label, color=look.series[place], lw=width, marker="o", ms=size, clip_on=False
@@ -59,9 +65,9 @@ def quality(axes: Any, lines: Lines, look: Look) -> None:
     ceilings = _series(lines, "ceiling")[1]
     if ceilings:
         top = 100 * ceilings[-1]
-        axes.axhline(top, color=look.ink, lw=1, ls=(0, (5, 3)), label=f"ceiling of PQ, {top:.1f}")
+        axes.axhline(top, color=look.ink, lw=1, ls=(0, (5, 3)), label=f"ceiling of {merit.name}, {top:.1f}")
     axes.set_ylim(0, 100)
-    axes.set_ylabel("PQ, %")
+    axes.set_ylabel(f"{merit.name}, %")
 
 
 def losses(weights: LossWeights) -> Callable[[Any, Lines, Look], None]:

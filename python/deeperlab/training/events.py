@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .merit import Merit, merit_of_line
+
 Kind = Literal["note", "step", "validation", "saved", "progress"]
 Ending = Literal["done", "interrupted", "patience", "max_hours"]
 UNFINISHED = ("interrupted", "max_hours")
@@ -35,6 +37,11 @@ class Event:
     done: int = 0
     of: int = 0
 
+    @property
+    def merit(self) -> Merit:
+        """What the network is judged by, of a validation."""
+        return merit_of_line(self.values)
+
 
 Progress = Callable[[Event], None]
 
@@ -46,12 +53,14 @@ class Run:
     Attributes:
         folder: Where it lies; `last/` and, where it was validated, `best/` in it are networks.
         step: Steps that are done.
-        best: The best PQ, NaN where nothing was validated.
+        best: The best PQ or mIoU, NaN where nothing was validated.
         ended: Why: all steps are `done`; `interrupted` by a signal, or by `until`; for want of `patience`; after
             `max_hours`. All can be resumed; a run that is done wants more steps, one out of patience more of it.
+        merit: What `best` is; None where there is nothing to validate on.
     """
 
     folder: Path
     step: int
     best: float
     ended: Ending
+    merit: Merit | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five heads of an image as pictures, over the darkened image."""
+"""The heads of an image as pictures, over the darkened image."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def views(image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet)
       it is likely; long_range: the offset to the center (or to the first keypoint), on nodes of thing classes. The hue
       is the direction, see `wheel`, and the light is the length, full at the longest 1 %.
 
+    Without keypoints there is the first alone.
+
     Args:
         image: RGB [h, w, 3], at any size.
         heads: of one image, arrays or tensors.
@@ -41,10 +43,14 @@ def views(image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet)
         Title → RGB [h, w, 3], in the order of the heads.
     """
     at = _nodes(heads, size, image.shape[:2])
-    semantic, heatmap, short, middle, long = (
-        _host(head) for head in (heads.semantic, heads.heatmap, heads.short_range, heads.middle_range, heads.long_range)
+    dark = DIM * image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    classes = _host(heads.semantic).argmax(axis=0).astype(np.int32)
+    drawn = {"semantic": overlay(image, (classes[at], np.zeros(dark.shape[:2], np.int32)), labels, opacity=1)}
+    if not heads.graph.keypoints:
+        return drawn
+    heatmap, short, middle, long = (
+        _host(head) for head in (heads.heatmap, heads.short_range, heads.middle_range, heads.long_range)
     )
-    classes = semantic.argmax(axis=0).astype(np.int32)
     kind = heatmap.argmax(axis=0)
     share = 1 / (1 + np.exp(-np.clip(heatmap.max(axis=0), -30, 30)))
     likely = share > 0.5
@@ -54,14 +60,12 @@ def views(image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet)
     )
     goal = graph.keypoints.index("center") if "center" in graph.keypoints else 0
     things = np.array(labels.isthing)[classes]
-    dark = DIM * image.mean(axis=2, keepdims=True).repeat(3, axis=2)
 
     def on_image(color: NDArray[Any], weight: NDArray[Any]) -> Picture:
         strength = STRENGTH * weight[at][..., None]
         return np.asarray(np.rint(dark + strength * (color[at] - dark)), np.uint8)
 
-    return {
-        "semantic": overlay(image, (classes[at], np.zeros(dark.shape[:2], np.int32)), labels, opacity=1),
+    return drawn | {
         "heatmap": on_image(palette(len(graph.keypoints))[kind], share),
         "short-range offsets": on_image(_colored(_pick(short, kind), likely), likely),
         "middle-range offsets": on_image(_colored(_pick(middle, edge_from[kind]), likely), likely),

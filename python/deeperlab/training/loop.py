@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ..data.files import FormatError
+from ..heads import names_of
 from . import ema
 from .batches import Batch
 from .checkpoint import load_state, save_model, save_state
@@ -89,7 +90,7 @@ class Loop:
         step: Steps that are done.
         network: What is trained; `forward` is it with all that is wrapped around.
         average: The moving average of its weights, which is validated and saved.
-        best, best_step, stale: The best PQ, after how many steps, and how many validations ago.
+        best, best_step, stale: The best PQ or mIoU, after how many steps, and how many validations ago.
         outstanding: The line of a step whose validation is still to come.
     """
 
@@ -98,8 +99,7 @@ class Loop:
     ) -> None:
         folder.require_run() if resume else folder.require_new()
         self.config, self.folder, self.interruption = config, folder, interruption
-        self.step, self.best, self.best_step, self.stale = 0, math.nan, 0, 0
-        self.started = time.monotonic()
+        self.step, self.best, self.best_step, self.stale, self.started = 0, math.nan, 0, 0, time.monotonic()
         self.outstanding: dict[str, Any] | None = None
         settings = config.train
         self.accelerator = accelerator = create_accelerator(config, folder)
@@ -157,7 +157,7 @@ class Loop:
         end_trackers(self.accelerator)
         if self.rank == 0:
             write_page(self.folder.path)
-        return Run(self.folder.path, self.step, self.best, ended)
+        return Run(self.folder.path, self.step, self.best, ended, self.validator.merit if self.validator else None)
 
     @contextmanager
     def batches(self) -> Iterator[Iterator[tuple[int, list[Batch]]]]:
@@ -177,7 +177,7 @@ class Loop:
                 self.folder.write_data(found.to_dict())
                 self.journal.tell("note", 0, str(found))
             if self.validator is not None:
-                self.journal.tell("note", 0, f"ceiling: PQ {100 * self.measure_ceiling():.1f}")
+                self.journal.tell("note", 0, f"ceiling: {self.validator.merit.name} {100 * self.measure_ceiling():.1f}")
             else:
                 self.journal.tell("note", 0, NOTHING_TO_VALIDATE)
         elif self.step < self.config.train.steps:
@@ -186,7 +186,7 @@ class Loop:
     def measure_ceiling(self) -> float:
         """Measure what the truth itself reaches, once in a process."""
         assert self.validator is not None
-        return self.validator.ceiling(gather=gather, progress=self.journal.follow(self.step, "ceiling")).pq
+        return self.validator.ceiling(gather=gather, progress=self.journal.follow(self.step, "ceiling")).figure
 
     def follow(self, stream: Iterator[tuple[int, list[Batch]]], until: int | None) -> Ending:
         """Take the steps, and after each log, validate and save what is due."""
@@ -216,7 +216,7 @@ class Loop:
         return ended
 
     def optimize(self, batches: list[Batch]) -> dict[str, float]:
-        """Take one step; return its loss with the five terms, learning rate, and norm of the gradient."""
+        """Take one step; return its loss with the terms of all heads, learning rate, and norm of the gradient."""
         settings, weights = self.config.train, self.config.loss.weights
         rate = learning_rate(self.step, settings)
         set_learning_rate(self.optimizer, rate)
@@ -238,7 +238,7 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         ema.update(self.average, self.network, ema.decay_at(self.step, settings.ema) if settings.ema else 0.0)
-        return {"loss": total, **values, "lr": rate, "grad_norm": norm}
+        return {"loss": total, **{n: values[n] for n in names_of(self.network.graph)}, "lr": rate, "grad_norm": norm}
 
     def validate(self) -> None:
         """Validate the average for the line of the metrics that waits for it, and keep it where it is the best."""
@@ -255,9 +255,9 @@ class Loop:
                 gather=gather,
                 progress=self.journal.follow(self.step, "validation"),
             ).to_dict()
-        pq, self.stale = found["pq"], self.stale + 1
-        if pq is not None and not pq <= self.best:
-            self.best, self.best_step, self.stale = pq, self.step, 0
+        figure, self.stale = found[self.validator.merit.key], self.stale + 1
+        if figure is not None and not figure <= self.best:
+            self.best, self.best_step, self.stale = figure, self.step, 0
             if self.rank == 0:
                 save_model(self.folder.best, self.average, self.labels)
         self.journal.log("validation", self.outstanding | found)

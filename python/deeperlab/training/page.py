@@ -17,6 +17,7 @@ from ..heads import NAMES
 from . import config_file, curves
 from .config import Config
 from .head_costs import LABELS
+from .merit import merit_of_line
 from .report import Report
 from .run_folder import RunFolder
 
@@ -44,7 +45,7 @@ READING = {
     "Loss": "Each term times its weight, so that they add up to the loss; the axis is logarithmic. Where the losses "
     "fall and PQ does not rise, look at the costs of the heads, and at the pictures.",
     "Costs": "The validation is repeated with the truth in the place of one head, the others being the network's. What "
-    "PQ gains is what this head costs; gains do not add up. “As labels” has the class of every pixel in the place of "
+    "is gained is what this head costs; gains do not add up. “As labels” has the class of every pixel in the place of "
     "the semantic head: beyond that head's gain it gains what nodes every 4 px lose.",
     "Pictures": "Above, one color on both sides is one object. Below, each head: the best class; the likeliest "
     "keypoint; offsets where they are used, whose hue is their direction (the wheel) and whose light is their length.",
@@ -110,10 +111,11 @@ def _about(config: Config, lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _figures(last: Mapping[str, Any], validations: Sequence[Mapping[str, Any]]) -> str:
-    best = max(validations, key=lambda line: -1.0 if line["pq"] is None else line["pq"])
+    merit = merit_of_line(last)
+    best = max(validations, key=lambda line: -1.0 if line[merit.key] is None else line[merit.key])
     shown = [(_percent(last.get(key)) + (" %" if key == "ceiling_share" else ""), name) for key, name in FIGURES]
-    if best is not last and best["pq"] is not None:
-        shown.append((_percent(best["pq"]), f"best PQ, at step {_count(best['step'])}"))
+    if best is not last and best[merit.key] is not None:
+        shown.append((_percent(best[merit.key]), f"best {merit.name}, at step {_count(best['step'])}"))
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for value, name in shown)
     took = ""
     if last.get("seconds") is not None:
@@ -130,7 +132,7 @@ def _curves(config: Config, lines: Sequence[Mapping[str, Any]], validated: bool)
         return "<p>No step is logged yet.</p>"
     parts = []
     if validated:
-        drawn = curves.svg(curves.quality, lines, (11, 3.4), "PQ over the steps")
+        drawn = curves.svg(curves.quality, lines, (11, 3.4), "quality over the steps")
         parts.append(f"<h2>Quality</h2>\n{drawn}")
     loss = curves.svg(curves.losses(config.loss.weights), lines, (6.6, 3.4), "loss and its terms over the steps")
     rate = curves.svg(curves.rate, lines, (6.6, 3.4), "learning rate over the steps")
@@ -147,8 +149,8 @@ def _heads(line: Mapping[str, Any]) -> str:
         for name, gained in gains.items()
     )
     return (
-        "<h2>What each head costs</h2>\n<p>PQ gained with the truth in the place of one head, after "
-        f'{_count(line["step"])} steps.</p>\n<div class="scroll"><table>{rows}</table></div>'
+        f"<h2>What each head costs</h2>\n<p>{merit_of_line(line).name} gained with the truth in the place of one head, "
+        f'after {_count(line["step"])} steps.</p>\n<div class="scroll"><table>{rows}</table></div>'
     )
 
 
@@ -170,7 +172,7 @@ def _pictures(folder: RunFolder, validations: Sequence[Mapping[str, Any]]) -> st
 
 def _classes(line: Mapping[str, Any]) -> str:
     """The table of classes, things and stuff apart, those without anything that counts last."""
-    classes = line.get("per_class") or {}
+    classes, merit = line.get("per_class") or {}, merit_of_line(line)
     heads = "".join(f"<th>{name}</th>" for _, name in COLUMNS)
     rows = [f"<tr><th>class</th>{heads}<th>TP</th><th>FP</th><th>FN</th><th></th></tr>"]
     for group, thing in (("things", True), ("stuff", False)):
@@ -178,13 +180,13 @@ def _classes(line: Mapping[str, Any]) -> str:
         if not members:
             continue
         rows.append(f'<tr class="group"><td colspan="{len(COLUMNS) + 5}">{group}</td></tr>')
-        for name, values in sorted(members, key=lambda item: _descending(item[1]["pq"])):
+        for name, values in sorted(members, key=lambda item: _descending(item[1][merit.key])):
             cells = "".join(f"<td>{_percent(values[key])}</td>" for key, _ in COLUMNS)
             counts = "".join(f"<td>{values[key]:.0f}</td>" for key in ("tp", "fp", "fn"))
-            bar = "" if values["pq"] is None else _bar(values["pq"], "bar")
+            bar = "" if values[merit.key] is None else _bar(values[merit.key], "bar")
             rows.append(f'<tr><td>{escape(name)}</td>{cells}{counts}<td class="wide">{bar}</td></tr>')
     table = f'<div class="scroll"><table class="classes">{"".join(rows)}</table></div>'
-    return f"<h2>Classes</h2>\n<p>In per cent, best PQ first.</p>\n{table}"
+    return f"<h2>Classes</h2>\n<p>In per cent, best {dict(COLUMNS)[merit.key]} first.</p>\n{table}"
 
 
 def _reading() -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a validation or a sample looks like: the input and the five heads, below truth, fused map and errors if any."""
+"""What a validation or a sample looks like: the input and the heads, below truth, fused map and errors if any."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GROUND, INK, PALE = (24, 26, 32), (242, 242, 244), (170, 174, 184)
 def draw(
     image: Picture, sample: Sample, parsed: Parsed, maps: Maps, result: EvaluationResult, labels: LabelSet
 ) -> Picture:
-    """Draw three rows of three panels below a line with the image's PQ. Needs Pillow.
+    """Draw rows of three panels below a line with the image's PQ and mIoU. Needs Pillow.
 
     Truth, fused map and errors are those of `deeperlab.visualize.comparison`; the rest is the input and `views`.
 
@@ -65,7 +65,7 @@ def draw(
 def draw_heads(
     image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet, width: int | None = None
 ) -> Picture:
-    """Draw the input and `views` of its heads: two rows of three panels, each below its title. Needs Pillow.
+    """Draw the input and `views` of its heads: rows of three panels, each below its title. Needs Pillow.
 
     Args:
         image: RGB [H, W, 3].
@@ -84,7 +84,8 @@ def draw_heads(
     scaled = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
     panels: Mapping[str, Picture] = {"input": scaled, **views(scaled, heads, size, labels)}
     line = 2 * LETTERS
-    sheet: Any = Image.new("RGB", (3 * width + 2 * GAP, 2 * (line + height)), GROUND)
+    rows = -(-len(panels) // 3)
+    sheet: Any = Image.new("RGB", (3 * width + 2 * GAP, rows * (line + height)), GROUND)
     for i, (title, panel) in enumerate(panels.items()):
         x, y = i % 3 * (width + GAP), i // 3 * (line + height)
         sheet.paste(Image.fromarray(panel), (x, y + line))
@@ -97,11 +98,11 @@ def draw_heads(
 
 
 def caption(result: EvaluationResult) -> str:
-    """Say how good one image is: `PQ 61.2 (things 58.0, stuff 64.4)`; what has nothing to count is left out."""
+    """Say how good one image is: `PQ 61.2 (things 58.0, stuff 64.4), mIoU 70.1`, but for what has nothing to count."""
     pq = result.pq
     groups = (("things", pq.things.pq), ("stuff", pq.stuff.pq))
     parts = ", ".join(f"{name} {100 * value:.1f}" for name, value in groups if value == value)
-    return f"PQ {100 * pq.all.pq:.1f} ({parts})" if parts else "nothing that counts"
+    return f"PQ {100 * pq.all.pq:.1f} ({parts}), mIoU {100 * result.iou.miou:.1f}" if parts else "nothing that counts"
 
 
 def _write(sheet: Any, at: tuple[int, int], text: str, more: str = "") -> None:

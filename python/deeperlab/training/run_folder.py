@@ -171,7 +171,9 @@ class RunFolder:
 
     def write_table(self) -> None:
         """Write metrics.csv anew: a row a line, a column for every name of a number, as they first came."""
-        lines = [{name: value for name, value in line.items() if not isinstance(value, dict)} for line in self.lines()]
+        lines = [
+            {name: value for name, value in line.items() if not isinstance(value, (dict, str))} for line in self.lines()
+        ]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), lineterminator="\n")
         writer.writeheader()

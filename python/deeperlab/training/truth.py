@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..data.formats.coco import SegmentInfo
 from ..data.labels import LabelSet
@@ -29,13 +30,18 @@ def resized(maps: Maps, size: tuple[int, int]) -> Maps:
     return category, instance
 
 
+def crowd_of(sample: Sample, graph: Graph) -> NDArray[np.bool_]:
+    """Mark the pixels of crowds, which are no instances: bool [H, W]. Without keypoints they are as all others."""
+    return sample.crowd if graph.keypoints else np.zeros_like(sample.crowd)
+
+
 def truth_of(sample: Sample, labels: LabelSet, graph: Graph, size: tuple[int, int]) -> Truth:
     """Make the truth of a sample at the size (H, W) px at which the network sees it.
 
     Crowd and void carry no label. Pixels of some stuff, nobody says which, take the first stuff class, or its things
     would spread over them.
     """
-    category = np.where(sample.crowd, np.int32(-1), sample.category)
+    category = np.where(crowd_of(sample, graph), np.int32(-1), sample.category)
     if sample.some_stuff is not None and False in labels.isthing:
         category[sample.some_stuff] = labels.isthing.index(False)
     category, instance = resized((category, sample.instance), size)

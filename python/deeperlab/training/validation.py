@@ -30,6 +30,7 @@ from ..params import FuseParams
 from .ceiling import Ceiling, Prover, parser_of
 from .config import Config
 from .head_costs import HeadCosts
+from .merit import PQ, Merit, merit_of
 from .pictures import draw
 from .tally import Gather, Tally, alone, maps_of
 
@@ -40,11 +41,12 @@ class Validation:
 
     Attributes:
         result: PQ, PC and IoU over all images.
-        ceiling: PQ of a perfect network on the same images.
+        ceiling: what a perfect network reaches on the same images, by `merit`.
         labels: names and roles of the categories of `result`.
-        heads: name → PQ gained with the truth in its place, most first; None where it was not asked for.
+        heads: name → what `merit` gains with the truth in its place, most first; None where it was not asked for.
         seconds: of this process, and
         network, fusion: the shares of them that the two took; reading and counting take the rest.
+        merit: the figure that the network is judged by: PQ, or mIoU where it finds no instances.
     """
 
     result: EvaluationResult
@@ -54,6 +56,7 @@ class Validation:
     seconds: float
     network: float
     fusion: float
+    merit: Merit = PQ
 
     @property
     def pq(self) -> float:
@@ -62,8 +65,8 @@ class Validation:
 
     @property
     def ceiling_share(self) -> float:
-        """`pq` as a share of what a perfect network reaches."""
-        return self.pq / self.ceiling if self.ceiling else float("nan")
+        """What `merit` says, as a share of what a perfect network reaches."""
+        return self.merit.of(self.result) / self.ceiling if self.ceiling else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold: fractions, None where nothing counts; `heads` only where it was asked for."""
@@ -75,6 +78,7 @@ class Validation:
         }
         told |= {"pc": covering["All"]["pc"], "miou": iou["miou"]}
         told |= {"ceiling": _or_none(self.ceiling), "ceiling_share": _or_none(self.ceiling_share)}
+        told |= {"judged_by": self.merit.key} if self.merit is not PQ else {}
         told |= {"seconds": round(self.seconds, 3)}
         told |= {"network_share": round(self.network, 4), "fusion_share": round(self.fusion, 4)}
         if self.heads is not None:
@@ -126,6 +130,7 @@ class Validator:
         if not len(samples):
             raise ValueError("samples: expected at least one to validate on, got none")
         self.samples, self.labels, self.config, self.graph = samples, labels, config, graph
+        self.merit = merit_of(graph)
         self.numbers = spread(len(samples), config.validate.images)
         pictured = spread(len(self.numbers), config.validate.pictures) if config.validate.pictures else ()
         self.pictured = [self.numbers[i] for i in pictured]
@@ -163,7 +168,7 @@ class Validator:
 
         Args:
             model: as `deeperlab.Parser` takes it.
-            heads: whether to tell which head costs how much PQ: six fusions more for each image.
+            heads: whether to tell which head costs how much: a fusion more for each of them, and image.
             pictures: a folder, made if absent, for pictures of `config.validate.pictures` of the images, 0.jpg, …; of
                 several processes the first has all of these images.
             gather: takes an object and returns those of all processes, as `torch.distributed.all_gather_object` does;
@@ -187,7 +192,8 @@ class Validator:
             parser = parser_of(_for_inference(model), self.labels, self.config)
         clock = _Clock(parser.device)
         tally = Tally(self.labels)
-        costs = HeadCosts(self.labels, self.config.data.radius, parser.params or FuseParams()) if heads else None
+        params = parser.params or FuseParams()
+        costs = HeadCosts(self.labels, self.config.data.radius, params, self.graph) if heads else None
         with clock.watch(parser.model), warnings.catch_warnings():
             warnings.simplefilter("ignore", HeadsWarning)  # a network that has learnt little follows no convention
             for done, (number, sample, image) in enumerate(self._read(), start=1):
@@ -208,11 +214,10 @@ class Validator:
                 if progress is not None:
                     progress(done, len(self._share))
         found = tally.compute(gather)
-        gained = None if costs is None else costs.compute(found.pq.all.pq, gather)
+        gained = None if costs is None else costs.compute(found, gather)
         seconds = time.perf_counter() - start
-        return Validation(
-            found, ceiling.pq, self.labels, gained, seconds, clock.network / seconds, clock.fusion / seconds
-        )
+        shares = clock.network / seconds, clock.fusion / seconds
+        return Validation(found, ceiling.figure, self.labels, gained, seconds, *shares, self.merit)
 
     def _read(self) -> Iterator[tuple[int, Sample, Any]]:
         """Number, sample and image of this process's share; the next are read while one is parsed."""

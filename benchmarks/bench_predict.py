@@ -73,7 +73,7 @@ def _steps(spec: Spec, folder: Path) -> dict[str, Callable[[], Any]]:
     drawn = visualize.overlay(image, panoptic, LABELS, num_threads=1)
     return {
         "decode": lambda: photo.read_image(folder / "photo.jpg", exif=True),
-        "inputs": lambda: parser._inputs([pixels], [spec.shape]),
+        "inputs": lambda: parser._inputs([pixels], [spec.shape], parser._padded(pixels)),
         "fuse": lambda: fuse(one, THINGS, size=spec.shape),
         "to_coco": lambda: Panoptic(**fields).to_coco(),
         "write_ids": lambda: png.write_ids(folder / "ids.png", ids),

@@ -269,6 +269,22 @@ def test_maps_are_those_of_torch(batch: int, made: Path) -> None:
     np.testing.assert_array_equal(one.semantic, ours([torch.from_numpy(images[0].copy())])[0].semantic)
 
 
+@pytest.mark.parametrize("size", [None, 150])
+def test_maps_in_tiles_are_those_of_torch(size: int | None, made: Path) -> None:
+    image = picture(100, 180)
+    (a,) = OnnxParser(made, tile=81, halo=16, batch=2, size=size).stream([image])
+    network = models.DeeperLab.from_pretrained(made).fold_batch_norm()
+    (b,) = Parser(network, tile=81, halo=16, size=size).stream([image])
+    assert a.size == b.size == ((100, 180) if size is None else (83, 150))
+    assert a.heads.semantic.dtype == np.uint8
+    assert (a.heads.semantic == b.heads.semantic.numpy()).mean() > 0.99
+    for name in NAMES[1:]:
+        ours, theirs = getattr(a.heads, name), getattr(b.heads, name).numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.01 * np.abs(theirs).max())
+    assert (a.panoptic.semantic == b.panoptic.semantic.numpy()).mean() > 0.99
+    assert OnnxParser(made, tile=513).halo == 64
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [

@@ -456,7 +456,7 @@ def test_a_gpu_parses_as_the_cpu_does(scene: Any, half: bool, assert_same: Any) 
     check_counts(parsed.panoptic)
 
 
-def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from deeperlab import models
 
     monkeypatch.chdir(tmp_path)
@@ -464,6 +464,7 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         Image.fromarray(photo(40, 60)).save(name)
     monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda folder: Net())
     page = Path(__file__).resolve().parents[1] / "docs" / "predict.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    exec(code, {})
+    tiles, parser = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    exec(tiles, {})
+    exec(parser, {})
     assert "px" in capsys.readouterr().out

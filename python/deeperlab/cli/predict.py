@@ -25,6 +25,8 @@ from .network import Runtime, check_onnx, labels_of, load_network, load_onnx_net
 from .streams import complain, plain
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from ..predictor import BaseParser, BatchJob
 
 EPILOG = """Examples:
@@ -37,6 +39,8 @@ deeperlab predict leftImg8bit/val --model xception71 --weights best.safetensors 
 --size 2049 --device cuda --half --batch 4
 
 deeperlab predict photos --model runs/mine/best --runtime onnx --out results
+
+deeperlab predict survey.tif --model runs/mine/best --tile 2049 --max-pixels 250000000
 
 deeperlab predict drive.mp4 'more/*.png' --model OWNER/NAME --labels my-labels.json --out results
 
@@ -86,6 +90,28 @@ def predict(
             max=32768,
             help="Resize to this longer side in px first; by default the model's own (image_size), 0: the image's. "
             "Results keep the image's size.",
+        ),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=65,
+            max=32769,
+            metavar="PX",
+            help="For photographs of many megapixels: the network sees images that are larger than this in tiles of "
+            "PX × PX (16 m + 1, as 1025 or 2049), and one fusion all of them, so that no object is cut. Images keep "
+            "their size unless --size is given; --batch counts tiles. Smaller tiles take less memory, larger ones less "
+            "time. See also --max-pixels.",
+        ),
+    ] = None,
+    halo: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="With --tile: what a tile also sees on every side of what is kept of it. By default what the network "
+            "looks around a pixel, at most an eighth of the tile. More lets fewer borders of tiles be seen, and takes "
+            "more time.",
         ),
     ] = None,
     runtime: Annotated[
@@ -149,7 +175,7 @@ def predict(
     kinds = ValueError, TypeError, OSError, ImportError
     with (
         _at_once(lambda: job is not None and job.is_busy),
-        one_line(*kinds, smaller="--batch or --size"),
+        one_line(*kinds, smaller="--batch, --tile or --size"),
         warnings_in_lines(),
         pixel_limit(max_pixels),
     ):
@@ -165,7 +191,13 @@ def predict(
                 params = fusion(max_candidates, max_instances, paper)
                 look: dict[str, Any] = {"exif": exif, "overlay": overlay.value}
                 asked = {"model": model, "size": size, "labels": asdict(label_set), "fusion": asdict(params), **look}
-                asked |= {"half": half and device, "random_weights": random_weights, "runtime": runtime.value}
+                asked |= {
+                    "tile": tile,
+                    "halo": halo,
+                    "half": half and device,
+                    "random_weights": random_weights,
+                    "runtime": runtime.value,
+                }
                 files = None if half and device == "auto" else network_files(model, weights, random_weights)
                 request = describe_request(files, asked, runtime=runtime.package)
                 options: dict[str, Any] = {"labels": label_set, "request": request, "heads": heads}
@@ -185,7 +217,7 @@ def predict(
                         where = _device(device)
                     own = params_of(network) or FuseParams()
                     params = replace(fusion(max_candidates, max_instances, paper, own), radius=own.radius)
-                    how: dict[str, Any] = {"size": size, "params": params, "batch": batch}
+                    how: dict[str, Any] = {"size": size, "params": params, "batch": batch, "tile": tile, "halo": halo}
                     parser: BaseParser
                     if runtime is Runtime.onnx:
                         parser = OnnxParser(network, label_set, **how)
@@ -197,7 +229,7 @@ def predict(
                     begin = time.perf_counter()
                     with progress_bar() as progress:
                         task = progress.add_task("")
-                        job.run(lambda: progress.update(task, advance=1, total=job.total if job else 0))
+                        job.run(*_steps(progress, task, job))
         except KeyboardInterrupt as stop:
             again = "without --overwrite " if overwrite and job is not None else ""
             done = "before the first image" if job is None else f"after {_done(job)}"
@@ -223,6 +255,8 @@ def predict(
         parts.append(f"{len(faults)} skipped")
     if not found.left_out and not all(Path(source).is_file() for source in sources):
         parts.append("no file left out")
+    if "tile" in settings:
+        parts.append("tiles of {tile} px with a halo of {halo} px".format_map(settings))
     console.print("; ".join(parts) + f"; {begin - start:.1f} s to set up")
     if found.left_out:
         number = sum(found.left_out.values())
@@ -239,6 +273,22 @@ def _done(job: BatchJob) -> str:
     images, frames, videos = counted(job.images, "image"), counted(job.frames, "frame"), counted(job.videos, "video")
     film = f"{frames} of {videos}"
     return f"{images}, {film}" if job.images and job.videos else film if job.videos else images
+
+
+def _steps(progress: Progress, task: TaskID, job: BatchJob) -> tuple[Callable[[], None], Callable[[int, int], None]]:
+    """What the bar does after an image, and after a tile of one, which is a part of a step."""
+    done = 0
+
+    def image() -> None:
+        nonlocal done
+        done += 1
+        progress.update(task, completed=done, total=job.total)
+
+    def tile(tiles: int, of: int) -> None:
+        if job.total:
+            progress.update(task, completed=min(job.total, done + tiles / of), total=job.total)
+
+    return image, tile
 
 
 @contextmanager

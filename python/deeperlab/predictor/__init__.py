@@ -13,15 +13,19 @@ from .resize import nearest_pixel
 from .settings import describe as describe_settings
 from .small_stuff import without_small_stuff
 from .sources import find_sources, list_suffixes
+from .tiles import Average, Tile, Window, sliding, take_window, tiles
 
 __all__ = [
     "MODEL_FILES",
+    "Average",
     "BaseParser",
     "BatchJob",
     "OnnxNetwork",
     "OnnxParser",
     "Parsed",
     "Parser",
+    "Tile",
+    "Window",
     "describe_request",
     "describe_settings",
     "find_sources",
@@ -29,5 +33,8 @@ __all__ = [
     "nearest_pixel",
     "params_of",
     "recall_settings",
+    "sliding",
+    "take_window",
+    "tiles",
     "without_small_stuff",
 ]

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import abc
-import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, overload
@@ -16,8 +15,11 @@ from ..fuse import fuse
 from ..heads import Heads
 from ..panoptic import Panoptic
 from ..params import FuseParams
+from .checks import integer
+from .mosaic import Mosaic
 from .resize import resized
 from .small_stuff import without_small_stuff
+from .tiles import round_up, take_window, tiles
 
 GRID = 16
 """Inputs are padded to 16 m + 1 px, as all of the paper's sizes are: there the nodes of every stride up to 16 lie on
@@ -30,13 +32,16 @@ class Parsed:
 
     Attributes:
         seen: the map of the image as the network saw it.
-        heads: without batch dimension, cut to the nodes of the image as the network saw it.
+        heads: without batch dimension, cut to the nodes of the image as the network saw it; of an image in tiles with
+            labels for logits.
         original: (H, W) px of the image itself.
+        finite: of an image in tiles, whether the logits of its labels were: a scalar where the heads are.
     """
 
     seen: Panoptic
     heads: Heads
     original: tuple[int, int]
+    finite: Any = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -62,7 +67,7 @@ class BaseParser(abc.ABC):
 
     Args:
         model: what has `num_classes`, and perhaps `labels`, `image_size`, `radius`, `fusion` and `stuff_area`.
-        labels, size, batch, params, stuff_area: see `Parser`.
+        labels, size, batch, params, stuff_area, tile, halo: see `Parser`.
     """
 
     runtime: ClassVar[str]
@@ -79,6 +84,8 @@ class BaseParser(abc.ABC):
         batch: int,
         params: FuseParams | None,
         stuff_area: float | None,
+        tile: int | None,
+        halo: int | None,
     ) -> None:
         if labels is None:
             labels = getattr(model, "labels", None)
@@ -91,20 +98,34 @@ class BaseParser(abc.ABC):
                 f"labels: expected {model.num_classes} classes as the model has, got {len(self.labels)} of "
                 f"{self.labels.name}"
             )
-        size = _integer("size", getattr(model, "image_size", 0) if size is None else size, least=0)
-        self.size = size or None
-        self.batch = _integer("batch", batch, least=1)
+        if size is None:  # who cuts an image into tiles wants its pixels
+            size = getattr(model, "image_size", 0) if tile is None else 0
+        self.size = integer("size", size, least=0) or None
+        self.batch = integer("batch", batch, least=1)
         self.params = params_of(model) if params is None else params
         self.stuff_area = float(getattr(model, "stuff_area", 0.0) if stuff_area is None else stuff_area)
         if not 0 <= self.stuff_area < 1:
             raise ValueError(f"stuff_area: expected a share from 0 to below 1, got {self.stuff_area}")
+        if tile is None and halo is not None:
+            raise ValueError(f"halo: expected None without a tile, got {halo!r}")
+        self.tile = None if tile is None else _side(integer("tile", tile, least=4 * GRID + 1))
+        self.halo = None if self.tile is None else _halo(halo, self.tile, lambda: self._reach(model))
+
+    @staticmethod
+    def _reach(model: Any) -> int | None:
+        """How many px around a window a network sees, where that can be told."""
+        return None
 
     @abc.abstractmethod
     def _pixels(self, image: Any, name: str) -> Any:
         """Return what users call an image as uint8 [H, W, 3], of the kind that `_heads` takes."""
 
     @abc.abstractmethod
-    def _heads(self, images: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> Heads:
+    def _resized(self, image: Any, size: tuple[int, int]) -> Any:
+        """Return an image at (H, W) px, of colors 0 … 255: itself where it has that size."""
+
+    @abc.abstractmethod
+    def _heads(self, images: Sequence[Any], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]) -> Heads:
         """Compute heads of images resized to these sizes, scaled, and padded to one size."""
 
     @overload
@@ -137,13 +158,26 @@ class BaseParser(abc.ABC):
         found = [parsed.panoptic for parsed in self.stream([images] if one else images)]
         return found[0] if one else found
 
-    def stream(self, images: Iterable[Any]) -> Iterator[Parsed]:
-        """Every image, in order; no more than `batch` of them are held at a time."""
+    def stream(
+        self, images: Iterable[Any], on_tiles: Callable[[int, int], None] = lambda done, total: None
+    ) -> Iterator[Parsed]:
+        """Every image, in order; no more than `batch` of them are held at a time, of those in tiles no more than one.
+
+        Args:
+            images: as of a call.
+            on_tiles: called with the tiles that are done of an image, and how many it has.
+        """
         if isinstance(images, (str, bytes, dict)) or not isinstance(images, Iterable):
             raise TypeError(f"images: expected images, or one image [H, W, 3], got {type(images).__name__}")
         held: list[Any] = []
         for i, image in enumerate(images):
             pixels = self._pixels(image, f"images[{i}]")
+            del image
+            if self.tile is not None and max(self._padded(pixels)) > self.tile:
+                yield from self._parse(held) if held else ()
+                held = []
+                yield self._parse_in_tiles(pixels, on_tiles)
+                continue
             if held and self._padded(pixels) != self._padded(held[0]):
                 yield from self._parse(held)
                 held = []
@@ -169,7 +203,7 @@ class BaseParser(abc.ABC):
     def _parse(self, images: Sequence[Any]) -> list[Parsed]:
         """Images that are padded to one size."""
         sizes = [self.input_size(*image.shape[:2]) for image in images]
-        heads = self._heads(images, sizes)
+        heads = self._heads(images, sizes, self._padded(images[0]))
         if len(set(sizes)) == 1:
             heads = _cut(heads, sizes[0])
             maps = list(self._fuse(heads, sizes[0]))
@@ -181,6 +215,25 @@ class BaseParser(abc.ABC):
             Parsed(seen, part, (image.shape[0], image.shape[1]))
             for image, seen, part in zip(images, maps, parts, strict=True)
         ]
+
+    def _parse_in_tiles(self, image: Any, on_tiles: Callable[[int, int], None]) -> Parsed:
+        """An image that is larger than a tile: `batch` tiles go through the network at once."""
+        assert self.tile is not None
+        assert self.halo is not None
+        size = self.input_size(*image.shape[:2])
+        pixels, mosaic = self._resized(image, size), Mosaic(size)
+        plan = tiles(self._padded(image), self.tile, self.halo, multiple=GRID)
+        for first in range(0, len(plan), self.batch):
+            group = plan[first : first + self.batch]
+            windows = [tile.read.clipped(size) for tile in group]
+            parts = [take_window(pixels, window) for window in windows]
+            heads = self._heads(parts, [window.size for window in windows], group[0].read.size)
+            for i, tile in enumerate(group):
+                mosaic.add(tile, _image(heads, i))
+            on_tiles(first + len(group), len(plan))
+        del pixels, parts, heads
+        whole = mosaic.heads()
+        return Parsed(self._fuse(whole, size), whole, (image.shape[0], image.shape[1]), mosaic.finite)
 
     def _fuse(self, heads: Heads, size: tuple[int, int]) -> Panoptic:
         return without_small_stuff(fuse(heads, self.labels.things, size=size, params=self.params), self.stuff_area)
@@ -197,13 +250,19 @@ def _image(heads: Heads, i: int) -> Heads:
     return heads.map(lambda head: head[i])
 
 
-def _integer(name: str, value: Any, *, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an int, got {value!r}")
-    if number < least:
-        raise ValueError(f"{name}: expected at least {least}, got {number}")
-    return number
+def _side(tile: int) -> int:
+    """A tile that has nodes of all strides at its borders."""
+    below = (tile - 1) // GRID * GRID + 1
+    if tile != below:
+        raise ValueError(f"tile: expected {GRID} m + 1 px, as {below} or {below + GRID}, got {tile}")
+    return tile
+
+
+def _halo(halo: int | None, tile: int, reach: Callable[[], int | None]) -> int:
+    """Px around what a tile writes, a multiple of the grid."""
+    if halo is None:
+        most, needed = tile // 8 // GRID * GRID, reach()
+        return most if needed is None else min(most, needed)
+    halo = round_up(integer("halo", halo, least=0), GRID)
+    integer("tile", tile, least=2 * halo + GRID + 1, why=f", {GRID + 1} beside a halo of {halo} on either side")
+    return halo

@@ -99,8 +99,16 @@ class BatchJob:
         """Whether the network still computes, after an interruption: it writes nothing any more."""
         return self._flow.is_busy
 
-    def run(self, progress: Callable[[], None] = lambda: None) -> None:
-        """Do it; `progress` is called after every image and frame, broken ones too.
+    def run(
+        self,
+        progress: Callable[[], None] = lambda: None,
+        on_tiles: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Do it.
+
+        Args:
+            progress: called after every image and frame, broken ones too.
+            on_tiles: called, in another thread, with the tiles that are done of an image, and how many it has.
 
         Raises:
             FileExistsError: files there are not ours, or results of other settings.
@@ -111,6 +119,7 @@ class BatchJob:
         """
         if any(source.is_video for source in self._sources):
             video.pyav()
+        self._on_tiles = on_tiles
         with locked(self._out):
             self._results = Results(self._out, self._settings, self._kinds, overwrite=self._overwrite)
             self.removed = self._results.removed
@@ -225,7 +234,7 @@ class BatchJob:
                 yield picture.pixels
 
         assert self._parser is not None
-        for parsed in self._parser.stream(pixels()):
+        for parsed in self._parser.stream(pixels(), self._on_tiles):
             yield waiting.popleft(), Host(parsed, heads=HEADS in self._kinds)
 
     def _write(self, parsed: tuple[Picture, Host]) -> _Result:

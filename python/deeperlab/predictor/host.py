@@ -33,7 +33,8 @@ class Host:
         def fetched(values: Any) -> Any:  # from a GPU: into memory that it writes to by itself
             return values if is_array else values.to("cpu", non_blocking=True)
 
-        self._finite = fetched(reduce(and_, [is_finite(getattr(parsed.heads, name)) for name in NAMES]))
+        finite = [is_finite(getattr(parsed.heads, name)) for name in NAMES]
+        self._finite = fetched(reduce(and_, finite, parsed.finite))
         self._seen = parsed.seen if is_array else parsed.seen.to("cpu", non_blocking=True)
         self._heads = parsed.heads.map(fetched) if heads else None
         self._original = parsed.original

@@ -18,7 +18,7 @@ from ..params import FuseParams
 from .base import BaseParser
 from .images import pixels_of
 from .onnx_network import OnnxNetwork
-from .resize import scaled_array
+from .resize import resized_array, scaled_array
 
 
 class OnnxParser(BaseParser):
@@ -30,10 +30,11 @@ class OnnxParser(BaseParser):
     Args:
         model: a folder of `save_pretrained`, into which model.onnx is written at first, or an `OnnxNetwork`. None: that
             of the package, `photo16`.
-        labels, size, batch, params, stuff_area: as of `Parser`.
+        labels, size, batch, params, stuff_area, tile: as of `Parser`.
+        halo: likewise; None: an eighth of the tile, as only torch can measure how far a network sees.
 
     Attributes:
-        labels, size, batch, params, stuff_area, model: as above; a size of None: images keep theirs.
+        labels, size, batch, params, stuff_area, tile, halo, model: as above; a size of None: images keep theirs.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -51,11 +52,15 @@ class OnnxParser(BaseParser):
         batch: int = 1,
         params: FuseParams | None = None,
         stuff_area: float | None = None,
+        tile: int | None = None,
+        halo: int | None = None,
     ) -> None:
         if not isinstance(model, OnnxNetwork):
             model = OnnxNetwork(shipped.path_of(shipped.DEFAULT if model is None else model))
         self.model = model
-        super().__init__(self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area)
+        super().__init__(
+            self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo
+        )
         self._mean, self._std = (np.array(v, np.float32) * np.float32(255) for v in (self.model.mean, self.model.std))
 
     def __repr__(self) -> str:
@@ -65,8 +70,13 @@ class OnnxParser(BaseParser):
     def _pixels(self, image: Any, name: str) -> NDArray[np.uint8]:
         return as_array(pixels_of(image, name))
 
-    def _heads(self, images: Sequence[NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]) -> Heads:
-        inputs = np.zeros((len(images), 3, *self._padded(images[0])), np.float32)  # 0 is the mean color
+    def _resized(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[Any]:
+        return resized_array(image, size)
+
+    def _heads(
+        self, images: Sequence[NDArray[Any]], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]
+    ) -> Heads:
+        inputs = np.zeros((len(images), 3, *padded), np.float32)  # 0 is the mean color
         for canvas, image, (h, w) in zip(inputs, images, sizes, strict=True):
             canvas[:, :h, :w] = scaled_array(image, (h, w), self._mean, self._std).transpose(2, 0, 1)
         return self.model(inputs)

@@ -12,9 +12,9 @@ from .._layout import find_device, require_torch
 from ..data.labels import LabelSet
 from ..heads import Heads
 from ..params import FuseParams
-from .base import BaseParser
+from .base import GRID, BaseParser
 from .images import pixels_of
-from .resize import scaled
+from .resize import resized_image, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +66,17 @@ class Parser(BaseParser):
         params: of the fusion; None: the default, with the network's `radius` and `fusion`, if it has them.
         stuff_area: share of an image that a class of stuff must have, or its pixels become void, class −1: a few pixels
             here and there count as much as a segment in PQ. None: that of the network, if it has one; else 0.
+        tile: px a side, 16 m + 1: images that are larger go through the network in tiles of this size, and their heads
+            together into one fusion, so that memory does not depend on what the network takes for a whole image.
+            `size` is then 0 unless it is given. Context that a network pools from all that it is given
+            (`ReceptiveField.is_global`, as ASPP does) comes from the tile, so that heads are not those of the whole.
+        halo: px around what a tile writes, which are computed and thrown away; rounded up to a multiple of 16. With
+            `receptive_field(model).halo`, heads are those of the whole image to rounding, but for what is global. None:
+            that, but at most an eighth of the tile.
 
     Attributes:
-        labels, size, batch, params, stuff_area, device, model: as above; a size of None: images keep theirs.
+        labels, size, batch, params, stuff_area, tile, halo, device, model: as above; a size of None: images keep
+            theirs.
         dtype: of autocast, or None.
 
     Raises:
@@ -93,6 +101,8 @@ class Parser(BaseParser):
         batch: int = 1,
         params: FuseParams | None = None,
         stuff_area: float | None = None,
+        tile: int | None = None,
+        halo: int | None = None,
     ) -> None:
         require_torch("deeperlab.Parser")
         import torch
@@ -108,7 +118,9 @@ class Parser(BaseParser):
                 "model: expected a network with num_classes, mean and std, as of deeperlab.models, got "
                 f"{type(model).__name__}"
             )
-        super().__init__(model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area)
+        super().__init__(
+            model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo
+        )
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = find_device("device", weight.device if device is None else device)
         self.dtype = _autocast_dtype(half, self.device.type)
@@ -144,22 +156,35 @@ class Parser(BaseParser):
             return pixels
         return torch.from_numpy(pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy())
 
-    def _heads(self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Heads:
+    @staticmethod
+    def _reach(model: Any) -> int | None:
+        from ..models import receptive_field
+
+        return receptive_field(model, multiple=GRID).halo
+
+    def _resized(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return resized_image(image, size, self.device)
+
+    def _heads(
+        self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]
+    ) -> Heads:
         import torch
 
         if self.model.training:
             raise RuntimeError("model: expected eval mode, got training mode; call model.eval() before parsing")
         with torch.no_grad():
-            inputs = self._inputs(images, sizes)
+            inputs = self._inputs(images, sizes, padded)
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                 heads: Heads = self._forward(inputs)
             return _where_fuse_runs(heads)
 
-    def _inputs(self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+    def _inputs(
+        self, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]
+    ) -> torch.Tensor:
         """[N, 3, H, W] of the weights' dtype, channels last, scaled and padded."""
         import torch
 
-        inputs = torch.empty((len(images), *self._padded(images[0]), 3), dtype=self._weights, device=self.device)
+        inputs = torch.empty((len(images), *padded, 3), dtype=self._weights, device=self.device)
         for canvas, image, (h, w) in zip(inputs, images, sizes, strict=True):
             canvas[h:] = 0
             canvas[:h, w:] = 0

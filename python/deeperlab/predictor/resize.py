@@ -25,14 +25,12 @@ def scaled(
     """Bring an image to what a network wants: resized (bilinear, antialiased), less `mean`, over `std`.
 
     Args:
-        image: uint8 [H, W, 3], on any device.
+        image: uint8 [H, W, 3], or what `resized_image` gives, on any device.
         size: (h, w) px.
         mean, std: float32 [3], on the device of `out`.
         out: [h, w, 3], into which it is written.
     """
-    height, width = image.shape[:2]
-    if size != (height, width):
-        image = _resized(image, size, out.device)
+    image = resized_image(image, size, out.device)
     mean, std = (values.repeat(size[1]) for values in (mean, std))  # a row, for loops longer than three channels
     rows = max(1, STRIP // size[1])
     for top in range(0, size[0], rows):
@@ -40,12 +38,17 @@ def scaled(
         out[top : top + rows] = strip.sub(mean).div_(std).reshape(-1, size[1], 3)
 
 
-def _resized(image: torch.Tensor, size: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """float32 [h, w, 3]: every row by strips, then every column, which is what torch does, with the same bits."""
+def resized_image(image: torch.Tensor, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """Return an image [H, W, 3] itself where it has this size, else resized, float32 on a device.
+
+    Every row is resized by strips, then every column, which is what torch does, with the same bits.
+    """
     import torch
     from torch.nn.functional import interpolate
 
     (height, width), (h, w) = image.shape[:2], size
+    if (height, width) == size:
+        return image
     narrow = torch.empty((1, 3, height, w), device=device)
     rows = max(1, STRIP // width)
     for top in range(0, height, rows):
@@ -60,17 +63,21 @@ def nearest_pixel(index: Any, old: int, new: int) -> Any:
 
 
 def scaled_array(
-    image: NDArray[np.uint8], size: tuple[int, int], mean: NDArray[np.float32], std: NDArray[np.float32]
+    image: NDArray[Any], size: tuple[int, int], mean: NDArray[np.float32], std: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Do with arrays and Pillow what `scaled` does with tensors, but for the rounding of its weights: [h, w, 3]."""
+    scaled: NDArray[np.float32] = (resized_array(image, size) - mean) / std
+    return scaled
+
+
+def resized_array(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Do likewise what `resized_image` does: uint8 [H, W, 3] itself, or float32."""
     if size == image.shape[:2]:
-        return (image - mean) / std
+        return image
     from PIL import Image
 
     colors = (color.convert("F") for color in Image.fromarray(image).split())  # Pillow rounds colors, but not floats
-    resampled = [np.asarray(color.resize(size[::-1], Image.Resampling.BILINEAR)) for color in colors]
-    scaled: NDArray[np.float32] = (np.stack(resampled, -1) - mean) / std
-    return scaled
+    return np.stack([np.asarray(color.resize(size[::-1], Image.Resampling.BILINEAR)) for color in colors], -1)
 
 
 def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:

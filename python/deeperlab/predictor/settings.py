@@ -49,6 +49,7 @@ def describe(
         "fusion": asdict(parser.params or FuseParams()),
     }
     settings |= {"stuff_area": parser.stuff_area} if parser.stuff_area else {}
+    settings |= {} if parser.tile is None else {"tile": parser.tile, "halo": parser.halo}
     settings |= {} if trained else {"warning": "random weights: the results mean nothing"}
     as_json: dict[str, Any] = json.loads(json.dumps(settings))  # tuples are lists there
     return as_json

@@ -91,6 +91,7 @@ LAYERS = (
     ("_pytree",),
     ("stages",),
     ("fuse",),
+    ("merge_top_down",),
     ("targets",),
     ("data",),
     ("shipped",),
@@ -109,7 +110,7 @@ LOADED_ON_USE = {
     "data": {"formats"},
     "models": {"norms"},
     "scenes": {"demo"},
-    "stages": {"numpy_ops", "pipeline", "reference", "torch_ops"},
+    "stages": {"numpy_ops", "pipeline", "reference", "top_down", "torch_ops"},
     "training": {
         *(
             "check",

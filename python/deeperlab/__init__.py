@@ -13,6 +13,7 @@ from .conventions import HeadsWarning
 from .fuse import fuse
 from .graph import NO_KEYPOINTS, RECTANGLE, STAR, Graph
 from .heads import Heads
+from .merge_top_down import merge_top_down
 from .panoptic import Panoptic, Segment
 from .params import FuseParams
 
@@ -35,6 +36,7 @@ __all__ = [
     "Segment",
     "__version__",
     "fuse",
+    "merge_top_down",
 ]
 
 _SUBMODULES = (

@@ -7,6 +7,7 @@
 #include "resample.h"
 #include "semantic_loss.h"
 #include "stages.h"
+#include "top_down.h"
 
 namespace deeperlab::binding {
 
@@ -32,6 +33,7 @@ constexpr Function<Traits> functions[] = {
     {"semantic_loss", &binding::semantic_loss<Traits>},
     {"semantic_loss_backward", &binding::semantic_loss_backward<Traits>},
     {"encode", &binding::encode<Traits>},
+    {"top_down", &binding::top_down<Traits>},
 };
 
 }  // namespace deeperlab::binding

@@ -42,13 +42,14 @@ struct Operator {
 };
 
 inline Kind kind_of_option(const std::string& name) {
-  return name == "things" || name == "edges" || name == "stuff" ? Kind::integers
-         : name == "nodes" || name == "size"                    ? Kind::sizes
-         : name == "offsets"                                    ? Kind::flag
-         : name == "top_k"                                      ? Kind::real
-         : name == "disk_radius"                                ? Kind::real
-         : name == "keypoints"                                  ? Kind::word
-                                                                : Kind::integer;
+  return name == "things" || name == "edges" || name == "stuff"                                 ? Kind::integers
+         : name == "nodes" || name == "size"                                                    ? Kind::sizes
+         : name == "offsets"                                                                    ? Kind::flag
+         : name == "top_k"                                                                      ? Kind::real
+         : name == "disk_radius"                                                                ? Kind::real
+         : name == "mask_threshold" || name == "score_threshold" || name == "overlap_threshold" ? Kind::real
+         : name == "keypoints" || name == "paste"                                               ? Kind::word
+                                                                                                : Kind::integer;
 }
 
 // N images, C classes, P keypoints, E edges, h × w nodes, H × W image, K = max_candidates, M = max_instances.
@@ -105,6 +106,15 @@ inline const std::vector<Operator>& operators() {
          {"instance", "ignore", "ids", "points"},
          {"edges", "keypoints", "disk_radius", "stride", "max_instances"},
          11},
+        // The top-down merge, of K detections: boxes [N, K, 4] px, scores [N, K] float32, labels [N, K] int32, masks
+        // [N, K, m, m] of probabilities or [N, K, H, W] uint8; `stuff` are the classes of `semantic` that fill what is
+        // left -> semantic, instance [N, H, W] int32; score [N, M] float32; category, area [N, M], class_area [N, C],
+        // count [N] int32; truncated [N] bool
+        {"top_down",
+         {"semantic", "masks", "boxes", "scores", "labels"},
+         {"things", "stuff", "num_classes", "stride", "size", "paste", "mask_threshold", "score_threshold",
+          "overlap_threshold", "stuff_area", "max_instances"},
+         8},
     };
     std::vector<Operator> made;
     for (const Signature& signature : signatures) {

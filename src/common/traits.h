@@ -16,6 +16,7 @@
 #include "deeperlab/fuse.h"
 #include "deeperlab/resample.h"
 #include "deeperlab/semantic_loss.h"
+#include "deeperlab/top_down.h"
 #include "simd/dispatch.h"
 
 namespace deeperlab::binding {
@@ -74,6 +75,12 @@ struct CpuEngine {
   int64_t scratch_bytes(const Encoding& of) const { return cpu::encode_scratch_bytes(of); }
   void encode(const Encoding& of, const TargetMaps& out, void* scratch) const {
     cpu::encode(of, out, scratch, parallel);
+  }
+
+  int64_t scratch_bytes(const TopDown& of) const { return cpu::top_down_scratch_bytes(of); }
+  cpu::DetectionFault fault(const TopDown& of) const { return cpu::find_fault(of); }
+  void top_down(const TopDown& of, const Panoptic& out, void* scratch) const {
+    cpu::top_down(of, out, scratch, parallel);
   }
 };
 

@@ -4,6 +4,7 @@
 #include "common/fuse.h"
 #include "common/resample.h"
 #include "common/semantic_loss.h"
+#include "common/top_down.h"
 #include "tensor_traits.h"
 
 #include <torch/csrc/stable/accelerator.h>
@@ -38,6 +39,12 @@ struct CudaEngine {
   int64_t scratch_bytes(const Encoding& of) const { return cuda::encode_scratch_bytes(of); }
   void encode(const Encoding& of, const TargetMaps& out, void* scratch) const {
     check("instance", cuda::encode(of, out, scratch, stream("instance")));
+  }
+
+  int64_t scratch_bytes(const TopDown& of) const { return cuda::top_down_scratch_bytes(of); }
+  static cpu::DetectionFault fault(const TopDown&) { return {}; }  // the host does not look: it is left out
+  void top_down(const TopDown& of, const Panoptic& out, void* scratch) const {
+    check("semantic", cuda::top_down(of, out, scratch, stream("semantic")));
   }
 
  private:
@@ -101,6 +108,11 @@ void boxed_encode(StableIValue* stack, uint64_t, uint64_t) {
   boxed<&binding::encode<CudaTraits>>(op, stack);
 }
 
+void boxed_top_down(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("top_down");
+  boxed<&binding::top_down<CudaTraits>>(op, stack);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
@@ -109,6 +121,7 @@ STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
   m.impl("semantic_loss", &boxed_semantic_loss);
   m.impl("semantic_loss_backward", &boxed_semantic_loss_backward);
   m.impl("encode", &boxed_encode);
+  m.impl("top_down", &boxed_top_down);
 }
 
 }  // namespace deeperlab::binding

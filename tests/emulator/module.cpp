@@ -8,6 +8,7 @@
 #include "common/fuse.h"
 #include "common/resample.h"
 #include "common/semantic_loss.h"
+#include "common/top_down.h"
 
 #include <cuda_runtime.h>
 
@@ -57,6 +58,16 @@ struct EmulatedEngine {
     const char* fault = cuda::encode(of, out, scratch, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
   }
+
+  int64_t scratch_bytes(const TopDown& of) const { return cuda::top_down_scratch_bytes(of); }
+  static cpu::DetectionFault fault(const TopDown&) { return {}; }
+
+  void top_down(const TopDown& of, const Panoptic& out, void* scratch) const {
+    memset(scratch, 0xa5, size_t(scratch_bytes(of)));
+    emulator::reversed = reversed;
+    const char* fault = cuda::top_down(of, out, scratch, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
 };
 
 struct EmulatedTraits : ArrayTraits {
@@ -71,6 +82,7 @@ PYBIND11_MODULE(_emulated, m) {
   define(m, "semantic_loss", &semantic_loss<EmulatedTraits>);
   define(m, "semantic_loss_backward", &semantic_loss_backward<EmulatedTraits>);
   define(m, "encode", &encode<EmulatedTraits>);
+  define(m, "top_down", &top_down<EmulatedTraits>);
   // Launches end with an error from now on: 1 no kernel image, 2 driver too old, 3 another; 0: they work.
   m.def("fail", [](int error) { emulator::launch_error = cudaError_t(error); });
 }

@@ -3,6 +3,7 @@
 
 `pipeline` runs them one after another and hands back everything that lies between them, on any backend: `reference`
 (NumPy, to be read beside the paper), `numpy_ops` (the compiled stages for arrays) or `torch_ops` (for tensors).
+`top_down` is the reference of `merge_top_down`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import numpy_ops, pipeline, reference, torch_ops
+    from . import numpy_ops, pipeline, reference, top_down, torch_ops
 
-__all__ = ["numpy_ops", "pipeline", "reference", "torch_ops"]
+__all__ = ["numpy_ops", "pipeline", "reference", "top_down", "torch_ops"]
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name

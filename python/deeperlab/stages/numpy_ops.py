@@ -3,6 +3,19 @@
 
 from __future__ import annotations
 
-from .._numpy import argmax, assign, encode, merge, peaks, refine, resample, rescore, select, trace, vote
+from .._numpy import argmax, assign, encode, merge, peaks, refine, resample, rescore, select, top_down, trace, vote
 
-__all__ = ["argmax", "assign", "encode", "merge", "peaks", "refine", "resample", "rescore", "select", "trace", "vote"]
+__all__ = [
+    "argmax",
+    "assign",
+    "encode",
+    "merge",
+    "peaks",
+    "refine",
+    "resample",
+    "rescore",
+    "select",
+    "top_down",
+    "trace",
+    "vote",
+]

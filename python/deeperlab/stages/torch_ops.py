@@ -32,6 +32,7 @@ __all__ = [
     "resample",
     "rescore",
     "select",
+    "top_down",
     "trace",
     "vote",
 ]
@@ -178,6 +179,32 @@ def _encode(
     )
 
 
+@register_fake("top_down")
+def _top_down(
+    semantic: Tensor,
+    masks: Tensor,
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int,
+    size: Size,
+    max_instances: int,
+    **_: Any,
+) -> tuple[Tensor, ...]:
+    n, m = scores.shape[0], max_instances
+    return (
+        _int(scores, n, *size),
+        _int(scores, n, *size),
+        _float(scores, n, m),
+        _int(scores, n, m),
+        _int(scores, n, m),
+        _int(scores, n, num_classes),
+        _int(scores, n),
+        _bool(scores, n),
+    )
+
+
 fuse = torch.ops.deeperlab.fuse.default
 encode = torch.ops.deeperlab.encode.default
 argmax = torch.ops.deeperlab.argmax.default
@@ -189,3 +216,4 @@ rescore = torch.ops.deeperlab.rescore.default
 select = torch.ops.deeperlab.select.default
 assign = torch.ops.deeperlab.assign.default
 merge = torch.ops.deeperlab.merge.default
+top_down = torch.ops.deeperlab.top_down.default

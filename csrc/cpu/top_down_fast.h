@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fast form of top_down. A mask becomes bits, 64 pixels a word, so that areas and overlaps are counted bits. Along
+// a row of pixels a mask is either known from its two samples, or crosses `least` between them: only the latter pixels
+// are interpolated, a vector at a time. Instances are painted as 16 bits, which a cache holds; both maps are written
+// once, word by word: neighbors mostly share their value.
+#pragma once
+
+#include <algorithm>
+
+#include "deeperlab/scratch.h"
+#include "deeperlab/top_down.h"
+#include "simd/bits.h"
+#include "simd/dispatch.h"
+#include "simd/number.h"
+
+namespace deeperlab::cpu {
+
+struct MaskCount {
+  int64_t area, overlap;  // px, of a mask; of those, in better instances
+};
+
+constexpr uint64_t all_of_word = ~uint64_t(0);
+
+// Bits below `count`, 0 … 64.
+constexpr uint64_t low_bits(int64_t count) { return count >= word ? all_of_word : (uint64_t(1) << count) - 1; }
+
+// Sets the bits begin … end − 1 of a row.
+inline void set_bits(uint64_t* row, int64_t begin, int64_t end) {
+  if (begin >= end) {
+    return;
+  }
+  const int64_t first = begin / word, last = (end - 1) / word;
+  const uint64_t from = all_of_word << (begin % word), to = low_bits((end - 1) % word + 1);
+  if (first == last) {
+    row[first] |= from & to;
+    return;
+  }
+  row[first] |= from;
+  std::fill(row + first + 1, row + last, all_of_word);
+  row[last] |= to;
+}
+
+// Puts a few bits at any place of a row.
+inline void or_bits(uint64_t* row, int64_t at, uint32_t bits) {
+  row[at / word] |= uint64_t(bits) << (at % word);
+  const uint64_t over = at % word == 0 ? 0 : uint64_t(bits) >> (word - at % word);
+  if (over != 0) {
+    row[at / word + 1] |= over;
+  }
+}
+
+// Bit i: byte i is not 0. Each becomes 0 or 1; the factor moves them side by side into the highest byte.
+constexpr uint32_t bits_of_bytes(uint64_t bytes) {
+  constexpr uint64_t low = 0x7f7f7f7f7f7f7f7fu;
+  const uint64_t ones = ((((bytes & low) + low) | bytes) & ~low) >> 7;
+  return uint32_t((ones * 0x0102040810204080u) >> 56);
+}
+
+// Writes a value where bits are set: pixels in runs.
+template <class T>
+void fill_bits(uint64_t bits, T* to, T value) {
+  if (bits == all_of_word) {
+    std::fill_n(to, word, value);
+    return;
+  }
+  for (int64_t at = 0; bits != 0;) {
+    const int skip = __builtin_ctzll(bits);
+    bits >>= skip;
+    at += skip;
+    const int length = ~bits == 0 ? int(word) : __builtin_ctzll(~bits);
+    std::fill_n(to + at, length, value);
+    bits = length == word ? 0 : bits >> length;
+    at += length;
+  }
+}
+
+// What the painter of an image works with.
+struct PaintLayout {
+  int64_t words;           // of a row
+  uint64_t *taken, *mask;  // [H, words] pixels of the instances, and of the mask that is looked at
+  uint16_t* number;        // [H, W] the instance of each pixel, 0: none
+  int padded;              // samples of a row with its frame, in whole vectors
+  float *sample, *row;     // [m + 2, padded] of a mask with its frame, and a row between two of them
+  float* past;             // [W] of each column's PasteCell
+  int32_t* start;          // [m + 3] the first column at or past each sample
+  int64_t bytes;
+
+  PaintLayout(const TopDown& of, void* block) {
+    Scratch scratch(block);
+    const int64_t height = of.shape.height, width = of.shape.width, samples = of.side + 2;
+    words = (width + word - 1) / word;
+    taken = scratch.take<uint64_t>(height * words);
+    mask = scratch.take<uint64_t>(height * words);
+    number = scratch.take<uint16_t>(height * width);
+    padded = int(whole_vectors(samples + 1));
+    sample = scratch.take<float>(samples * padded);
+    row = scratch.take<float>(padded);
+    past = scratch.take<float>(width + widest_lanes);
+    start = scratch.take<int32_t>(samples + 1);
+    bytes = scratch.bytes();
+  }
+
+  uint64_t* taken_row(int y) const { return taken + y * words; }
+  uint64_t* mask_row(int y) const { return mask + y * words; }
+  uint16_t* number_row(const Shape& shape, int y) const { return number + int64_t(y) * shape.width; }
+  void clear(const Shape& shape) const {
+    std::fill_n(taken, shape.height * words, uint64_t(0));
+    std::fill_n(number, shape.pixels(), uint16_t(0));
+  }
+};
+
+template <class L, class T>
+struct FastPainter {
+  using Float = typename L::Float;
+
+  const TopDown& of;
+  int64_t n;
+  PaintLayout at;
+
+  // The bits of mask k go to at.mask, where its area is.
+  MaskCount measure(int k) const {
+    const PasteArea area = paste_area(of, n, k);
+    MaskCount found{0, 0};
+    if (area.columns.begin >= area.columns.end) {
+      return found;
+    }
+    if constexpr (!is_whole) {
+      read_samples(of.mask.plane<T>(n, k));
+      find_columns(area.columns);
+    }
+    const int64_t first = area.columns.begin / word, last = (area.columns.end - 1) / word;
+    for (int y = area.rows.begin; y < area.rows.end; ++y) {
+      uint64_t* const bits = at.mask_row(y);
+      const uint64_t* const taken = at.taken_row(y);
+      std::fill(bits + first, bits + last + 1, uint64_t(0));
+      if constexpr (is_whole) {
+        read_bits(of.mask.plane<T>(n, k), y, bits);
+      } else {
+        paste_row(paste_cell(area.rows, y, of.side), bits);
+      }
+      for (int64_t i = first; i <= last; ++i) {
+        found.area += __builtin_popcountll(bits[i]);
+        found.overlap += __builtin_popcountll(bits[i] & taken[i]);
+      }
+    }
+    return found;
+  }
+
+  void paint(int k, int32_t number) const {
+    const PasteArea area = paste_area(of, n, k);
+    for (int y = area.rows.begin; y < area.rows.end; ++y) {
+      const uint64_t* const bits = at.mask_row(y);
+      uint64_t* const taken = at.taken_row(y);
+      uint16_t* const row = at.number_row(of.shape, y);
+      for (int64_t i = area.columns.begin / word; i <= (area.columns.end - 1) / word; ++i) {
+        fill_bits(bits[i] & ~taken[i], row + i * word, uint16_t(number));
+        taken[i] |= bits[i];
+      }
+    }
+  }
+
+ private:
+  static constexpr bool is_whole = std::is_same_v<T, uint8_t>;
+
+  void read_samples(const Plane<T>& mask) const {
+    std::fill_n(at.sample, (of.side + 2) * at.padded, 0.0f);
+    for (int y = 0; y < of.side; ++y) {
+      for (int x = 0; x < of.side; ++x) {
+        at.sample[(y + 1) * at.padded + x + 1] = mask(y, x);
+      }
+    }
+  }
+
+  void find_columns(const PasteAxis& columns) const {
+    int cell = 0;
+    at.start[0] = columns.begin;
+    for (int x = columns.begin; x < columns.end; ++x) {
+      const PasteCell found = paste_cell(columns, x, of.side);
+      at.past[x] = found.past;
+      for (; cell < found.before; ++cell) {
+        at.start[cell + 1] = x;
+      }
+    }
+    std::fill(at.start + cell + 1, at.start + of.side + 2, columns.end);
+  }
+
+  // The bits of a row of pixels, where none is set. An edge is a sample that reaches `least` where the one before it
+  // does not, or the reverse. The frame reaches it nowhere, so edges come in pairs.
+  void paste_row(const PasteCell& between, uint64_t* bits) const {
+    const float* const above = at.sample + between.before * at.padded;
+    const Float least = broadcast<Float>(of.least);
+    int begin = 0;  // of the samples that reach it; 0: none yet
+    for (int first = 0; first < at.padded; first += int(word)) {
+      uint64_t edges = begin > 0;
+      for (int i = first; i < std::min(first + int(word), at.padded); i += L::count) {
+        const Float value = blend_alike(load<Float>(above + i), load<Float>(above + at.padded + i), between.past);
+        store(at.row + i, value);
+        const auto reaches = uint64_t(bits_of(less_equal(least, value)));
+        edges ^= reaches << (i - first) ^ reaches << (i - first + 1);
+      }
+      for (; edges != 0; edges &= edges - 1) {
+        const int edge = first + __builtin_ctzll(edges);
+        if (begin > 0) {
+          set_bits(bits, at.start[begin], at.start[edge - 1]);
+        }
+        begin = begin > 0 ? 0 : edge;
+        cross(edge - 1, least, bits);
+      }
+    }
+  }
+
+  // The pixels between a sample that reaches `least` and one that does not.
+  void cross(int before, const Float& least, uint64_t* bits) const {
+    const Float left = broadcast<Float>(at.row[before]), right = broadcast<Float>(at.row[before + 1]);
+    const int end = at.start[before + 1];
+    for (int x = at.start[before]; x < end; x += L::count) {
+      const uint32_t in = bits_of(less_equal(least, blend(left, right, load<Float>(at.past + x))));
+      or_bits(bits, x, in & uint32_t(low_bits(end - x)));
+    }
+  }
+
+  // The bits of a row of a mask of the whole image, where none is set.
+  void read_bits(const Plane<T>& mask, int y, uint64_t* bits) const {
+    const T* const from = mask.data + y * mask.row;
+    int x = 0;
+    if (mask.column == 1) {
+      for (uint64_t eight; x + 8 <= of.shape.width; x += 8) {
+        memcpy(&eight, from + x, sizeof eight);
+        if (eight != 0) {  // mostly nothing
+          or_bits(bits, x, bits_of_bytes(eight));
+        }
+      }
+    }
+    for (; x < of.shape.width; ++x) {
+      or_bits(bits, x, from[x * mask.column] != 0);
+    }
+  }
+};
+
+// The plain form of what follows: a pixel of an instance takes its class; any other its label, where that is stuff.
+struct PixelClasses {
+  const ClassSet* stuff;
+  int32_t classes;
+  const int32_t* category;  // [M]
+  int32_t* free_area;       // [C] counts the latter
+
+  int32_t of_label(int32_t label, int32_t pixels) const {
+    if (label >= classes || !stuff->has(label)) {
+      return -1;
+    }
+    free_area[label] += pixels;
+    return label;
+  }
+
+  void write(const int32_t* label, const int32_t* instance, int32_t* semantic, int begin, int end) const {
+    for (int x = begin; x < end; ++x) {
+      semantic[x] = instance[x] > 0 ? category[instance[x] - 1] : of_label(label[x], 1);
+    }
+  }
+};
+
+// Calls visit(value, bits) for the different values of a word, `key`, as `value_at` gives them lane by lane.
+template <class L, class ValueAt, class Visit>
+void visit_values(const typename L::Int* key, uint64_t wanted, const ValueAt& value_at, const Visit& visit) {
+  while (wanted != 0) {
+    const int32_t value = value_at(__builtin_ctzll(wanted));
+    uint64_t same = 0;
+    for (int i = 0; i < int(word) / L::count; ++i) {
+      same |= uint64_t(bits_of(equal(key[i], broadcast<typename L::Int>(value)))) << (i * L::count);
+    }
+    visit(value, same & wanted);
+    wanted &= ~same;
+  }
+}
+
+template <class L>
+struct RowWriter {
+  using Int = typename L::Int;
+  static constexpr int parts = int(word) / L::count;
+
+  const PixelClasses& classes;
+
+  // `semantic` may be `label` itself.
+  void write(const int32_t* label, const uint16_t* number, const uint64_t* taken, int32_t* semantic, int32_t* instance,
+             int width) const {
+    int x = 0;
+    for (; x + word <= width; x += int(word)) {
+      write_word(label + x, number + x, taken[x / word], semantic + x, instance + x);
+    }
+    std::copy(number + x, number + width, instance + x);
+    classes.write(label, instance, semantic, x, width);
+  }
+
+ private:
+  // An instance stands as −1 − its number, below all labels.
+  void write_word(const int32_t* label, const uint16_t* number, uint64_t taken, int32_t* semantic,
+                  int32_t* instance) const {
+    Int key[parts], made[parts];
+    for (int i = 0; i < parts; ++i) {
+      key[i] = maximum(load<Int>(label + i * L::count), broadcast<Int>(-1));
+      Int here{};
+      if (taken != 0) {
+        here = __builtin_convertvector(load<Vector<uint16_t, L::count>>(number + i * L::count), Int);
+        key[i] = select(less(Int{}, here), -1 - here, key[i]);
+      }
+      store(instance + i * L::count, here);
+      made[i] = key[i];
+    }
+    const auto key_of = [&](int i) { return taken >> i & 1u ? -1 - int32_t(number[i]) : std::max(label[i], -1); };
+    visit_values<L>(key, all_of_word, key_of, [&](int32_t value, uint64_t same) {
+      const int32_t to =
+          value < -1 ? classes.category[-value - 2] : classes.of_label(value, __builtin_popcountll(same));
+      if (to != value) {
+        for (int i = 0; i < parts; ++i) {
+          made[i] = select(equal(key[i], broadcast<Int>(value)), broadcast<Int>(to), made[i]);
+        }
+      }
+    });
+    for (int i = 0; i < parts; ++i) {
+      store(semantic + i * L::count, made[i]);
+    }
+  }
+};
+
+// Classes of too few pixels, whose class_area is 0, become void where no instance is.
+inline void drop_small_stuff(const int32_t* class_area, const int32_t* instance, int32_t* semantic, int begin,
+                             int end) {
+  for (int x = begin; x < end; ++x) {
+    if (instance[x] == 0 && semantic[x] >= 0 && class_area[semantic[x]] == 0) {
+      semantic[x] = -1;
+    }
+  }
+}
+
+template <class L>
+void drop_small_stuff_fast(const int32_t* class_area, const int32_t* instance, const uint64_t* taken, int32_t* semantic,
+                           int width) {
+  using Int = typename L::Int;
+  int x = 0;
+  for (; x + word <= width; x += int(word)) {
+    int32_t* const at = semantic + x;
+    Int key[word / L::count];
+    for (int i = 0; i < word / L::count; ++i) {
+      key[i] = load<Int>(at + i * L::count);
+    }
+    visit_values<L>(
+        key, ~taken[x / word], [&](int i) { return at[i]; },
+        [&](int32_t value, uint64_t same) {
+          if (value >= 0 && class_area[value] == 0) {
+            fill_bits(same, at, int32_t(-1));
+          }
+        });
+  }
+  drop_small_stuff(class_area, instance, semantic, x, width);
+}
+
+}  // namespace deeperlab::cpu

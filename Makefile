@@ -79,7 +79,8 @@ asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behav
 	PYTHONPATH=$(CURDIR)/build/asan/site DEEPERLAB_INSTALLED=$(CURDIR)/build/asan/site \
 	  $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_ops.py tests/test_fuzz.py tests/test_simd.py \
 	  tests/test_stages.py tests/test_overlap.py tests/test_runs.py tests/test_draw.py \
-	  tests/test_png.py tests/test_resample.py tests/test_signals.py tests/test_encode.py tests/test_semantic_loss.py
+	  tests/test_png.py tests/test_resample.py tests/test_signals.py tests/test_encode.py tests/test_semantic_loss.py \
+	  tests/test_top_down.py
 
 # Wheels need nothing of the virtual environment above: they are built and checked by tools of their own.
 TOOLS := build/tools-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')

@@ -423,7 +423,59 @@ def encode_alone(rng: np.random.Generator) -> tuple[Array, ...]:
     return tuple(_numpy.encode(*arrays, **options, num_threads=2))
 
 
+def top_down_call(rng: np.random.Generator) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    """Arguments of the operator: boxes in, around and outside of the image, of no size and inverted; masks of few and
+    many samples, of noise, of zeros and ones, with NaN, or of the whole image; logits and labels; equal scores."""
+    n, k, classes = int(rng.integers(1, 3)), int(rng.integers(0, 9)), 6
+    height, width = (int(side) for side in rng.integers(1, 200, 2))
+    boxes = rng.uniform(-40, 220, (n, k, 4)).astype(np.float32)
+    if rng.random() < 0.7:
+        boxes[..., 2:] = boxes[..., :2] + np.abs(rng.normal(60, 60, (n, k, 2)))
+    boxes = np.round(boxes / 8) * np.float32(8) if rng.random() < 0.4 else boxes
+    side, kind = int(rng.choice((1, 2, 7, 14, 28, 61, 62, 63, 64, 130))), rng.choice(("noise", "bits", "nan", "whole"))
+    masks = rng.random((n, k, side, side)).astype(rng.choice((np.float32, np.float16)))
+    if kind == "bits":
+        masks = np.round(masks)
+    if kind == "nan":
+        masks[rng.random(masks.shape) < 0.1] = rng.choice((np.nan, np.inf, -np.inf))
+    if kind == "whole":
+        masks = (rng.random((n, k, height, width)) < 0.3).astype(np.uint8) * np.uint8(rng.integers(1, 256))
+    stride = int(rng.choice((1, 4, 5)))
+    if rng.random() < 0.5:
+        coarse = rng.integers(-2, classes + 2, (n, height // 9 + 1, width // 9 + 1))
+        labels = coarse.repeat(9, 1).repeat(9, 2)[:, :height, :width]
+        semantic = labels.astype(rng.choice((np.int16, np.int32, np.int64)))
+    else:
+        semantic = smooth(rng, 4, n, classes, (height - 1) // stride + 1, (width - 1) // stride + 1)
+    arrays = (
+        arranged(semantic, str(rng.choice(LAYOUTS))),
+        arranged(masks, str(rng.choice(LAYOUTS))),
+        boxes,
+        rng.choice((0.3, 0.5, 0.7, 0.7, 0.9), (n, k)).astype(np.float32),
+        rng.integers(0, 3, (n, k)).astype(np.int32),
+    )
+    return arrays, {
+        "things": [0, 1, 2],
+        "stuff": [[3, 4, 5], [1, 2, 3, 4, 5]][int(rng.integers(2))],
+        "num_classes": classes,
+        "stride": stride,
+        "size": (height, width),
+        "paste": str(rng.choice(("detectron2", "torchvision"))),
+        "mask_threshold": float(rng.choice((0.5, 0.2, 1.0))),
+        "score_threshold": 0.5,
+        "overlap_threshold": float(rng.choice((0.5, 0.0, 1.0, 0.3))),
+        "stuff_area": int(rng.choice((0, 100, 1000))),
+        "max_instances": int(rng.choice((1, 3, 8))),
+    }
+
+
+def top_down_alone(rng: np.random.Generator) -> tuple[Array, ...]:
+    arrays, options = top_down_call(rng)
+    return tuple(_numpy.top_down(*arrays, **options, num_threads=2))
+
+
 ALONE = {
+    "top_down": top_down_alone,
     "semantic_loss": semantic_loss_alone,
     "encode": encode_alone,
     "resample": resample_alone,

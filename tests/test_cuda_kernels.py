@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulator import build
-from simd_digests import EAGER, Case, encode_call, random_case, scene_case, semantic_loss_alone
+from simd_digests import EAGER, Case, encode_call, random_case, scene_case, semantic_loss_alone, top_down_call
 
 from deeperlab import STAR, FuseParams, Graph, Heads, _numpy
 from deeperlab.fuse import image_size
@@ -192,6 +192,33 @@ def test_maps_that_are_wrong_have_no_targets(emulated: Any, order: int) -> None:
     got = emulated.encode(instance, ignore, ids, points, **options, num_threads=order)
     for one, other in zip(got, want, strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
+
+
+@pytest.mark.parametrize("order", [FORWARDS, REVERSED])
+@pytest.mark.parametrize("seed", range(40))
+def test_detections_and_semantic_maps(emulated: Any, seed: int, order: int) -> None:
+    arrays, options = top_down_call(np.random.default_rng(seed))
+    want = _numpy.top_down(*arrays, **options)
+    got = emulated.top_down(*arrays, **options, num_threads=order)
+    for i, (one, other) in enumerate(zip(got, want, strict=True)):
+        np.testing.assert_array_equal(one, other, err_msg=f"result {i}", strict=True)
+
+
+def test_detections_that_are_wrong_are_left_out_on_the_device(emulated: Any) -> None:
+    """Nobody waits for it to tell: a score of NaN, boxes of no numbers, labels of no thing."""
+    nan, inf, one = np.nan, np.inf, np.float32([4, 4, 20, 20])
+    boxes = np.stack([one, [4, nan, 20, 20], [4, 4, inf, 20], one, one, one + 3]).astype(np.float32)[None]
+    scores = np.float32([[nan, 0.9, 0.9, 0.9, 0.9, 0.8]])
+    labels = np.int32([[0, 0, 0, 1, 7, 0]])
+    arrays = np.full((1, 30, 30), 1, np.int32), np.ones((1, 6, 28, 28), np.float32), boxes, scores, labels
+    options = {"things": [0], "stuff": [1], "num_classes": 2, "stride": 4, "size": (30, 30), "paste": "detectron2",
+               "mask_threshold": 0.5, "score_threshold": 0.5, "overlap_threshold": 0.5, "stuff_area": 0,
+               "max_instances": 6}  # fmt: skip
+    semantic, instance, score, *_, count, truncated = emulated.top_down(*arrays, **options, num_threads=FORWARDS)
+    assert (count[0], truncated[0], score[0, 0]) == (1, False, np.float32(0.8))
+    assert (instance[0, 7:23, 7:23] == 1).all()
+    assert (instance > 0).sum() == 256
+    assert (semantic == (instance == 0)).all()
 
 
 def test_empty_batch(emulated: Any, case: Case) -> None:

@@ -5,6 +5,7 @@
 
 #include "deeperlab/problem.h"
 #include "top_down_fast.h"
+#include "top_down_rows.h"
 
 namespace deeperlab::cpu {
 namespace {

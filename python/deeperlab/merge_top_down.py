@@ -65,8 +65,8 @@ def merge_top_down(
         stride: px between the nodes of logits; 1: they are as large as the image.
         size: (H, W) of the image in px; by default that of labels or whole masks, or ((h − 1)·stride + 1,
             (w − 1)·stride + 1).
-        variant: which classes of `semantic` are no stuff and leave pixels void: "panopticapi": the things; "detectron2":
-            class 0, which stands for any thing.
+        variant: which classes of `semantic` are no stuff and leave pixels void: those of `things` ("panopticapi"), or
+            class 0, which stands for any thing ("detectron2").
         paste: how masks are laid over boxes, after "detectron2" (pixel centers, the box as it is; a pixel is in a mask
             from `mask_threshold` on) or "torchvision" (boxes of whole pixels; above `mask_threshold`).
         mask_threshold: a probability, more than 0.
@@ -134,7 +134,7 @@ def merge_top_down(
     fields = (semantic_map, instance, keypoints, score, *rest)
     if not batched:
         fields = tuple(field[0, ...] for field in fields)  # [0, ...] keeps count an array in NumPy
-    return Panoptic(*fields, things=thing_ids)
+    return Panoptic(*fields, things=thing_ids)  # type: ignore[misc]
 
 
 def _given(boxes: Any) -> dict[str, Any]:

@@ -39,8 +39,9 @@ struct TopDown {
 // Whether a detection is looked at. On a device nobody tells what is wrong with one: it is left out.
 DEEPERLAB_HD inline bool is_candidate(const TopDown& of, int64_t n, int k) {
   const int64_t at = n * of.detections + k;
-  bool holds = double(of.score[at]) >= of.score_threshold && of.label[at] < of.shape.classes &&
-               of.things->has(of.label[at]);  // a NaN is no candidate
+  const int32_t label = of.label[at];
+  bool holds = double(of.score[at]) >= of.score_threshold;  // a NaN is no candidate
+  holds = holds && label < of.shape.classes && of.things->has(label);
   for (int i = 0; i < 4 && of.side > 0; ++i) {
     holds = holds && of.box[4 * at + i] >= -farthest_box && of.box[4 * at + i] <= farthest_box;
   }

@@ -73,7 +73,7 @@ def paste_mask(mask: Array, box: Array, size: tuple[int, int], *, paste: str, le
 def least_probability(mask_threshold: float, paste: str) -> np.float32:
     """The least probability of a pixel in a mask: Detectron2 takes the threshold and more, torchvision what is more."""
     least = np.maximum(np.float32(mask_threshold), np.finfo(np.float32).tiny)
-    return np.nextafter(least, np.float32(np.inf)) if paste == "torchvision" else least
+    return np.float32(np.nextafter(least, np.float32(np.inf)) if paste == "torchvision" else least)
 
 
 def top_down(
@@ -114,7 +114,7 @@ def top_down(
     """
     n, detections = scores.shape
     nodes = semantic.shape[2:] if semantic.ndim == 4 else (1, 1)
-    label = argmax(semantic, num_classes=num_classes, stride=stride, nodes=nodes, size=size)[1]  # type: ignore[arg-type]
+    label = argmax(semantic, num_classes=num_classes, stride=stride, nodes=nodes, size=size)[1]
     instance = np.zeros((n, *size), np.int32)
     score, count = np.zeros((n, max_instances), np.float32), np.zeros(n, np.int32)
     category, area = np.full((n, max_instances), -1, np.int32), np.zeros((n, max_instances), np.int32)
@@ -122,7 +122,7 @@ def top_down(
     least = least_probability(mask_threshold, paste)
     for i in range(n):
         candidates = [k for k in range(detections) if float(scores[i, k]) >= score_threshold]
-        for k in sorted(candidates, key=lambda k: (-scores[i, k], k)):  # noqa: B023 - used at once
+        for k in sorted(candidates, key=lambda k: (-scores[i, k], k)):
             if masks.dtype == np.uint8:
                 mask = masks[i, k] != 0
             else:

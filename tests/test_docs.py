@@ -37,6 +37,7 @@ RUN_BY = {
     ),
     "metrics.md": "test_covering.py",
     "predict.md": "test_parser.py",
+    "top_down.md": "test_mask_rcnn.py",
     "training.md": "test_training_docs.py",
 }
 SHELL = ("sh", "")

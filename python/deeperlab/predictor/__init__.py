@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to panoptic maps: `Parser` for one or a few, without torch `OnnxParser`; `BatchJob` for folders and videos."""
+"""Images to panoptic maps: `Parser` for one or a few, without torch `OnnxParser`, top-down `MaskRCNNParser`; `BatchJob`
+for folders and videos."""
 
 from __future__ import annotations
 
 from .base import BaseParser, Parsed, params_of
 from .batch import BatchJob
+from .mask_rcnn import MaskRCNNParser
 from .onnx_network import OnnxNetwork
 from .onnx_parser import OnnxParser
 from .parser import Parser
@@ -20,6 +22,7 @@ __all__ = [
     "Average",
     "BaseParser",
     "BatchJob",
+    "MaskRCNNParser",
     "OnnxNetwork",
     "OnnxParser",
     "Parsed",

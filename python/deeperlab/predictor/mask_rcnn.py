@@ -68,7 +68,7 @@ class MaskRCNNParser(BaseParser):
             raise TypeError(f"semantic: expected a function or a parser, got {type(semantic).__name__}")
         labels = labels if isinstance(labels, LabelSet) else find(labels)
         of_model = SimpleNamespace(num_classes=len(labels))
-        super().__init__(of_model, labels, size=0, batch=batch, params=None, stuff_area=0.0)
+        super().__init__(of_model, labels, size=0, batch=batch, params=None, stuff_area=0.0, tile=None, halo=None)
         self.model = model.eval()
         self.semantic, self.stride, self.merge = semantic, stride, {"paste": "torchvision", **merge}
         self.classes = dict({labels.ids[c]: c for c in labels.things} if classes is None else classes)
@@ -85,8 +85,11 @@ class MaskRCNNParser(BaseParser):
         pixels = pixels if isinstance(pixels, torch.Tensor) else torch.from_numpy(pixels.copy())
         return pixels.to(next(self.model.parameters()).device)
 
-    def _heads(self, images: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> Heads:
-        raise NotImplementedError("MaskRCNNParser: a batch has no common heads")
+    def _resized(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return image  # the detector and the semantic network see to that
+
+    def _heads(self, images: Sequence[Any], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]) -> Heads:
+        raise NotImplementedError("MaskRCNNParser: images are joined one by one, and have no heads in common")
 
     def _parse(self, images: Sequence[torch.Tensor]) -> list[Parsed]:
         import torch

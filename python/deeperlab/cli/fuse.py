@@ -84,10 +84,11 @@ def fuse(
     """Turn raw heads, saved by any framework with numpy.savez, into panoptic maps.
 
     HEADS.npz holds semantic [N, C, h, w], heatmap, short_range, middle_range and long_range (float32 or float16; N is
-    optional), and may hold stride (4), num_classes (for integer labels), keypoints and edges, size and original (height
-    and width for the fusion and of the maps), and image_ids [N], by which `deeperlab eval` finds the images. The folder
-    then holds N PNGs with panoptic.json, in COCO's panoptic format (without --labels: category id = class + 1), and
-    panoptic.npz: semantic, instance, keypoints, score, category, area, class_area, count and truncated.
+    optional), or semantic alone for maps without instances. It may hold stride (4), num_classes (for integer labels),
+    keypoints and edges, size and original (height and width for the fusion and of the maps), and image_ids [N], by
+    which `deeperlab eval` finds the images. The folder then holds N PNGs with panoptic.json, in COCO's panoptic format
+    (without --labels: category id = class + 1), and panoptic.npz: semantic, instance, keypoints, score, category, area,
+    class_area, count and truncated.
     """
     console = new_console()
     with one_line(ValueError, TypeError, OSError, ImportError, smaller="batch in HEADS.npz, or --size"):
@@ -108,10 +109,11 @@ def fuse(
     table = new_table("image", "*instances", "*classes", "*ms", "")
     for result in images:
         note = "truncated: raise --max-candidates or --max-instances" if result.truncated else ""
-        counts = str(result.instances), str(result.classes), f"{result.milliseconds:.1f}"
+        instances = "–" if result.instances is None else str(result.instances)
+        counts = instances, str(result.classes), f"{result.milliseconds:.1f}"
         table.add_row(plain(result.name), *counts, note)
     console.print(table)
-    if images and not any(result.instances for result in images):
+    if images and all(result.instances == 0 for result in images):
         console.print(f"no instances: deeperlab check {plain(heads)} tells how the heads were made", soft_wrap=True)
     files = "1 PNG" if len(images) == 1 else f"{len(images)} PNGs"
     drawn = ", overlay.png" if image is not None else ""

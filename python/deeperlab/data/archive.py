@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import STAR, Graph
-from ..heads import NAMES, Heads
+from ..graph import NO_KEYPOINTS, STAR, Graph
+from ..heads import NAMES, Heads, names_of
 from .files import FormatError, is_relative_name, open_file, replace
 from .ids import ImageId, image_id_of
 
@@ -34,7 +34,7 @@ def save(
 ) -> None:
     """Write heads (NumPy arrays) to an NPZ: the five heads, `stride`, `num_classes`, `keypoints` and `edges`.
 
-    The file is whole or not there.
+    Without keypoints it holds the semantic head alone. The file is whole or not there.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ def save(
         TypeError: tensors; use `.cpu().numpy()` (bfloat16 has no NumPy type: `.float()` first).
         OSError: the file cannot be written.
     """
-    arrays: dict[str, Any] = {name: getattr(heads, name) for name in NAMES}
+    arrays: dict[str, Any] = {name: getattr(heads, name) for name in names_of(heads.graph)}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             widened = ".float()" if "bfloat16" in str(getattr(array, "dtype", "")) else ""  # of which NumPy has no type
@@ -56,7 +56,7 @@ def save(
     arrays["stride"] = np.int64(heads.stride)
     if heads.num_classes is not None:
         arrays["num_classes"] = np.int64(heads.num_classes)
-    arrays["keypoints"] = np.array(heads.graph.keypoints)
+    arrays["keypoints"] = np.array(heads.graph.keypoints, np.str_)
     arrays["edges"] = np.array(heads.graph.edges, np.int64).reshape(-1, 2)
     given = {"size": size, "original": original, "image_ids": image_ids}
     arrays |= {name: np.array(value) for name, value in given.items() if value is not None}
@@ -64,7 +64,7 @@ def save(
 
 
 def load(path: str | os.PathLike[str]) -> Heads:
-    """Read heads from an NPZ. Needed are the five heads; absent are stride 4 and the star graph.
+    """Read heads from an NPZ. Needed are the five heads, or the semantic one alone; absent are stride 4 and the star.
 
     Args:
         path: the file; keys are the fields of `Heads`, with the graph as `keypoints` (names [P]) and `edges` [E, 2].
@@ -80,7 +80,8 @@ def load(path: str | os.PathLike[str]) -> Heads:
             raise FormatError(
                 path, "a file of torch.save; expected an NPZ: deeperlab.data.archive.save, or numpy.savez"
             )
-        if missing := [name for name in NAMES if name not in names]:
+        alone = "semantic" in names and names.isdisjoint(NAMES[1:])
+        if missing := [name for name in NAMES if name not in names and not alone]:
             raise FormatError(path, f"expected the arrays {', '.join(NAMES)}; missing {', '.join(missing)}")
         if unknown := sorted(names - {*NAMES, *OPTIONAL}):
             raise FormatError(path, f"unknown arrays {', '.join(unknown)}; known are {', '.join(NAMES + OPTIONAL)}")
@@ -88,13 +89,14 @@ def load(path: str | os.PathLike[str]) -> Heads:
         if empty := [name for name, array in arrays.items() if not array.itemsize]:  # of any length, in no bytes
             raise FormatError(path, f"{empty[0]}: expected numbers or text, got items of no bytes")
     try:
+        stride = _integer(arrays.get("stride", np.int64(4)), "stride")
+        num_classes = _integer(arrays["num_classes"], "num_classes") if "num_classes" in arrays else None
+        if alone:
+            if _graph(arrays, NO_KEYPOINTS).keypoints:
+                raise ValueError("keypoints: expected none beside a semantic head alone")
+            return Heads.of_semantic(arrays["semantic"], stride=stride, num_classes=num_classes)
         heads: dict[str, Any] = {name: arrays[name] for name in NAMES}
-        return Heads(
-            **heads,
-            stride=_integer(arrays.get("stride", np.int64(4)), "stride"),
-            graph=_graph(arrays),
-            num_classes=_integer(arrays["num_classes"], "num_classes") if "num_classes" in arrays else None,
-        )
+        return Heads(**heads, stride=stride, graph=_graph(arrays, STAR), num_classes=num_classes)
     except (ValueError, TypeError) as fault:
         raise FormatError(path, str(fault)) from fault
 
@@ -172,9 +174,9 @@ def _integer(array: Any, name: str) -> int:
     return int(array.reshape(()))
 
 
-def _graph(arrays: dict[str, Any]) -> Graph:
+def _graph(arrays: dict[str, Any], absent: Graph) -> Graph:
     if "keypoints" not in arrays and "edges" not in arrays:
-        return STAR
+        return absent
     names, edges = arrays.get("keypoints", np.array(STAR.keypoints)), arrays.get("edges")
     if names.ndim != 1 or names.dtype.kind != "U":
         raise ValueError(f"keypoints: expected names [P], got dtype {names.dtype} of shape {names.shape}")

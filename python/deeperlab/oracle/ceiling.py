@@ -72,12 +72,14 @@ class Oracle:
         graph: the keypoints and edges of the heads; its names are among `deeperlab.targets.KEYPOINTS`.
 
     Raises:
-        ValueError: a stride or a radius out of bounds.
+        ValueError: a stride or a radius out of bounds, or a graph without keypoints.
     """
 
     def __init__(self, data: Dataset, *, stride: int = 4, radius: float = 25, graph: Graph = STAR) -> None:
         if stride < 1:
             raise ValueError(f"stride: expected at least 1, got {stride}")
+        if not graph.keypoints:
+            raise ValueError("graph: expected keypoints, by which instances are found and judged here, got none")
         self.data, self.stride, self.params = data, stride, FuseParams(radius=float(radius))
         self.graph = graph
         self._isthing = {category.id: category.isthing for category in data.categories}

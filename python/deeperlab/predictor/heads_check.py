@@ -111,7 +111,7 @@ class _Image:
 
 
 def examine(file: HeadsFile, things: Sequence[int], given: Mapping[str, Any]) -> Report:
-    """Find the conventions that heads follow.
+    """Find the conventions that heads follow; of a semantic head alone there is little to be found.
 
     Args:
         file: heads as they lie in the file.
@@ -119,6 +119,12 @@ def examine(file: HeadsFile, things: Sequence[int], given: Mapping[str, Any]) ->
         given: the options of `Heads.from_layout` that the user believes in.
     """
     heads, report = file.heads, Report()
+    if not heads.graph.keypoints:
+        _classes(report, heads)
+        report.advice = unusual(given)
+        if heads.stride > 1 and not heads.has_labels:
+            report.undecided.append("grid: no keypoint tells; heads resized with align_corners=False are half_pixel")
+        return report
     probable = are_probabilities(heads.heatmap)
     images = [_Image.of(part, things, probable) for part in file.parts()]
     report.nodes = sum(len(image.y) for image in images)

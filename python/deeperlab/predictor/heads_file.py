@@ -41,10 +41,10 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What was found in one image."""
+    """What was found in one image; `instances` is None where heads without keypoints find none."""
 
     name: str
-    instances: int
+    instances: int | None
     classes: int
     milliseconds: float
     truncated: bool
@@ -187,8 +187,9 @@ def fuse_file(
         for image_id, part in zip(image_ids, file.parts(), strict=True):
             panoptic, milliseconds = _fuse_one(part, things, file, params)
             present = {segment.category for segment in panoptic.segments}
-            found = int(panoptic.count), len(present), milliseconds, bool(panoptic.truncated)
-            results.append(ImageResult(_png(image_id), *found))
+            count = int(panoptic.count) if part.graph.keypoints else None
+            found = len(present), milliseconds, bool(panoptic.truncated)
+            results.append(ImageResult(_png(image_id), count, *found))
             panoptics.append(panoptic)
         entries = [predictions.entry(p, i, _png(i), labels=labels) for i, p in zip(image_ids, panoptics, strict=True)]
         drawn = None if picture is None else overlay(picture, panoptics[0], labels)

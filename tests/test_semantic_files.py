@@ -28,10 +28,9 @@ def heads(n: int = 2) -> Heads:
     return Heads.of_semantic(RNG.normal(0, 3, (n, len(LABELS), 9, 13)).astype(np.float32))
 
 
-def test_a_file_holds_the_semantic_head_alone(tmp_path: Path, assert_same: Any) -> None:
+def test_a_file_may_hold_the_semantic_head_alone(tmp_path: Path, assert_same: Any) -> None:
     given = heads()
-    archive.save(tmp_path / "heads.npz", given, image_ids=["a", "b"])
-    assert set(np.load(tmp_path / "heads.npz").files) == {"semantic", "stride", "keypoints", "edges", "image_ids"}
+    np.savez(tmp_path / "heads.npz", semantic=given.semantic)
     read = archive.load(tmp_path / "heads.npz")
     assert (read.graph, read.stride) == (NO_KEYPOINTS, 4)
     assert_same(read.semantic, given.semantic)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import NO_KEYPOINTS, STAR, Graph
-from ..heads import NAMES, Heads, names_of
+from ..heads import NAMES, Heads
 from .files import FormatError, is_relative_name, open_file, replace
 from .ids import ImageId, image_id_of
 
@@ -34,7 +34,7 @@ def save(
 ) -> None:
     """Write heads (NumPy arrays) to an NPZ: the five heads, `stride`, `num_classes`, `keypoints` and `edges`.
 
-    Without keypoints it holds the semantic head alone. The file is whole or not there.
+    The file is whole or not there.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ def save(
         TypeError: tensors; use `.cpu().numpy()` (bfloat16 has no NumPy type: `.float()` first).
         OSError: the file cannot be written.
     """
-    arrays: dict[str, Any] = {name: getattr(heads, name) for name in names_of(heads.graph)}
+    arrays: dict[str, Any] = {name: getattr(heads, name) for name in NAMES}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             widened = ".float()" if "bfloat16" in str(getattr(array, "dtype", "")) else ""  # of which NumPy has no type

@@ -90,7 +90,7 @@ LAYERS = (
     ("panoptic",),
     ("_pytree",),
     ("stages",),
-    ("fuse",),
+    ("crf", "fuse"),
     ("merge_top_down",),
     ("targets",),
     ("data",),
@@ -110,7 +110,7 @@ LOADED_ON_USE = {
     "data": {"formats"},
     "models": {"norms"},
     "scenes": {"demo"},
-    "stages": {"numpy_ops", "pipeline", "reference", "top_down", "torch_ops"},
+    "stages": {"crf_ops", "crf_reference", "numpy_ops", "pipeline", "reference", "top_down", "torch_ops"},
     "training": {
         *(
             "check",
@@ -164,6 +164,8 @@ def test_arrows_never_go_up(path: Path) -> None:
     if inside[:1] == ["models"]:  # networks know what goes out of them, and their files
         known = ("deeperlab.models", "deeperlab.graph", "deeperlab.heads", "deeperlab.data", "deeperlab.params")
         known += ("deeperlab._layout", "deeperlab.shipped")
+        if path.stem == "crf":
+            known += ("deeperlab.crf", "deeperlab.stages", "deeperlab._torch_library")
         assert all(module.startswith(known) for module in knows(path, "deeperlab") - {"deeperlab"})
     if path.stem == "reference":
         assert not knows(

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .conventions import HeadsWarning
+from .crf import CRFParams, crf
 from .fuse import fuse
 from .graph import NO_KEYPOINTS, RECTANGLE, STAR, Graph
 from .heads import Heads
@@ -27,6 +28,7 @@ __all__ = [
     "NO_KEYPOINTS",
     "RECTANGLE",
     "STAR",
+    "CRFParams",
     "FuseParams",
     "Graph",
     "Heads",
@@ -35,6 +37,7 @@ __all__ = [
     "Parser",
     "Segment",
     "__version__",
+    "crf",
     "fuse",
     "merge_top_down",
 ]

@@ -226,3 +226,31 @@ def top_down(
     max_instances: int,
     num_threads: int = 1,
 ) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array]: ...
+def crf(
+    semantic: Array,
+    image: Array,
+    *,
+    stride: int,
+    w1: float,
+    sigma_alpha: float,
+    sigma_beta: float,
+    w2: float,
+    sigma_gamma: float,
+    iterations: int,
+    after: bool,
+    probabilities: bool,
+    num_threads: int = 1,
+) -> Array: ...
+def crf_filter(
+    values: Array,
+    image: Array,
+    *,
+    w1: float,
+    sigma_alpha: float,
+    sigma_beta: float,
+    w2: float,
+    sigma_gamma: float,
+    after: bool,
+    transposed: bool,
+    num_threads: int = 1,
+) -> Array: ...

@@ -49,9 +49,10 @@ HAS_CUDA = bool(torch._C._dispatch_has_kernel_for_dispatch_key("deeperlab::fuse"
 """Whether it was built with nvcc."""
 
 
-def require_kernels(name: str, tensor: Tensor) -> None:
-    """Raise a ValueError where the operators do not run on a tensor's device."""
-    kernels = ("cpu", "cuda", "meta") if HAS_CUDA else ("cpu", "meta")
+def require_kernels(name: str, tensor: Tensor, operator: str = "fuse") -> None:
+    """Raise a ValueError where an operator does not run on a tensor's device."""
+    has_cuda = bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"deeperlab::{operator}", "CUDA"))
+    kernels = ("cpu", "cuda", "meta") if has_cuda else ("cpu", "meta")
     if tensor.device.type not in kernels:
         hint = "" if HAS_CUDA else ", or build deeperlab with DEEPERLAB_CUDA=ON"
         raise ValueError(f"{name}: expected device {' or '.join(kernels[:-1])}, got {tensor.device}; use .cpu(){hint}")

@@ -2,6 +2,7 @@
 // Which function is which operator, for both bindings.
 #pragma once
 
+#include "crf.h"
 #include "encode.h"
 #include "fuse.h"
 #include "resample.h"
@@ -34,6 +35,8 @@ constexpr Function<Traits> functions[] = {
     {"semantic_loss_backward", &binding::semantic_loss_backward<Traits>},
     {"encode", &binding::encode<Traits>},
     {"top_down", &binding::top_down<Traits>},
+    {"crf", &binding::crf<Traits>},
+    {"crf_filter", &binding::crf_filter<Traits>},
 };
 
 }  // namespace deeperlab::binding

@@ -42,14 +42,14 @@ struct Operator {
 };
 
 inline Kind kind_of_option(const std::string& name) {
-  return name == "things" || name == "edges" || name == "stuff"                                 ? Kind::integers
-         : name == "nodes" || name == "size"                                                    ? Kind::sizes
-         : name == "offsets"                                                                    ? Kind::flag
-         : name == "top_k"                                                                      ? Kind::real
-         : name == "disk_radius"                                                                ? Kind::real
-         : name == "mask_threshold" || name == "score_threshold" || name == "overlap_threshold" ? Kind::real
-         : name == "keypoints" || name == "paste"                                               ? Kind::word
-                                                                                                : Kind::integer;
+  return name == "things" || name == "edges" || name == "stuff"                                    ? Kind::integers
+         : name == "nodes" || name == "size"                                                       ? Kind::sizes
+         : name == "offsets" || name == "after" || name == "probabilities" || name == "transposed" ? Kind::flag
+         : name == "top_k" || name == "disk_radius" || name == "w1" || name == "w2"                ? Kind::real
+         : name.rfind("sigma_", 0) == 0                                                            ? Kind::real
+         : name == "mask_threshold" || name == "score_threshold" || name == "overlap_threshold"    ? Kind::real
+         : name == "keypoints" || name == "paste"                                                  ? Kind::word
+                                                                                                   : Kind::integer;
 }
 
 // N images, C classes, P keypoints, E edges, h × w nodes, H × W image, K = max_candidates, M = max_instances.
@@ -115,6 +115,17 @@ inline const std::vector<Operator>& operators() {
          {"things", "stuff", "num_classes", "stride", "size", "paste", "mask_threshold", "score_threshold",
           "overlap_threshold", "stuff_area", "max_instances"},
          8},
+        // Probabilities by a fully connected CRF, of logits or probabilities [N, C, h, w] and an image uint8
+        // [N, H, W, 3] -> [N, C, H, W] float32
+        {"crf",
+         {"semantic", "image"},
+         {"stride", "w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma", "iterations", "after", "probabilities"},
+         1},
+        // What its kernels say, of values [N, C, H, W] float32 -> [N, C, H, W] float32
+        {"crf_filter",
+         {"values", "image"},
+         {"w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma", "after", "transposed"},
+         1},
     };
     std::vector<Operator> made;
     for (const Signature& signature : signatures) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "checks.h"
+#include "deeperlab/crf.h"
 #include "deeperlab/encode.h"
 #include "deeperlab/fuse.h"
 #include "deeperlab/resample.h"
@@ -81,6 +82,20 @@ struct CpuEngine {
   cpu::DetectionFault fault(const TopDown& of) const { return cpu::find_fault(of); }
   void top_down(const TopDown& of, const Panoptic& out, void* scratch) const {
     cpu::top_down(of, out, scratch, parallel);
+  }
+
+  int64_t crf_sort_bytes(const Crf& of) const { return cpu::crf_sort_bytes(of); }
+  int64_t find_vertices(const Crf& of, int64_t n, const Lattice& lattice, void* sort) const {
+    return cpu::find_vertices(of, n, lattice, sort, parallel);
+  }
+  void link_vertices(const Crf& of, const Links& links, void* sort) const {
+    cpu::link_vertices(of, links, sort, parallel);
+  }
+  void crf(const Crf& of, int64_t n, const CrfMemory& memory, float* out) const {
+    cpu::crf(of, n, memory, out, parallel);
+  }
+  void crf_filter(const Crf& of, int64_t n, const CrfMemory& memory, float* out) const {
+    cpu::crf_filter(of, n, memory, out, parallel);
   }
 };
 

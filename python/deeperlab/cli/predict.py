@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import shipped
+from ..crf import PRESETS
 from ..params import FuseParams
 from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
 from .files import MaxPixels, pixel_limit
@@ -53,6 +54,9 @@ class Overlay(str, Enum):
     jpeg = "jpeg"
     png = "png"
     none = "none"
+
+
+CRF = Enum("CRF", {name: name for name in PRESETS}, type=str)  # type: ignore[misc]
 
 
 def predict(
@@ -140,6 +144,12 @@ def predict(
             help="Pictures to look at: JPEG; PNG, which loses nothing and takes 15 × as long to write; or none."
         ),
     ] = Overlay.jpeg,
+    crf: Annotated[
+        CRF | None,
+        typer.Option(
+            help="Settings of a fully connected CRF that makes classes follow the image's edges; default: none."
+        ),
+    ] = None,
     max_candidates: MaxCandidates = None,
     max_instances: MaxInstances = None,
     paper: Paper = False,
@@ -191,6 +201,7 @@ def predict(
                 params = fusion(max_candidates, max_instances, paper)
                 look: dict[str, Any] = {"exif": exif, "overlay": overlay.value}
                 asked = {"model": model, "size": size, "labels": asdict(label_set), "fusion": asdict(params), **look}
+                asked |= {"crf": crf.value} if crf else {}
                 asked |= {
                     "tile": tile,
                     "halo": halo,
@@ -218,6 +229,7 @@ def predict(
                     own = params_of(network) or FuseParams()
                     params = replace(fusion(max_candidates, max_instances, paper, own), radius=own.radius)
                     how: dict[str, Any] = {"size": size, "params": params, "batch": batch, "tile": tile, "halo": halo}
+                    how["crf"] = crf.value if crf else None
                     parser: BaseParser
                     if runtime is Runtime.onnx:
                         parser = OnnxParser(network, label_set, **how)

@@ -8,6 +8,7 @@ from .._layout import require_torch
 
 require_torch("deeperlab.models")
 
+from .crf import CRF
 from .deeperlab import MAX_IMAGE_SIZE, MODELS, DeeperLab, create, list_models
 from .hub import find_folder
 from .onnx_graph import export_onnx
@@ -15,6 +16,7 @@ from .receptive_field import ReceptiveField, receptive_field
 from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = [
+    "CRF",
     "MAX_IMAGE_SIZE",
     "MODELS",
     "DeeperLab",

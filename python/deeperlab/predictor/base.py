@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, overload
 
+from ..crf import CRFParams
+from ..crf import params_of as crf_params
 from ..data.labels import LabelSet, find
 from ..fuse import fuse
 from ..heads import Heads
@@ -17,6 +19,7 @@ from ..panoptic import Panoptic
 from ..params import FuseParams
 from .checks import integer
 from .mosaic import Mosaic
+from .refine import refined
 from .resize import resized
 from .small_stuff import without_small_stuff
 from .tiles import round_up, take_window, tiles
@@ -45,7 +48,10 @@ class Parsed:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H', W') px of the image as the network saw it, without padding: `fuse(heads, things, size=size)`."""
+        """(H', W') px of the image as the network saw it, without padding: `fuse(heads, things, size=size)`.
+
+        Where the parser has a CRF, `seen` comes of labels instead of the semantic head.
+        """
         return self.seen.size
 
     @cached_property
@@ -67,7 +73,7 @@ class BaseParser(abc.ABC):
 
     Args:
         model: what has `num_classes`, and perhaps `labels`, `image_size`, `radius`, `fusion` and `stuff_area`.
-        labels, size, batch, params, stuff_area, tile, halo: see `Parser`.
+        labels, size, batch, params, stuff_area, tile, halo, crf: see `Parser`.
     """
 
     runtime: ClassVar[str]
@@ -86,6 +92,7 @@ class BaseParser(abc.ABC):
         stuff_area: float | None,
         tile: int | None,
         halo: int | None,
+        crf: CRFParams | str | None,
     ) -> None:
         if labels is None:
             labels = getattr(model, "labels", None)
@@ -110,6 +117,7 @@ class BaseParser(abc.ABC):
             raise ValueError(f"halo: expected None without a tile, got {halo!r}")
         self.tile = None if tile is None else _side(integer("tile", tile, least=4 * GRID + 1))
         self.halo = None if self.tile is None else _halo(halo, self.tile, lambda: self._reach(model))
+        self.crf = None if crf is None else crf_params(crf)
 
     @staticmethod
     def _reach(model: Any) -> int | None:
@@ -204,13 +212,17 @@ class BaseParser(abc.ABC):
         """Images that are padded to one size."""
         sizes = [self.input_size(*image.shape[:2]) for image in images]
         heads = self._heads(images, sizes, self._padded(images[0]))
-        if len(set(sizes)) == 1:
+        alike = len(set(sizes)) == 1
+        if alike:
             heads = _cut(heads, sizes[0])
-            maps = list(self._fuse(heads, sizes[0]))
             parts = [_image(heads, i) for i in range(len(images))]
         else:
             parts = [_cut(_image(heads, i), size) for i, size in enumerate(sizes)]
-            maps = [self._fuse(part, size) for part, size in zip(parts, sizes, strict=True)]
+        if alike and self.crf is None:
+            maps = list(self._fuse(heads, sizes[0]))
+        else:
+            judged = [self._judged(*given) for given in zip(parts, images, sizes, strict=True)]
+            maps = [self._fuse(part, size) for part, size in zip(judged, sizes, strict=True)]
         return [
             Parsed(seen, part, (image.shape[0], image.shape[1]))
             for image, seen, part in zip(images, maps, parts, strict=True)
@@ -233,7 +245,12 @@ class BaseParser(abc.ABC):
             on_tiles(first + len(group), len(plan))
         del pixels, parts, heads
         whole = mosaic.heads()
-        return Parsed(self._fuse(whole, size), whole, (image.shape[0], image.shape[1]), mosaic.finite)
+        judged = self._judged(whole, image, size)
+        return Parsed(self._fuse(judged, size), whole, (image.shape[0], image.shape[1]), mosaic.finite)
+
+    def _judged(self, heads: Heads, image: Any, size: tuple[int, int]) -> Heads:
+        """The heads of one image that are fused."""
+        return heads if self.crf is None else refined(heads, image, size, self.crf)
 
     def _fuse(self, heads: Heads, size: tuple[int, int]) -> Panoptic:
         return without_small_stuff(fuse(heads, self.labels.things, size=size, params=self.params), self.stuff_area)

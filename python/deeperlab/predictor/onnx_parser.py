@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import shipped
 from .._layout import as_array
+from ..crf import CRFParams
 from ..data.labels import LabelSet
 from ..heads import Heads
 from ..params import FuseParams
@@ -30,11 +31,11 @@ class OnnxParser(BaseParser):
     Args:
         model: a folder of `save_pretrained`, into which model.onnx is written at first, or an `OnnxNetwork`. None: that
             of the package, `photo16`.
-        labels, size, batch, params, stuff_area, tile: as of `Parser`.
+        labels, size, batch, params, stuff_area, tile, crf: as of `Parser`.
         halo: likewise; None: an eighth of the tile, as only torch can measure how far a network sees.
 
     Attributes:
-        labels, size, batch, params, stuff_area, tile, halo, model: as above; a size of None: images keep theirs.
+        labels, size, batch, params, stuff_area, tile, halo, crf, model: as above; a size of None: images keep theirs.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
@@ -54,12 +55,13 @@ class OnnxParser(BaseParser):
         stuff_area: float | None = None,
         tile: int | None = None,
         halo: int | None = None,
+        crf: CRFParams | str | None = None,
     ) -> None:
         if not isinstance(model, OnnxNetwork):
             model = OnnxNetwork(shipped.path_of(shipped.DEFAULT if model is None else model))
         self.model = model
         super().__init__(
-            self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo
+            self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo, crf=crf
         )
         self._mean, self._std = (np.array(v, np.float32) * np.float32(255) for v in (self.model.mean, self.model.std))
 

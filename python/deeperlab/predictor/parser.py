@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import shipped
 from .._layout import find_device, require_torch
+from ..crf import CRFParams
 from ..data.labels import LabelSet
 from ..heads import Heads
 from ..params import FuseParams
@@ -73,9 +74,11 @@ class Parser(BaseParser):
         halo: px around what a tile writes, which are computed and thrown away; rounded up to a multiple of 16. With
             `receptive_field(model).halo`, heads are those of the whole image to rounding, but for what is global. None:
             that, but at most an eighth of the tile.
+        crf: a fully connected CRF on the semantic head before the fusion, with the image as the network saw it: its
+            parameters, or the name of a preset (docs/crf.md). The heads of a result stay those of the network.
 
     Attributes:
-        labels, size, batch, params, stuff_area, tile, halo, device, model: as above; a size of None: images keep
+        labels, size, batch, params, stuff_area, tile, halo, crf, device, model: as above; a size of None: images keep
             theirs.
         dtype: of autocast, or None.
 
@@ -103,6 +106,7 @@ class Parser(BaseParser):
         stuff_area: float | None = None,
         tile: int | None = None,
         halo: int | None = None,
+        crf: CRFParams | str | None = None,
     ) -> None:
         require_torch("deeperlab.Parser")
         import torch
@@ -119,7 +123,7 @@ class Parser(BaseParser):
                 f"{type(model).__name__}"
             )
         super().__init__(
-            model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo
+            model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo, crf=crf
         )
         weight = next(iter(model.parameters()), torch.empty(0))
         self.device = find_device("device", weight.device if device is None else device)

@@ -50,6 +50,7 @@ def describe(
     }
     settings |= {"stuff_area": parser.stuff_area} if parser.stuff_area else {}
     settings |= {} if parser.tile is None else {"tile": parser.tile, "halo": parser.halo}
+    settings |= {"crf": asdict(parser.crf)} if parser.crf else {}
     settings |= {} if trained else {"warning": "random weights: the results mean nothing"}
     as_json: dict[str, Any] = json.loads(json.dumps(settings))  # tuples are lists there
     return as_json

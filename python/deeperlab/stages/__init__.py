@@ -4,6 +4,7 @@
 `pipeline` runs them one after another and hands back everything that lies between them, on any backend: `reference`
 (NumPy, to be read beside the paper), `numpy_ops` (the compiled stages for arrays) or `torch_ops` (for tensors).
 `top_down` is the reference of `merge_top_down`.
+`crf_reference` and `crf_ops` are the same for `deeperlab.crf`, which may come before them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import numpy_ops, pipeline, reference, top_down, torch_ops
+    from . import crf_ops, crf_reference, numpy_ops, pipeline, reference, top_down, torch_ops
 
-__all__ = ["numpy_ops", "pipeline", "reference", "top_down", "torch_ops"]
+__all__ = ["crf_ops", "crf_reference", "numpy_ops", "pipeline", "reference", "top_down", "torch_ops"]
 
 
 if not TYPE_CHECKING:  # or a type checker would believe any name

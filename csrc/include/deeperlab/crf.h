@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// crf: a fully connected conditional random field by mean field, as Krähenbühl and Koltun (NIPS 2011) and DeepLab (v1
+// and v2) have it: every pixel speaks to every other of an image,
+//   k(i, j) = w1 · exp(−|p_i − p_j|² / 2σα² − |I_i − I_j|² / 2σβ²) + w2 · exp(−|p_i − p_j|² / 2σγ²),
+// Potts, and Q ← softmax(log P + Σ_m w_m K_m Q) is repeated.
+//
+// The bilateral kernel is filtered on the permutohedral lattice (Adams, Baek and Davis 2010): values of a pixel go to
+// the six corners of the simplex around its five features, are blurred along the six axes of the lattice, and come
+// back. The vertices are found by sorting, not by hashing, so their order, and with it every sum, is the same on every
+// machine. The spatial kernel is separable and needs no lattice.
+//
+// The values of a pixel or a vertex are a row of floats, one a class, in whole groups of eight; those beyond the last
+// class are 0.
+#pragma once
+
+#include <cmath>
+
+#include "deeperlab/argmax.h"
+#include "deeperlab/exp.h"
+#include "deeperlab/scratch.h"
+#include "deeperlab/values.h"
+
+namespace deeperlab {
+
+constexpr int crf_features = 5;                // x, y, red, green, blue
+constexpr int crf_corners = crf_features + 1;  // of a simplex; the axes of the lattice, too
+constexpr int crf_group = 8;                   // floats
+constexpr int crf_key_bits = 63;
+constexpr int64_t max_crf_pixels = int64_t(1) << 28;  // corners of all pixels are int32
+constexpr float least_crf_score = -1e30f;             // of a class that cannot be
+constexpr float least_crf_share = -40.0f;  // what has a smaller logarithm is 0, or products would leave float32
+constexpr int rows_of_crf_band = 16;       // px
+constexpr int crf_piece = 256;             // pixels of a vertex that are summed by themselves
+
+// How features become a vertex's key: five of its six coordinates, the last of which follows from the others, side by
+// side.
+struct CrfKeys {
+  float scale[crf_features];  // lattice units for a unit of a feature
+  int32_t low[crf_features];  // the least coordinate there may be
+  int shift[crf_features];    // where it lies in the key
+  int bits;                   // of the key
+
+  DEEPERLAB_HD uint64_t key(const int32_t (&at)[crf_features]) const {
+    uint64_t made = 0;
+    for (int i = 0; i < crf_features; ++i) {
+      made |= uint64_t(at[i] - low[i]) << shift[i];
+    }
+    return made;
+  }
+  // From a vertex to the one after it along an axis. Keys have room for one more of each coordinate, so nothing is
+  // carried.
+  DEEPERLAB_HD int64_t step(int axis) const {
+    int64_t made = 0;
+    for (int i = 0; i < crf_features; ++i) {
+      made += (i == axis ? -int64_t(crf_features) : int64_t(1)) * (int64_t(1) << shift[i]);
+    }
+    return made;
+  }
+};
+
+// What a call is about.
+struct Crf {
+  View semantic;  // [N, C, h, w] logits or probabilities; of a filter, values [N, C, H, W]
+  View image;     // [N, H, W, 3] uint8
+  Shape shape;
+  CrfKeys keys;
+  float w1, w2;     // 0: the kernel is left out
+  float curvature;  // 1 / 2σγ²
+  int radius;       // px: beyond it the spatial weight is below 2^-20
+  int iterations;
+  bool after;       // K / n, else n^-1/2 K n^-1/2, where n = K 1
+  bool probable;    // the semantic head holds probabilities
+  bool transposed;  // of a filter
+
+  // How far the spatial kernel reaches along a line of so many pixels.
+  DEEPERLAB_HD int reach(int length) const { return minimum(radius, length - 1); }
+  DEEPERLAB_HD int row() const { return (shape.classes + crf_group - 1) / crf_group * crf_group; }
+};
+
+// The simplex around a point: the six coordinates of its corner of remainder 0, the order of what is left, and how
+// near each corner is.
+template <class V>
+struct SimplexOf {
+  IntOf<V> base[crf_corners], rank[crf_corners];
+  V weight[crf_corners];  // they add up to 1
+
+  // Coordinate i of a corner.
+  DEEPERLAB_HD IntOf<V> at(int corner, int i) const {
+    using Int = IntOf<V>;
+    const auto near = less(rank[i], broadcast<Int>(crf_corners - corner));
+    return base[i] + select(near, broadcast<Int>(corner), broadcast<Int>(corner - crf_corners));
+  }
+};
+
+// `feature` in lattice units. The plane of the lattice is that of the points of six coordinates which add up to 0.
+template <class V>
+DEEPERLAB_HD inline SimplexOf<V> enclose(const V (&feature)[crf_features]) {
+  using Int = IntOf<V>;
+  SimplexOf<V> made;
+  V at[crf_corners], rest[crf_corners], sum{};
+  for (int i = crf_features; i > 0; --i) {
+    at[i] = sum - feature[i - 1] * float(i);
+    sum = sum + feature[i - 1];
+  }
+  at[0] = sum;
+  Int total{};
+  for (int i = 0; i < crf_corners; ++i) {
+    const V nearest = round(at[i] * (1.0f / crf_corners));
+    made.base[i] = to_int(nearest) * crf_corners;
+    made.rank[i] = Int{};
+    total = total + to_int(nearest);
+    rest[i] = at[i] - nearest * float(crf_corners);
+  }
+  for (int i = 0; i < crf_corners; ++i) {
+    for (int j = i + 1; j < crf_corners; ++j) {
+      const Int below = select(less(rest[i], rest[j]), broadcast<Int>(1), Int{});
+      made.rank[i] = made.rank[i] + below;
+      made.rank[j] = made.rank[j] + (1 - below);
+    }
+  }
+  V sorted[crf_corners];
+  for (int i = 0; i < crf_corners; ++i) {  // back to the plane, if rounding has left it
+    Int rank = made.rank[i] + total;
+    const Int turn = select(less(rank, Int{}), broadcast<Int>(crf_corners),
+                            select(less(broadcast<Int>(crf_features), rank), broadcast<Int>(-crf_corners), Int{}));
+    made.rank[i] = rank + turn;
+    made.base[i] = made.base[i] + turn;
+    rest[i] = (at[i] - to_real(made.base[i])) * (1.0f / crf_corners);
+  }
+  for (int r = 0; r < crf_corners; ++r) {
+    sorted[r] = V{};
+    for (int i = 0; i < crf_corners; ++i) {
+      sorted[r] = select(equal(made.rank[i], broadcast<Int>(r)), rest[i], sorted[r]);
+    }
+  }
+  made.weight[0] = (sorted[crf_features] - sorted[0]) + 1.0f;
+  for (int k = 1; k < crf_corners; ++k) {
+    made.weight[k] = sorted[crf_features - k] - sorted[crf_corners - k];
+  }
+  return made;
+}
+
+// Feature i of pixel (y, x), in lattice units.
+DEEPERLAB_HD inline float crf_feature(const Crf& of, int64_t n, int y, int x, int i) {
+  const float value =
+      i == 0   ? float(x)
+      : i == 1 ? float(y)
+               : float(static_cast<const uint8_t*>(of.image.data)[n * of.image.image + y * of.image.row +
+                                                                  x * of.image.column + (i - 2) * of.image.channel]);
+  return value * of.keys.scale[i];
+}
+
+// A blur along one axis; a vertex that is not there holds 0.
+template <class V>
+DEEPERLAB_HD inline V blur(const V& own, const V& before, const V& after) {
+  return own + (before + after) * 0.5f;
+}
+
+// What the sum of a kernel's row asks of its pixel: the factor of what it gives (`in`) and of what it gets (`out`).
+struct CrfFactors {
+  float in, out;
+};
+
+DEEPERLAB_HD inline CrfFactors crf_factors(float sum, bool after, bool transposed) {
+  if (after) {
+    return transposed ? CrfFactors{1.0f / sum, 1.0f} : CrfFactors{1.0f, 1.0f / sum};
+  }
+  const float root = 1.0f / std::sqrt(sum);
+  return {root, root};
+}
+
+// The spatial weight at a distance, px.
+DEEPERLAB_HD inline float spatial_weight(int distance, float curvature) {
+  return exp_below_zero(-(float(distance) * float(distance)) * curvature);
+}
+
+// Their sum over a line of pixels of so many, at pixel i: the nearest first, both sides together.
+DEEPERLAB_HD inline float spatial_sum(int i, int length, const Crf& of, const float* weight) {
+  float sum = weight[0];
+  for (int r = 1; r <= of.reach(length); ++r) {
+    sum += float((i >= r) + (i + r < length)) * weight[r];
+  }
+  return sum;
+}
+
+// The kernel along a line: at(0) is here, at(−r) and at(r) are r pixels away, 0 beyond the ends.
+template <class V, class At>
+DEEPERLAB_HD inline V filter_line(const float* weight, int radius, const At& at) {
+  V sum = at(0) * weight[0];
+  for (int r = 1; r <= radius; ++r) {
+    sum = sum + (at(-r) + at(r)) * weight[r];
+  }
+  return sum;
+}
+
+// The score of a class that the head gives, from its value at the pixel: a logit, or the logarithm of a probability.
+// NaN counts as a class that cannot be.
+template <class V>
+DEEPERLAB_HD inline V crf_score(const V& value, bool probable) {
+  return probable ? -log(1.0f / clamp(value, 0x1p-23f, 1.0f)) : clamp(value, least_crf_score, -least_crf_score);
+}
+
+// e^(score − the greatest), 0 where it would be less than e^-40.
+template <class V>
+DEEPERLAB_HD inline V crf_share(const V& score, const V& most) {
+  const V below = score - most;
+  return select(less(below, broadcast<V>(least_crf_share)), V{}, exp_below_zero(below));
+}
+
+// The sum of a group of eight.
+DEEPERLAB_HD inline float sum_of_group(const float* s) {
+  return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
+// The lattice of one image of P pixels: M vertices, counted from 1; 0 is none. Corner k of pixel p is entry 6p + k.
+struct Lattice {
+  int32_t* vertex;  // [P, 6]
+  float* slice;     // [P, 6] weight of what the vertex says to the pixel
+  int32_t* pixel;   // [6P] the pixels of a vertex, ascending, vertex by vertex
+  float* splat;     // [6P] weight of what they say to it
+  int32_t* first;   // [M + 1] where those of a vertex begin
+  int64_t bytes;
+
+  static Lattice lay_out(const Crf& of, void* block) {
+    Scratch scratch(block);
+    const int64_t entries = of.shape.pixels() * crf_corners;
+    Lattice at{};
+    at.vertex = scratch.take<int32_t>(entries);
+    at.slice = scratch.take<float>(entries);
+    at.pixel = scratch.take<int32_t>(entries);
+    at.splat = scratch.take<float>(entries);
+    at.first = scratch.take<int32_t>(entries + 1);
+    at.bytes = scratch.bytes();
+    return at;
+  }
+};
+
+// The vertices beside each vertex: [6, M, 2], before and after it along an axis.
+struct Links {
+  int32_t* beside;
+  int64_t vertices, bytes;
+
+  static Links lay_out(int64_t vertices, void* block) {
+    Scratch scratch(block);
+    Links at{};
+    at.beside = scratch.take<int32_t>(crf_corners * 2 * vertices);
+    at.vertices = vertices;
+    at.bytes = scratch.bytes();
+    return at;
+  }
+  DEEPERLAB_HD int32_t* of(int axis, int64_t vertex) const { return beside + (axis * vertices + vertex - 1) * 2; }
+};
+
+// The values of one image, in rows.
+struct CrfValues {
+  float* unary;         // [P] scores of the head, the greatest of a pixel being 0
+  float* share;         // [P] Q
+  float* across;        // [P] Q filtered along x by the spatial kernel, times what its row gives
+  float* vertex[2];     // [M + 1] vertex 0 is 0
+  float* ones;          // [2, M + 1] one float each: the lattice's answer to ones
+  float* weight;        // [radius + 1] the spatial kernel along a line
+  CrfFactors* columns;  // [W]
+  CrfFactors* lines;    // [H]
+  float* room;          // [bands, room_floats] for one task each
+  int64_t room_floats, bytes;
+
+  static CrfValues lay_out(const Crf& of, int64_t vertices, void* block) {
+    Scratch scratch(block);
+    CrfValues at{};
+    const int64_t pixels = of.shape.pixels(), row = of.row();
+    at.unary = scratch.take<float>(pixels * row);
+    at.share = scratch.take<float>(pixels * row);
+    at.across = scratch.take<float>(of.w2 > 0.0f ? pixels * row : 0);
+    for (float*& values : at.vertex) {
+      values = scratch.take<float>((vertices + 1) * row);
+    }
+    at.ones = scratch.take<float>(2 * (vertices + 1));
+    at.weight = scratch.take<float>(of.radius + 1);
+    at.columns = scratch.take<CrfFactors>(of.shape.width);
+    at.lines = scratch.take<CrfFactors>(of.shape.height);
+    at.room_floats = (of.shape.width + maximum<int64_t>(4, 2 * of.reach(of.shape.width))) * row;
+    at.room = scratch.take<float>((of.shape.height + rows_of_crf_band - 1) / rows_of_crf_band * at.room_floats);
+    at.bytes = scratch.bytes();
+    return at;
+  }
+};
+
+struct CrfMemory {
+  Lattice lattice;
+  Links links;
+  CrfValues values;
+};
+
+namespace cpu {
+
+// For one image after the other: first the vertices, then, when there is memory for so many, how they are linked, and
+// at last the mean field. `sort` is needed for the first two.
+int64_t crf_sort_bytes(const Crf& of);
+int64_t find_vertices(const Crf& of, int64_t n, const Lattice& lattice, void* sort, const Parallel& parallel);
+void link_vertices(const Crf& of, const Links& links, void* sort, const Parallel& parallel);
+
+// out: Q of the image, [C, H, W].
+void crf(const Crf& of, int64_t n, const CrfMemory& memory, float* out, const Parallel& parallel);
+
+// The message of the kernels, Σ_m w_m K_m v of values v: out [C, H, W].
+void crf_filter(const Crf& of, int64_t n, const CrfMemory& memory, float* out, const Parallel& parallel);
+
+}  // namespace cpu
+}  // namespace deeperlab

@@ -293,8 +293,9 @@ def exact(
     scores_of = unary.reshape(len(unary), -1).T.astype(np.float64)
 
     def normalized(rows: Array) -> Array:
-        e: Array = np.exp(rows - rows.max(1, keepdims=True))
-        return e / e.sum(1, keepdims=True)
+        e = np.exp(rows - rows.max(1, keepdims=True))
+        shares: Array = e / e.sum(1, keepdims=True)
+        return shares
 
     q = normalized(scores_of)
     for _ in range(iterations):

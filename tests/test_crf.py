@@ -234,7 +234,7 @@ def test_labels_of_the_refined_heads() -> None:
     h, w = semantic.shape[1:]
     rest = (np.zeros((channels, h, w), np.float32) for channels in (5, 10, 16, 10))
     heads = deeperlab.Heads(semantic, *rest)
-    made = refined(heads, image, image.shape[:2], CRFParams())
+    made = refined(heads, image, CRFParams())
     np.testing.assert_array_equal(made.semantic, deeperlab.crf(semantic, image).argmax(0))
     panoptic = deeperlab.fuse(made, [1], size=image.shape[:2])
     np.testing.assert_array_equal(panoptic.semantic, made.semantic)

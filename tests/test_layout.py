@@ -174,7 +174,9 @@ def test_arrows_never_go_up(path: Path) -> None:
     needs_torch = path.is_relative_to(PACKAGE / "models") or (
         path.is_relative_to(PACKAGE / "training") and path.stem not in TRAINING_WITHOUT_TORCH
     )
-    if path.stem not in ("torch_ops", "crf_ops", "_pytree", "_torch_library") and not needs_torch:  # torch only inside functions
+    if (
+        path.stem not in ("torch_ops", "crf_ops", "_pytree", "_torch_library") and not needs_torch
+    ):  # torch only inside functions
         top = ast.Module([n for n in ast.parse(path.read_text()).body if not isinstance(n, ast.If)], [])
         assert not re.search(r"^(import|from) torch", ast.unparse(top), re.MULTILINE)
     if not path.is_relative_to(PACKAGE / "cli") and path.stem != "__main__":

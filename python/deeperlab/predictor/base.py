@@ -250,7 +250,7 @@ class BaseParser(abc.ABC):
 
     def _judged(self, heads: Heads, image: Any, size: tuple[int, int]) -> Heads:
         """The heads of one image that are fused."""
-        return heads if self.crf is None else refined(heads, image, size, self.crf)
+        return heads if self.crf is None else refined(heads, self._resized(image, size), self.crf)
 
     def _fuse(self, heads: Heads, size: tuple[int, int]) -> Panoptic:
         return without_small_stuff(fuse(heads, self.labels.things, size=size, params=self.params), self.stuff_area)

@@ -68,7 +68,9 @@ class MaskRCNNParser(BaseParser):
             raise TypeError(f"semantic: expected a function or a parser, got {type(semantic).__name__}")
         labels = labels if isinstance(labels, LabelSet) else find(labels)
         of_model = SimpleNamespace(num_classes=len(labels))
-        super().__init__(of_model, labels, size=0, batch=batch, params=None, stuff_area=0.0, tile=None, halo=None)
+        super().__init__(
+            of_model, labels, size=0, batch=batch, params=None, stuff_area=0.0, tile=None, halo=None, crf=None
+        )
         self.model = model.eval()
         self.semantic, self.stride, self.merge = semantic, stride, {"paste": "torchvision", **merge}
         self.classes = dict({labels.ids[c]: c for c in labels.things} if classes is None else classes)

@@ -61,7 +61,15 @@ class OnnxParser(BaseParser):
             model = OnnxNetwork(shipped.path_of(shipped.DEFAULT if model is None else model))
         self.model = model
         super().__init__(
-            self.model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo, crf=crf
+            self.model,
+            labels,
+            size=size,
+            batch=batch,
+            params=params,
+            stuff_area=stuff_area,
+            tile=tile,
+            halo=halo,
+            crf=crf,
         )
         self._mean, self._std = (np.array(v, np.float32) * np.float32(255) for v in (self.model.mean, self.model.std))
 

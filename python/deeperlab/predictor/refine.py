@@ -10,21 +10,28 @@ import numpy as np
 
 from ..crf import CRFParams, crf
 from ..heads import Heads
-from .resize import bytes_of
 
 
-def refined(heads: Heads, image: Any, size: tuple[int, int], params: CRFParams) -> Heads:
+def refined(heads: Heads, image: Any, params: CRFParams) -> Heads:
     """Return heads of one image whose semantic head are labels [H', W'], the classes that `crf` finds.
 
     Args:
         heads: without batch dimension.
-        image: uint8 [H, W, 3], a tensor on any device or an array, as the heads are.
-        size: (H', W') px as the network saw it.
+        image: [H', W', 3] as the network saw it, uint8 or colors 0 … 255; a tensor on any device, or an array as the
+            heads are.
         params: of the CRF.
     """
     semantic = heads.semantic
     if not isinstance(semantic, np.ndarray):
-        semantic = semantic.cpu()  # where the CRF has its kernels
-    label = crf(semantic, bytes_of(image, size, semantic), params, stride=heads.stride).argmax(0)
+        semantic, image = semantic.cpu(), image.cpu()  # where the CRF has its kernels
+    label = crf(semantic, _bytes_of(image), params, stride=heads.stride).argmax(0)
     narrow = label.astype(np.int32) if isinstance(label, np.ndarray) else label.int().to(heads.semantic.device)
     return replace(heads, semantic=narrow, num_classes=heads.classes)
+
+
+def _bytes_of(image: Any) -> Any:
+    """Colors as uint8."""
+    if "uint8" in str(image.dtype):
+        return image
+    whole = image.round().clip(0, 255)
+    return whole.astype(np.uint8) if isinstance(whole, np.ndarray) else whole.byte()

@@ -80,18 +80,6 @@ def resized_array(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return np.stack([np.asarray(color.resize(size[::-1], Image.Resampling.BILINEAR)) for color in colors], -1)
 
 
-def bytes_of(image: Any, size: tuple[int, int], like: Any) -> Any:
-    """An image as the network sees it, but uint8 again: [h, w, 3] of the kind and on the device of `like`."""
-    if isinstance(like, np.ndarray):
-        if image.shape[:2] == size:
-            return image
-        floats = scaled_array(image, size, np.zeros(3, np.float32), np.ones(3, np.float32))
-        return floats.round().clip(0, 255).astype(np.uint8)
-    if tuple(image.shape[:2]) == size:
-        return image.to(like.device)
-    return _resized(image, size, like.device).round().clamp(0, 255).byte()
-
-
 def resized(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
     """A single image of tensors or arrays at another size (H, W) px: see `Parser`. The map itself, if it has that."""
     if panoptic.size == size:

@@ -33,7 +33,8 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 # Who runs the Python of a page: this module, or another.
 RUN_BY = {
     **dict.fromkeys(
-        ("README.md", "cuda.md", "data.md", "definition.md", "models.md", "onnx.md", "usage.md"), "test_docs.py"
+        ("README.md", "crf.md", "cuda.md", "data.md", "definition.md", "models.md", "onnx.md", "usage.md"),
+        "test_docs.py",
     ),
     "metrics.md": "test_covering.py",
     "predict.md": "test_parser.py",
@@ -88,6 +89,11 @@ def test_the_examples_of_usage_run(make_heads: Any, as_tensors: Any, capsys: pyt
     run_examples(ROOT / "docs" / "usage.md", scope)
     assert capsys.readouterr().out.count("\n") == len(scope["panoptic"][0].segments) > 0
     assert (scope["values"]["keypoints"] == scope["panoptic"].keypoints).all()
+
+
+def test_the_examples_of_the_crf_run() -> None:
+    scope = run_examples(ROOT / "docs" / "crf.md", {})
+    assert scope["scores"].shape == (1, *scope["q"].shape)
 
 
 def test_the_cuda_example_runs_on_what_device_there_is(make_heads: Any, as_tensors: Any) -> None:

@@ -19,7 +19,7 @@ struct Single {
 
 // Calls body(narrow, wide): lanes that divide a group of eight, and all that there are.
 template <class Body>
-void with_lanes(Simd simd, const Body& body) {
+void with_widths(Simd simd, const Body& body) {
   if (simd == Simd::plain) {
     return body(Single{}, Single{});
   }

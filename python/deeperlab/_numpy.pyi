@@ -206,6 +206,26 @@ def encode(
     max_instances: int,
     num_threads: int = 1,
 ) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array, Array, Array, Array]: ...
+def top_down(
+    semantic: Array,
+    masks: Array,
+    boxes: Array,
+    scores: Array,
+    labels: Array,
+    *,
+    things: Sequence[int],
+    stuff: Sequence[int],
+    num_classes: int,
+    stride: int,
+    size: Sequence[int],
+    paste: str,
+    mask_threshold: float,
+    score_threshold: float,
+    overlap_threshold: float,
+    stuff_area: int,
+    max_instances: int,
+    num_threads: int = 1,
+) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array]: ...
 def crf(
     semantic: Array,
     image: Array,

@@ -129,7 +129,7 @@ def load_network(name: str, weights: Path | None, classes: int, random_weights: 
     if _local_folder(name):
         if weights is not None:
             raise ValueError(f"--weights: expected none with {name}, which has its own, got {weights}")
-        model: Any = models.DeeperLab.from_pretrained(name)
+        model: Any = models.from_pretrained(name)
     elif name in models.list_models():
         model = models.create(name, num_classes=classes)
         if weights is not None:
@@ -137,7 +137,7 @@ def load_network(name: str, weights: Path | None, classes: int, random_weights: 
     elif "/" in name:
         if weights is not None:
             raise ValueError(f"--weights: expected none with a network of the hub, got {weights}")
-        model = models.DeeperLab.from_pretrained(name)
+        model = models.from_pretrained(name)
     else:
         names = ", ".join((*shipped.NAMES, *models.list_models()))
         raise ValueError(

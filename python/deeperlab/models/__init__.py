@@ -9,23 +9,35 @@ from .._layout import require_torch
 require_torch("deeperlab.models")
 
 from .crf import CRF
-from .deeperlab import MAX_IMAGE_SIZE, MODELS, DeeperLab, create, list_models
+from .contexts import SpatialPyramidPooling
+from .deeperlab import MODELS, DeeperLab
 from .hub import find_folder
+from .network import Network, Supervised
 from .onnx_graph import export_onnx
 from .receptive_field import ReceptiveField, receptive_field
+from .registry import create, from_pretrained, list_models, list_options
+from .settings import MAX_IMAGE_SIZE
+from .systems import SYSTEMS, System
 from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = [
     "CRF",
     "MAX_IMAGE_SIZE",
     "MODELS",
+    "SYSTEMS",
     "DeeperLab",
     "ReceptiveField",
+    "Network",
+    "SpatialPyramidPooling",
+    "Supervised",
+    "System",
     "WeightsError",
     "create",
     "export_onnx",
     "find_folder",
+    "from_pretrained",
     "list_models",
+    "list_options",
     "load_backbone",
     "load_weights",
     "receptive_field",

@@ -200,8 +200,6 @@ class Pretrained(
             ImportError: safetensors or huggingface_hub is needed and not installed.
         """
         safetensors_torch()
-        if unknown := model_kwargs.keys() - inspect.signature(cls).parameters.keys():
-            raise TypeError(f"from_pretrained: expected arguments of {cls.__name__}, got {list_first(sorted(unknown))}")
         options = {"force_download": force_download, "token": token, "cache_dir": cache_dir}
         options |= {"revision": revision, "local_files_only": local_files_only}
         folder = find_folder(pretrained_model_name_or_path, **options)
@@ -212,10 +210,17 @@ class Pretrained(
                 raise FileNotFoundError(
                     errno.ENOENT, f"no such file in the folder of a model{hint}", str(folder / name)
                 )
-        config = read_config(folder / CONFIG) | model_kwargs
-        if strange := config.keys() - inspect.signature(cls).parameters.keys():
+        config = read_config(folder / CONFIG)
+        known = inspect.signature(cls).parameters.keys()
+        if unknown := model_kwargs.keys() - known:
+            raise TypeError(f"from_pretrained: expected arguments of {cls.__name__}, got {list_first(sorted(unknown))}")
+        if strange := config.keys() - known:
             text = f"expected arguments of {cls.__name__}, got {list_first(sorted(map(repr, strange)))}"
-            raise FormatError(folder / CONFIG, f"{text}; of a newer deeperlab, or of a class of its own?")
+            raise FormatError(
+                folder / CONFIG,
+                f"{text}; of another class (see models.from_pretrained) or a newer deeperlab?",
+            )
+        config |= model_kwargs
         found = read_tensors(folder / WEIGHTS)
         try:
             model = cls._blueprint(config)

@@ -51,6 +51,15 @@ def initialize(module: nn.Module, dense_std: float = 0.06, depthwise_std: float 
             nn.init.normal_(child.weight, std=0.88 * (depthwise_std if child.groups > 1 else dense_std))
 
 
+def initialize_he(module: nn.Module) -> None:
+    """Draw normal weights for all convolutions that keep the size of what passes through them and ReLUs (He et al.)."""
+    for child in module.modules():
+        if isinstance(child, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.kaiming_normal_(child.weight, nonlinearity="relu")
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+
+
 def depthwise(channels: int, kernel: int, stride: int = 1, rate: int = 1) -> nn.Conv2d:
     """Make a convolution of each channel by itself, padded as `conv`."""
     return conv(channels, channels, kernel, stride, rate, groups=channels)
@@ -66,7 +75,9 @@ class Folding(nn.Module):
         """Put the norms' statistics into the convolutions, for good."""
         for name, norm in self.folds:
             if isinstance(getattr(self, norm), _BatchNorm):
-                setattr(self, name, fuse_conv_bn_eval(getattr(self, name).eval(), getattr(self, norm).eval()))
+                conv = getattr(self, name).eval()
+                transpose = isinstance(conv, nn.ConvTranspose2d)
+                setattr(self, name, fuse_conv_bn_eval(conv, getattr(self, norm).eval(), transpose))
                 setattr(self, norm, nn.Identity())
 
 

@@ -21,7 +21,7 @@ from deeperlab.data.network_folder import CONFIG, GRAPH, WEIGHTS, graph_key, rea
 from deeperlab.data.tensor_file import Header, read_header
 from deeperlab.heads import names_of
 
-from .deeperlab import DeeperLab
+from .registry import from_pretrained
 
 INPUT = "images"
 PREFIX = "network."
@@ -49,7 +49,7 @@ def export_onnx(folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         ImportError: onnxscript is not installed.
-        FormatError, OSError: as `DeeperLab.from_pretrained`, or the file cannot be written.
+        FormatError, OSError: as `models.from_pretrained`, or the file cannot be written.
     """
     folder = Path(folder)
     try:
@@ -58,7 +58,7 @@ def export_onnx(folder: str | os.PathLike[str]) -> Path:
         from onnxscript import optimizer
     except ImportError as fault:
         raise ImportError(f"{GRAPH} is made by onnxscript: pip install onnxscript") from fault
-    model, weights = DeeperLab.from_pretrained(folder), read_header(folder / WEIGHTS)
+    model, weights = from_pretrained(folder), read_header(folder / WEIGHTS)
     with _quiet():
         program: Any = torch.onnx.export(
             model.exportable(), (torch.zeros(EXAMPLE),), input_names=[INPUT], output_names=list(names_of(model.graph)),

@@ -23,7 +23,9 @@ from deeperlab.data.files import FormatError, open_file
 from deeperlab.data.pointers import describe_pointer
 from deeperlab.data.tensor_file import read_header
 
-from .backbones.imagenet import FIRSTS, NORM, in_our_names
+from . import torchvision_names
+from .backbones.imagenet import FIRSTS, NORM, classifier_of_vgg, in_our_names
+from .contexts import FullyConnected
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 NESTED = ("state_dict", "model_state_dict", "model")
@@ -78,18 +80,23 @@ class WeightsError(FormatError):
         super().__init__(path, f"does not fit the model, which stays as it was: {faults}{hint}")
 
 
-def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
+def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> tuple[str, ...]:
     """Load weights trained on ImageNet into a backbone.
 
-    Names are those of timm, or of torchvision (MobileNetV2), or of efficientnet-pytorch (EfficientNet-Lite0).
+    Names are those of timm, or of torchvision (MobileNetV2, ResNet, VGG), or of efficientnet-pytorch
+    (EfficientNet-Lite0).
 
-    The classifier is left out. Kernels of MobileNetV2 that are narrower than the model's get zeros all around, which
-    keeps the function, but for rounding where a backend sums wider kernels in another order. A model is not
-    `has_trained_weights` afterwards: its heads are not of this backbone.
+    The classifier is left out, but for the first two layers of VGG's where they are the model's context: FCN's, and
+    those of the dilated front end and of DeepLab v1 with 7 × 7 kernels. Kernels of MobileNetV2 that are narrower than
+    the model's get zeros all around, which keeps the function, but for rounding where a backend sums wider kernels in
+    another order. A model is not `has_trained_weights` afterwards: its heads are not of this backbone.
 
     Args:
         model: a network, or its backbone; as it was if anything is raised.
         file: as of `load_weights`.
+
+    Returns:
+        The parts of the model that stay as they were, of which the file has nothing.
 
     Raises:
         WeightsError: a tensor but the classifier's is left over, is missing, or has another shape.
@@ -100,16 +107,33 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> None:
     backbone = getattr(model, "backbone", model)
     wanted = backbone.state_dict()
     found = _below_prefix(file, read_tensors(file), next(iter(wanted)), *FIRSTS)
+    context = getattr(model, "context", None)
+    layers = classifier_of_vgg(found) if isinstance(context, FullyConnected) else {}
+    beside = context.state_dict() if isinstance(context, FullyConnected) else {}
+    if _shapes(layers) != _shapes(beside):
+        layers = {}
     found = in_our_names(found, backbone)
     whole = any(name.startswith("backbone.") for name in found)
     hint = "; it looks like a whole network's: see load_weights" if whole else ""
-    backbone.load_state_dict(match_tensors(file, found, wanted, widen=True, hint=hint))
+    fitted = match_tensors(file, found, wanted, widen=True, hint=hint)
+    if layers and isinstance(context, FullyConnected):
+        context.load_state_dict(match_tensors(file, layers, beside))
+    backbone.load_state_dict(fitted)
     if isinstance(model, TrainedHeads):
         model.mark_untrained()
+    loaded = ("backbone", "context") if layers else ("backbone",)
+    return tuple(name for name, _ in model.named_children() if backbone is not model and name not in loaded)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def load_weights(model: TrainedHeads, file: str | os.PathLike[str], *, new_classes: bool = False) -> None:
     """Load all weights of a model, after which it `has_trained_weights`, unless random ones were saved.
+
+    Those of torchvision's `deeplabv3_resnet50` and `_resnet101` fit `deeplab_v3_resnet50` and `_resnet101`, those of
+    its `fcn_resnet50` and `_resnet101` the networks of that name.
 
     Args:
         model: as it was if anything is raised.
@@ -126,7 +150,8 @@ def load_weights(model: TrainedHeads, file: str | os.PathLike[str], *, new_class
         ImportError: safetensors is needed and not installed.
     """
     wanted = model.state_dict()
-    found = _below_prefix(file, read_tensors(file), next(iter(wanted)))
+    found = _below_prefix(file, read_tensors(file), next(iter(wanted)), torchvision_names.FIRST)
+    found = torchvision_names.in_our_names(found, auxiliary=hasattr(model, "auxiliary"))
     of_classes = [f"heads.semantic.{name}" for name, _ in model.heads["semantic"].named_parameters()][-2:]
     if new_classes:
         found |= {name: wanted[name] for name in of_classes}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Network(Protocol):
+class HeadsNetwork(Protocol):
     """What `Parser` asks of a network beyond being a `torch.nn.Module`."""
 
     num_classes: int
@@ -52,10 +52,10 @@ class Parser(BaseParser):
     given, and padding that depends on the neighbors would make the map depend on them.
 
     Args:
-        model: of `deeperlab.models`, or another module that is a `Network`; or what `DeeperLab.from_pretrained` takes,
-            a folder, `photo16` or OWNER/NAME on the hub. None: `photo16`, the network that comes with the package, a
-            start to fine-tune from (docs/models.md). A module is moved to `device`, put into eval mode and into the
-            channels-last layout: in place, not copied. It may not be in training mode when it parses.
+        model: of `deeperlab.models`, or another module that is a `HeadsNetwork`; or what `models.from_pretrained`
+            takes, a folder, `photo16` or OWNER/NAME on the hub. None: `photo16`, the network that comes with the
+            package, a start to fine-tune from (docs/models.md). A module is moved to `device`, put into eval mode and
+            into the channels-last layout: in place, not copied. It may not be in training mode when it parses.
         labels: a label set, the name of a preset, or a file; as many classes as the network has. None: `model.labels`,
             which a network has that came with its labels.json.
         size: px of the longer side; None: `model.image_size`, if it has one; 0: images keep their size.
@@ -84,7 +84,7 @@ class Parser(BaseParser):
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came.
-        FormatError, OSError, ImportError: as `DeeperLab.from_pretrained`.
+        FormatError, OSError, ImportError: as `models.from_pretrained`.
 
     Warns:
         UserWarning: batch norms have statistics from before the training, since it was short for their momentum.
@@ -94,7 +94,7 @@ class Parser(BaseParser):
 
     def __init__(
         self,
-        model: Network | str | os.PathLike[str] | None = None,
+        model: HeadsNetwork | str | os.PathLike[str] | None = None,
         labels: LabelSet | str | os.PathLike[str] | None = None,
         *,
         size: int | None = None,
@@ -114,14 +114,16 @@ class Parser(BaseParser):
         if model is None:
             model = shipped.DEFAULT
         if isinstance(model, (str, os.PathLike)):
-            from ..models import DeeperLab
+            from ..models import from_pretrained
 
-            model = DeeperLab.from_pretrained(os.fspath(model)).fold_batch_norm()
+            model = from_pretrained(os.fspath(model)).fold_batch_norm()
         if not isinstance(model, torch.nn.Module) or not all(hasattr(model, n) for n in ("num_classes", "mean", "std")):
             raise TypeError(
                 "model: expected a network with num_classes, mean and std, as of deeperlab.models, got "
                 f"{type(model).__name__}"
             )
+        if len(model.mean) != 3:
+            raise ValueError(f"model: expected a network of RGB images, got one of {len(model.mean)} channels")
         super().__init__(
             model, labels, size=size, batch=batch, params=params, stuff_area=stuff_area, tile=tile, halo=halo, crf=crf
         )

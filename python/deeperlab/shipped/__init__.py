@@ -29,7 +29,7 @@ class Shipped:
     """A network that comes with the package.
 
     Attributes:
-        name: by which `Parser`, `DeeperLab.from_pretrained` and the command line know it.
+        name: by which `Parser`, `models.from_pretrained` and the command line know it.
         folder: with its files.
     """
 

@@ -13,7 +13,7 @@ import torch
 from .._memory import is_out_of_memory
 from ..data.files import FormatError, replace
 from ..data.labels import LabelSet
-from ..models import DeeperLab
+from ..models import Network
 
 VERSION = 1
 
@@ -61,8 +61,8 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_model(folder: Path, model: DeeperLab, labels: LabelSet) -> None:
-    """Write a folder for `DeeperLab.from_pretrained`, with its label set beside the network.
+def save_model(folder: Path, model: Network, labels: LabelSet) -> None:
+    """Write a folder for `models.from_pretrained`, with its label set beside the network.
 
     A folder that is there already belongs to the same run: config and labels stay the same, and the weights are
     replaced in one step. A new one gets its name when it is whole.

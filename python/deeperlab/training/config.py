@@ -21,7 +21,7 @@ class ModelConfig:
         name: One of `deeperlab.models.list_models()`.
         weights: Where the training begins: a file or a folder of trained weights; empty: random ones. Heads of another
             number of classes stay random, and are named.
-        options: Arguments of `deeperlab.models.DeeperLab`, such as `bn_momentum`.
+        options: Of `deeperlab.models.create`, such as `bn_momentum`.
     """
 
     name: str = "wider_mobilenet_v2"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import math
 import re
 import warnings
@@ -121,14 +120,14 @@ def _check_model(config: Config) -> None:
     require_torch("deeperlab.training")
     import torch
 
-    from ..models import DeeperLab, create, list_models
+    from ..models import create, list_models, list_options
 
     name, options = config.model.name, config.model.options
     if name not in list_models():
         raise OptionError(
             "model.name", f"no {name}; the nearest is {nearest(name, list_models())} of {', '.join(list_models())}"
         )
-    _check_names("model.options", options, list(inspect.signature(DeeperLab).parameters)[1:])
+    _check_names("model.options", options, list_options(name))
     if "radius" in options:
         raise OptionError("model.options.radius", f"expected none, got {options['radius']!r}: it is data.radius")
     if options:

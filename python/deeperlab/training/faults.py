@@ -19,7 +19,7 @@ from .._layout import find_device
 from ..data import labels as label_files
 from ..data.files import replace
 from ..data.labels import LABELS, LabelSet
-from ..models import DeeperLab, create
+from ..models import Network, create
 from .batches import Batch
 from .checkpoint import load_state, save_state
 from .config import Config, TrainConfig
@@ -73,7 +73,7 @@ class DivergedError(ArithmeticError):
 
 
 def keep_fault(
-    folder: RunFolder, network: DeeperLab, labels: LabelSet, parts: list[tuple[int, Batch]], counts: Tensor, step: int
+    folder: RunFolder, network: Network, labels: LabelSet, parts: list[tuple[int, Batch]], counts: Tensor, step: int
 ) -> None:
     """Write what `replay` needs.
 

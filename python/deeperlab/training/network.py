@@ -15,7 +15,7 @@ from ..data.files import FormatError
 from ..data.labels import LABELS, LabelSet
 from ..data.network_folder import WEIGHTS
 from ..data.sample import Sample
-from ..models import MAX_IMAGE_SIZE, DeeperLab, WeightsError, create, load_backbone, load_weights
+from ..models import MAX_IMAGE_SIZE, Network, WeightsError, create, load_backbone, load_weights
 from ..models.norms import batch_norms
 from .config import Config, TrainConfig
 from .recompute import recompute
@@ -42,7 +42,7 @@ def image_size(config: Config, samples: Sequence[Sample]) -> int:
     return min(size, MAX_IMAGE_SIZE)
 
 
-def create_network(config: Config, labels: LabelSet, samples: Sequence[Sample]) -> DeeperLab:
+def create_network(config: Config, labels: LabelSet, samples: Sequence[Sample]) -> Network:
     """Make the network of a run, with random weights.
 
     Args:
@@ -54,7 +54,7 @@ def create_network(config: Config, labels: LabelSet, samples: Sequence[Sample]) 
     return create(config.model.name, len(labels), **options)
 
 
-def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], labels: LabelSet) -> list[str]:
+def load_initial_weights(network: Network, source: str | os.PathLike[str], labels: LabelSet) -> list[str]:
     """Load the weights that a run begins with: of a whole network, or of a backbone.
 
     Where a whole network has other classes, all but the last layer of its semantic head is taken. They are others
@@ -80,8 +80,7 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
         load_weights(network, file, new_classes=are_others)
     except WeightsError as fault:
         if not any("heads." in name for name in (*fault.unexpected, *fault.misfits)):
-            load_backbone(network, file)
-            return [name for name, _ in network.named_children() if name != "backbone"]
+            return list(load_backbone(network, file))
         faults = (*fault.missing, *fault.unexpected, *fault.misfits)
         if are_others or not all(name.startswith("heads.semantic.") for name in faults):
             raise
@@ -90,7 +89,7 @@ def load_initial_weights(network: DeeperLab, source: str | os.PathLike[str], lab
     return ["the last layer of heads.semantic"] if are_others else []
 
 
-def prepare(network: DeeperLab, config: TrainConfig, world: int) -> DeeperLab:
+def prepare(network: Network, config: TrainConfig, world: int) -> Network:
     """Make a network ready to be trained by so many processes; its weights, and their names, stay as they are."""
     if config.sync_bn and world > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
@@ -102,7 +101,7 @@ def prepare(network: DeeperLab, config: TrainConfig, world: int) -> DeeperLab:
     return network
 
 
-def set_training_mode(network: DeeperLab, freeze_bn: str, frozen_stages: int = 0) -> None:
+def set_training_mode(network: Network, freeze_bn: str, frozen_stages: int = 0) -> None:
     """Put a network into training mode, and what keeps its weights or statistics out of it.
 
     Args:

@@ -4,7 +4,7 @@
 * `config.toml`: all options, resolved.
 * `data.json`: what was found of the data before the first step, with all files that something is wrong with.
 * `state/`: everything that the run goes on from.
-* `last/`, `best/`: networks for `DeeperLab.from_pretrained`, with their `labels.json`.
+* `last/`, `best/`: networks for `models.from_pretrained`, with their `labels.json`.
 * `metrics.jsonl`: an object a line, of steps, or of steps and a validation; `metrics.csv`: the same as a table.
 * `pictures/`: of the validations, below their step.
 * `page.html`, `curves.png`: what it all looks like.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.labels import LabelSet
 from ..heads import Heads
-from ..models import DeeperLab
+from ..models import Network
 from ..targets import Targets, encode
 from . import losses
 from .batches import Batch
@@ -46,7 +46,7 @@ class Step:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stuff", tuple(set(range(len(self.labels))) - set(self.labels.things)))
 
-    def prepare(self, batch: Batch, network: DeeperLab) -> Part:
+    def prepare(self, batch: Batch, network: Network) -> Part:
         """Move a batch to the device and encode its targets at the nodes of a network.
 
         The greatest id is looked at before the way to the device, since there are no more instances, and `encode` need
@@ -71,7 +71,7 @@ class Step:
         return torch.stack([losses.counts(part.targets, part.batch.category) for part in parts]).sum(0)
 
     def loss(
-        self, forward: Callable[[Tensor], Heads], network: DeeperLab, part: Part, counts: Tensor, step: int
+        self, forward: Callable[[Tensor], Heads], network: Network, part: Part, counts: Tensor, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute a part's share of the loss of a step, and of its five terms.
 

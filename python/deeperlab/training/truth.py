@@ -14,7 +14,6 @@ from ..data.labels import LabelSet
 from ..data.sample import Sample
 from ..graph import Graph
 from ..heads import Heads
-from ..models import DeeperLab
 from ..oracle import Truth
 from ..predictor import nearest_pixel
 from ..targets import encode_heads, keypoints
@@ -69,18 +68,19 @@ class PerfectNetwork(torch.nn.Module):
         num_classes: C.
         radius: of the keypoint disks, px.
         graph: keypoints and edges.
+        stride: px between the nodes of the heads.
     """
 
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     truth: Truth
 
-    def __init__(self, num_classes: int, radius: float, graph: Graph) -> None:
+    def __init__(self, num_classes: int, radius: float, graph: Graph, stride: int = 4) -> None:
         super().__init__()
-        self.num_classes, self.radius, self._graph = num_classes, radius, graph
+        self.num_classes, self.radius, self._graph, self._stride = num_classes, radius, graph, stride
         self.fusion: dict[str, Any] = {}
 
     def forward(self, images: torch.Tensor) -> Heads:
         """Heads [1, …] of images [1, 3, H, W]."""
         size = images.shape[2], images.shape[3]
-        heads = heads_of(self.truth, size, radius=self.radius, stride=DeeperLab.stride, graph=self._graph)
+        heads = heads_of(self.truth, size, radius=self.radius, stride=self._stride, graph=self._graph)
         return heads.map(lambda head: torch.from_numpy(head)[None])

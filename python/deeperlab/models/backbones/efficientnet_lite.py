@@ -20,16 +20,17 @@ coarse classes of COCO better than on those of the eleventh block (mIoU .37 agai
 
 
 class EfficientNetLite0(InvertedResidualNet):
-    """Images [N, 3, H, W] to a pyramid {4: [N, 144, …], output_stride: [N, 192, …]}.
+    """Images [N, in_channels, H, W] to a pyramid {4: [N, 144, …], output_stride: [N, 192, …]}.
 
     All convolutions are padded on both sides alike. TensorFlow, where the weights come from, does so on odd sizes.
 
     Args:
         output_stride: 16 or 8.
         eps: of the batch norms; it belongs to the weight file.
+        in_channels: of the images.
     """
 
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
 
-    def __init__(self, output_stride: int = 16, eps: float = EPS) -> None:
-        super().__init__(STAGES, 3, output_stride, eps)
+    def __init__(self, output_stride: int = 16, eps: float = EPS, in_channels: int = 3) -> None:
+        super().__init__(STAGES, 3, output_stride, eps, in_channels)

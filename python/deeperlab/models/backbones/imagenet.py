@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .efficientnet_lite import EfficientNetLite0
 from .mobilenet_v2 import MobileNetV2
+from .resnet import ResNet
+from .vgg import VGG, WIDTHS
 from .xception import Xception
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -18,14 +20,20 @@ _CLASSIFIER = rf"conv_head\.weight|bn2\.{_NORM}|classifier(?:\.1)?\.(?:weight|bi
 BEYOND: dict[type[nn.Module], str] = {
     Xception: r"head\.fc\.(?:weight|bias)",
     MobileNetV2: _CLASSIFIER,
+    ResNet: r"fc\.(?:weight|bias)",
+    VGG: r"(?:classifier\.[036]|pre_logits\.fc[12]|head\.fc)\.(?:weight|bias)",
     EfficientNetLite0: rf"{_CLASSIFIER}|blocks\.6\.0\.(?:conv_(?:pw|dw|pwl)\.weight|bn[123]\.{_NORM})",
 }
-"""What comes after the last features in timm's names, and torchvision's for MobileNetV2: for ImageNet's classes."""
+"""What comes after the last features in the names of timm and torchvision: for ImageNet's classes."""
 TORCHVISION_FIRST = "features.0.0.weight"
 """The first tensor of torchvision's MobileNetV2."""
 EFFICIENTNET_FIRST = "_conv_stem.weight"
 """The first tensor of an EfficientNet-Lite in the names of the package efficientnet-pytorch."""
-FIRSTS = (TORCHVISION_FIRST, EFFICIENTNET_FIRST)
+RESNET_FIRST = "layer1.0.conv1.weight"
+"""A tensor of all ResNets, of timm, torchvision and others, that is in no part of one by this name."""
+VGG_FIRST = "features.0.weight"
+"""The first tensor of a VGG, of timm and torchvision."""
+FIRSTS = (TORCHVISION_FIRST, EFFICIENTNET_FIRST, RESNET_FIRST, VGG_FIRST)
 EFFICIENTNET_UNITS = (1, 2, 2, 3, 3, 4, 1)
 """Of the seven stages of an EfficientNet-Lite0."""
 
@@ -36,6 +44,10 @@ def in_our_names(found: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, 
         found = _from_torchvision(found, list(backbone.state_dict()))
     if EFFICIENTNET_FIRST in found and isinstance(backbone, EfficientNetLite0):
         found = _from_efficientnet_pytorch(found)
+    if RESNET_FIRST in found and isinstance(backbone, ResNet):
+        found = {rename_resnet(name, len(backbone.stem)): tensor for name, tensor in found.items()}
+    if VGG_FIRST in found and isinstance(backbone, VGG):
+        found = _from_features(found, batch_norm="features.1.running_mean" in found)
     beyond = next((pattern for kind, pattern in BEYOND.items() if isinstance(backbone, kind)), "")
     return {name: tensor for name, tensor in found.items() if not re.fullmatch(beyond, name)}
 
@@ -80,3 +92,50 @@ def _from_efficientnet_pytorch(found: Mapping[str, Tensor]) -> dict[str, Tensor]
         return f"{outside.get(module, module)}.{leaf}"
 
     return {translate(name): tensor for name, tensor in found.items()}
+
+
+def rename_resnet(name: str, stem: int) -> str:
+    """Return our name for a tensor of a ResNet: stages are blocks, and the stem counts its 1 or 3 convolutions."""
+    if match := re.fullmatch(r"layer(\d)\.(.*)", name):
+        return f"blocks.{int(match[1]) - 1}.{match[2]}"
+    if match := re.fullmatch(r"conv1\.([01346])\.(\w+)", name):  # convolutions and norms in turn, ReLUs between
+        place = int(match[1])
+        return f"stem.{place // 3}.{'bn' if place % 3 else 'conv'}.{match[2]}"
+    if match := re.fullmatch(r"(conv|bn)1\.(\w+)", name):
+        return f"stem.{stem - 1}.{match[1]}.{match[2]}"
+    return name
+
+
+def _from_features(found: Mapping[str, Tensor], *, batch_norm: bool) -> dict[str, Tensor]:
+    """A VGG-16 of timm or torchvision, which counts its layers through."""
+    names, place = {}, 0
+    for block, widths in enumerate(WIDTHS):
+        for unit in range(len(widths)):
+            names[f"features.{place}"] = f"blocks.{block}.{unit}.conv"
+            if batch_norm:
+                names[f"features.{place + 1}"] = f"blocks.{block}.{unit}.bn"
+            place += 2 + batch_norm
+        place += 1
+    split = ((*name.rpartition("."), tensor) for name, tensor in found.items())
+    return {f"{names.get(module, module)}.{leaf}": tensor for module, _, leaf, tensor in split}
+
+
+def classifier_of_vgg(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the first two layers of a VGG's classifier as the convolutions they are, by the names of `FullyConnected`.
+
+    Empty where the file has none, or none of this shape.
+    """
+    names = {"fc6": ("classifier.0", "pre_logits.fc1"), "fc7": ("classifier.3", "pre_logits.fc2")}
+    made = {}
+    for ours, theirs in names.items():
+        for leaf in ("weight", "bias"):
+            tensor = next((found[f"{name}.{leaf}"] for name in theirs if f"{name}.{leaf}" in found), None)
+            if tensor is None:
+                return {}
+            if leaf == "weight" and tensor.ndim == 2:
+                side = 7 if ours == "fc6" else 1
+                if tensor.shape[1] % side**2:
+                    return {}
+                tensor = tensor.view(len(tensor), -1, side, side)
+            made[f"{ours}.conv.{leaf}"] = tensor
+    return made

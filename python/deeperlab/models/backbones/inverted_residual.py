@@ -81,22 +81,26 @@ class InvertedResidual(Folding):
 
 
 class InvertedResidualNet(Folding):
-    """Images [N, 3, H, W] to a pyramid {4: what the depthwise convolution at `TAP` gives, output_stride: the last}.
+    """Images [N, in_channels, H, W] to a pyramid {4: what the depthwise convolution at `TAP` gives, output_stride: the
+    last features}.
 
     Args:
         stages: all units after the stem.
         stem_kernel: of the first convolution.
         output_stride: 16 or 8.
         eps: of the batch norms.
+        in_channels: of the images.
     """
 
     folds = (("conv_stem", "bn1"),)
 
-    def __init__(self, stages: Sequence[Stage], stem_kernel: int, output_stride: int, eps: float) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], stem_kernel: int, output_stride: int, eps: float, in_channels: int = 3
+    ) -> None:
         super().__init__()
         strides = [stage.stride if unit == 0 else 1 for stage in stages for unit in range(stage.units)]
         plan = iter(zip(strides, atrous([2, *strides], output_stride)[1:], strict=True))
-        self.conv_stem = conv(3, 32, stem_kernel, 2)
+        self.conv_stem = conv(in_channels, 32, stem_kernel, 2)
         self.bn1 = nn.BatchNorm2d(32, eps)
         rows, channels = [], 32
         for expansion, out, units, _, kernel in stages:

@@ -51,17 +51,18 @@ class Block(nn.Module):
 
 
 class Xception(nn.Module):
-    """Images [N, 3, H, W] to a pyramid {4: [N, 256, …], output_stride: [N, 2048, …]}.
+    """Images [N, in_channels, H, W] to a pyramid {4: [N, 256, …], output_stride: [N, 2048, …]}.
 
     Args:
         depth: 71, 65 or 41.
         output_stride: 16 or 8.
         eps: of the batch norms; it belongs to the weight file.
+        in_channels: of the images.
     """
 
     mean = std = (0.5, 0.5, 0.5)
 
-    def __init__(self, depth: int = 71, output_stride: int = 16, eps: float = EPS) -> None:
+    def __init__(self, depth: int = 71, output_stride: int = 16, eps: float = EPS, in_channels: int = 3) -> None:
         super().__init__()
         if depth not in ENTRY:
             raise ValueError(f"depth: expected one of {', '.join(map(str, ENTRY))}, got {depth}")
@@ -70,7 +71,7 @@ class Xception(nn.Module):
         exit_flow = [((728, 1024, 1024), 2, "conv"), ((1536, 1536, 2048), 1, "none")]
         units = [*entry, *middle, *exit_flow]
         plan = atrous([2, *(stride for _, stride, _ in units)], output_stride)[1:]
-        self.stem = nn.Sequential(ConvNorm(3, 32, 3, 2, eps=eps), ConvNorm(32, 64, 3, eps=eps))
+        self.stem = nn.Sequential(ConvNorm(in_channels, 32, 3, 2, eps=eps), ConvNorm(32, 64, 3, eps=eps))
         blocks, channels = [], 64
         for (outs, _, shortcut), (stride, rate) in zip(units, plan, strict=True):
             blocks.append(Block(channels, outs, stride, rate, eps, shortcut=shortcut))

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Features at other places than their nodes: resampled, pooled into bins, mirrored past the edges of an image.
 
-All of it is products of matrices and choices of rows, of any size, which compilers and exporters take with sizes that
-they do not know, and whose gradients are the same bits in every run.
+All of it takes sizes that a compiler or an exporter does not know yet.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor
 
 
@@ -18,14 +18,15 @@ def between(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
     Beyond the first and the last node their values go on.
     """
-    return _tents(rows, x.shape[2], x) @ x @ _tents(columns, x.shape[3], x).T
+    return _between(_between(x, 3, columns), 2, rows)
 
 
-def _tents(positions: Tensor, nodes: int, like: Tensor) -> Tensor:
-    """The weight of every node at every position, [P, nodes]: 1 on the node, 0 from the next ones on."""
-    last = torch.arange(nodes, device=positions.device, dtype=positions.dtype)
-    inside = positions.clamp(min=0).minimum(last[-1:])
-    return (1 - (inside[:, None] - last).abs()).clamp(min=0).to(like.dtype)
+def _between(x: Tensor, axis: int, positions: Tensor) -> Tensor:
+    last = torch.arange(x.shape[axis], device=x.device)[-1:]
+    inside = positions.clamp(min=0).minimum(last)
+    before = inside.long()
+    share = (inside - before).to(x.dtype).view(-1, *[1] * (3 - axis))
+    return x.index_select(axis, before) * (1 - share) + x.index_select(axis, (before + 1).minimum(last)) * share
 
 
 def stretched(x: Tensor, height: int, width: int) -> Tensor:
@@ -36,13 +37,7 @@ def stretched(x: Tensor, height: int, width: int) -> Tensor:
 
 def _spaced(size: int, nodes: int, like: Tensor) -> Tensor:
     place = torch.arange(size, device=like.device, dtype=torch.float32)
-    return place * ((nodes - 1) / _larger(size - 1, 1))
-
-
-def _larger(a: int, b: int) -> int:
-    """The larger number, of numbers that an exporter may not know yet."""
-    found: int = torch.sym_max(a, b)  # type: ignore[no-untyped-call]
-    return found
+    return place * (nodes - 1) / place[-1:].clamp(min=1)
 
 
 def pooled(x: Tensor, bins: int) -> Tensor:
@@ -50,13 +45,17 @@ def pooled(x: Tensor, bins: int) -> Tensor:
 
     Bin i holds the nodes from floor(i · h / bins) to before ceil((i + 1) · h / bins).
     """
-    return _bins(bins, x.shape[2], x) @ x @ _bins(bins, x.shape[3], x).T
-
-
-def _bins(bins: int, nodes: int, like: Tensor) -> Tensor:
-    node, number = torch.arange(nodes, device=like.device), torch.arange(bins, device=like.device)[:, None]
-    inside = (node >= number * nodes // bins) & (node < ((number + 1) * nodes + bins - 1) // bins)
-    return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
+    if not torch.compiler.is_exporting():
+        return F.adaptive_avg_pool2d(x, bins)
+    for axis in (2, 3):  # the exporter to ONNX knows no pool whose windows depend on the size
+        nodes = x.shape[axis]
+        node = torch.arange(nodes, device=x.device).view(-1, *[1] * (3 - axis))
+        parts = []
+        for i in range(bins):
+            inside = ((node >= i * nodes // bins) & (node < ((i + 1) * nodes + bins - 1) // bins)).to(x.dtype)
+            parts.append((x * inside).sum(axis) / inside.sum())
+        x = torch.stack(parts, axis)
+    return x
 
 
 def mirrored(images: Tensor, before: int, height: int, width: int) -> Tensor:
@@ -69,7 +68,7 @@ def mirrored(images: Tensor, before: int, height: int, width: int) -> Tensor:
     """
     for axis, size in ((2, height), (3, width)):
         there = images.shape[axis]
-        period = _larger(2 * (there - 1), 1)
+        period = (2 * torch.arange(there, device=images.device)[-1:]).clamp(min=1)
         place = (torch.arange(size, device=images.device) - before) % period
         images = images.index_select(axis, place.minimum(period - place))
     return images
@@ -102,9 +101,10 @@ class Frame:
         return mirrored(images, self.margin, height, width)
 
     def _covered(self, side: int) -> int:
-        rest = _larger(side, self.least) - self.remainder
-        covered: int = (rest + self.multiple - 1) // self.multiple * self.multiple + self.remainder
-        return covered
+        number = (side - self.remainder + self.multiple - 1) // self.multiple
+        if self.least > 1:
+            number = _larger(number, self.least // self.multiple)
+        return number * self.multiple + self.remainder
 
     def on_nodes(self, output: Tensor, stride: int, height: int, width: int) -> Tensor:
         """Return the output at the nodes of an image of height × width px, node (i, j) at pixel (stride · i, …)."""
@@ -114,3 +114,9 @@ class Frame:
             for side in (height, width)
         )
         return between(output, rows, columns)
+
+
+def _larger(a: int, b: int) -> int:
+    """The larger number, of numbers that an exporter may not know yet."""
+    found: int = torch.sym_max(a, b)  # type: ignore[no-untyped-call]
+    return found

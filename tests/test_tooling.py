@@ -145,8 +145,8 @@ def test_the_workflow_makes_wheels_as_make_does() -> None:
     assert theirs == repair.replace(" plat ", f" {platform}_$(uname -m) ")
     images = re.findall(r'^manylinux-\w+-image = "(\w+)"', PYPROJECT, re.MULTILINE)
     assert images == [platform, platform]
-    # nvcc hashes the folder it works in into names: wheels are built in one fixed folder, here by wheel.py, there within
-    # cibuildwheel's container, where the project always has the same place.
+    # nvcc hashes the folder it works in into names: wheels are built in one fixed folder, here by wheel.py, there
+    # within cibuildwheel's container, where the project always has the same place.
     assert re.findall(r'build-dir = "(.*?)"', PYPROJECT) == ["build/{wheel_tag}", "build/wheel", "build/wheel"]
 
 

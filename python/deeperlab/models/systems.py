@@ -35,7 +35,7 @@ def _convolved(channels: int, middle: int, dropout: float = 0.0) -> Callable[...
     return lambda out, *, semantic=True: Head(channels, middle, out, 3, dropout=dropout)
 
 
-def fcn(in_channels: int, *, finest: int, stride: int = 4) -> Parts:
+def fcn(in_channels: int, *, finest: int, stride: int = 4, units: int = 4096) -> Parts:
     """FCN-32s, -16s and -8s (Long et al. 2015): VGG-16, its classifier as convolutions, scores of finer pools added.
 
     Args:
@@ -43,10 +43,12 @@ def fcn(in_channels: int, *, finest: int, stride: int = 4) -> Parts:
         finest: px, the stride of the finest scores: 32, 16 or 8.
         stride: px between the nodes of the heads, to which the scores are upsampled by the fixed bilinear kernels of
             the deconvolutions: 1 as in the paper, or 4, which takes a sixteenth of the memory.
+        units: of the classifier's layers; with 4096 they can begin with those of VGG-16.
     """
     require_choice("finest", finest, (32, 16, 8))
     require_choice("stride", stride, (1, 2, 4, 8))
-    backbone, context = VGG(in_channels), FullyConnected(512)
+    require_count("units", units)
+    backbone, context = VGG(in_channels), FullyConnected(512, units)
     skips = {32: (), 16: (4,), 8: (4, 3)}[finest]
     decoder = Skips(context.out, tuple(backbone.channels[skip] for skip in skips), skips)
     frame = Frame(multiple=32, every=finest)
@@ -71,29 +73,35 @@ def fcn_resnet(in_channels: int, *, depth: int = 50, output_stride: int = 8, aux
     )  # fmt: skip
 
 
-def deconvnet(in_channels: int) -> Parts:
+def deconvnet(in_channels: int, *, units: int = 4096) -> Parts:
     """DeconvNet (Noh et al. 2015): VGG-16 and its mirror image, which unpools by the indices of the pools.
 
     Images smaller than 224 px are extended: the classifier's 7 × 7 pads nothing.
+
+    Args:
+        in_channels: of the images.
+        units: of the classifier's layers.
     """
+    require_count("units", units)
     backbone = VGG(in_channels, batch_norm=True, indices=True)
-    context = FullyConnected(512, valid=True, batch_norm=True)
+    context = FullyConnected(512, units, valid=True, batch_norm=True)
     decoder = Unpool(context.out)
     return Parts(backbone, context, decoder, _scores(decoder.out), 5, 1, Frame(multiple=32, least=224))
 
 
-def dilated(in_channels: int, *, context: str, stride: int = 4) -> Parts:
+def dilated(in_channels: int, *, context: str, stride: int = 4, units: int = 4096) -> Parts:
     """The dilated front end, and its context module (Yu and Koltun 2016).
 
     Args:
         in_channels: of the images.
         context: none: the front end alone; basic or large, of Table 1.
-        stride: as of FCN.
+        stride, units: as of `fcn`.
     """
+    require_count("units", units)
     require_choice("context", context, ("none", "basic", "large"))
     require_choice("stride", stride, (1, 2, 4, 8))
     backbone = VGG(in_channels, 8, pools=3, valid=True)
-    layers = FullyConnected(512, rate=4, valid=True)
+    layers = FullyConnected(512, units, rate=4, valid=True)
 
     def head(out: int, *, semantic: bool) -> nn.Module:
         scores = Head(layers.out, 0, out, 1, shallow=True)

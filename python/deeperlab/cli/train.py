@@ -30,6 +30,8 @@ deeperlab train --recipe tiny --data scenes --out runs/first
 
 deeperlab train --recipe quick --data /data/cityscapes --out runs/city --set model.weights=mobilenetv2_100.safetensors
 
+deeperlab train --recipe quick --model pspnet_resnet50 --data /data/voc --out runs/psp
+
 deeperlab train --resume runs/city --steps 120000
 
 torchrun --nproc-per-node 8 -m deeperlab train --recipe coco-xception71 --data /data/coco --out runs/coco
@@ -62,6 +64,9 @@ def train(
             metavar="RUN", help="Go on with a run where it was saved, with its own options; --set changes some."
         ),
     ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="The network, as of deeperlab models --table: model.name.")
+    ] = "",
     steps: Annotated[int | None, typer.Option(help="Steps of the optimizer in all: train.steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and samples: train.seed.")] = None,
     set_: Annotated[
@@ -123,6 +128,7 @@ def train(
             "--recipe": recipe,
             "--data": data,
             "--out": out,
+            "--model": model,
             "--seed": seed,
             "--set": set_,
             "--config": config_file,
@@ -138,7 +144,7 @@ def train(
             _refuse_beside("--resume", given | modes | {"--overfit": overfit}, "--set")
             _train(console, _of_run(resume, _layers("", steps, None, None, set_)), resume, resume=True)
             return
-        layers = _layers(data, steps, seed, overfit, set_)
+        layers = _layers(data, steps, seed, overfit, set_, model)
         if from_:
             recipe = recipe if recipe or config_file else FINE_TUNE
             layers = [_of_network(from_), *layers]
@@ -174,11 +180,16 @@ def _explained() -> Iterator[None]:
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def _layers(data: str, steps: int | None, seed: int | None, overfit: int | None, set_: list[str] | None) -> list[Layer]:
+def _layers(
+    data: str, steps: int | None, seed: int | None, overfit: int | None, set_: list[str] | None, model: str = ""
+) -> list[Layer]:
     from ..training.config_file import Layer, assignment
     from ..training.overfit import settings
 
-    named = {"--data": ("data.source", data or None), "--steps": ("train.steps", steps), "--seed": ("train.seed", seed)}
+    named: dict[str, tuple[str, str | int | None]] = {"--data": ("data.source", data or None)}
+    named |= {
+        "--model": ("model.name", model or None), "--steps": ("train.steps", steps), "--seed": ("train.seed", seed)
+    }  # fmt: skip
     layers = [Layer("--overfit", settings(overfit))] if overfit is not None else []
     layers += [Layer(name, {option: value}) for name, (option, value) in named.items() if value is not None]
     return [*layers, *map(assignment, set_ or ())]

@@ -97,12 +97,12 @@ class Prover:
     """Sends truths through the validation.
 
     Args:
-        labels, config, graph: as of `Validator`.
+        labels, config, graph, stride: as of `Validator`.
     """
 
-    def __init__(self, labels: LabelSet, config: Config, graph: Graph) -> None:
+    def __init__(self, labels: LabelSet, config: Config, graph: Graph, stride: int = 4) -> None:
         self._labels, self._config, self._graph, self._merit = labels, config, graph, merit_of(graph)
-        self._network = PerfectNetwork(len(labels), config.data.radius, graph)
+        self._network = PerfectNetwork(len(labels), config.data.radius, graph, stride)
         self._network.fusion = dict(config.model.options.get("fusion", {}))
         self._parser = parser_of(self._network, labels, config)
         self._params = self._parser.params or FuseParams()

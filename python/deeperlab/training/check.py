@@ -88,7 +88,9 @@ def _validations(loop: Loop, config: Config) -> float:
     if val is None:
         return 0.0
     few = replace(config, validate=replace(config.validate, images=IMAGES, pictures=0, ceiling=0.0))
-    found = Validator(val.samples, loop.labels, few, loop.network.graph).validate(loop.average)
+    found = Validator(val.samples, loop.labels, few, loop.network.graph, stride=loop.network.stride).validate(
+        loop.average
+    )
     images = len(spread(len(val.samples), config.validate.images))
     times = -(-config.train.steps // config.validate.every) if config.validate.every else 1
     seconds: float = found.seconds / min(IMAGES, len(val.samples))

@@ -149,6 +149,7 @@ class LossConfig:
         top_k_steps: Steps in which that share falls from 1.
         small_area: Instances of fewer px count `small_weight` times in the semantic loss.
         small_weight: See there.
+        auxiliary: Weight of the loss of a second semantic head, where the network has one (PSPNet).
     """
 
     weights: LossWeights = field(default_factory=LossWeights)
@@ -156,6 +157,7 @@ class LossConfig:
     top_k_steps: int = 0
     small_area: int = 4096
     small_weight: float = 3.0
+    auxiliary: float = 0.4
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ CONFIG = "config.json"
 """Of a network, in its folder."""
 INHERITS = "inherits"
 _NONE = "–"
+NAME, OPTIONS, OF_ALL = "model.name", "model.options.", ("bn_momentum", "image_size")
+"""The name of a network, and its options; those that any has, and that stay when a later layer names another."""
 RECIPES = Path(__file__).with_name("recipes")
 
 
@@ -196,9 +198,13 @@ def of_network(source: str | os.PathLike[str]) -> Layer:
         names = ", ".join(shipped.NAMES)
         raise FileNotFoundError(f"--from: expected a folder with {CONFIG}, or {names}, got {os.fspath(source)!r}")
     root = Field.load(folder / CONFIG)
-    made = {name: value for name, value in root.value.items() if name not in ("num_classes", "radius")}
+    apart = ("num_classes", "in_channels", "radius", "system", "options")
+    made = {name: value for name, value in root.value.items() if name not in apart}
     found = {"model.weights": os.fspath(source), "data.radius": root.get("radius", float)}
     found |= {"data.longest_side": root.get("image_size", int)}
+    if "system" in root.value:  # else the options say all of a network, whatever its name
+        found |= {NAME: root.get("system", str)}
+        made |= root.get("options", dict, default={})
     return Layer(
         "--from", found | {f"model.options.{name}": value for name, value in made.items() if value is not None}
     )
@@ -266,6 +272,9 @@ def _resolve(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
     """Make the options of the layers, and say who asked for each."""
     values, origins = dict[str, Any](), dict[str, str]()
     for layer in layers:
+        if layer.options.get(NAME, values.get(NAME)) != values.get(NAME):  # another network has options of its own
+            of_another = [o for o in values if o.startswith(OPTIONS) and o.removeprefix(OPTIONS) not in OF_ALL]
+            values = {option: value for option, value in values.items() if option not in of_another}
         for option, value in layer.options.items():
             hint = Any if _is_within_mapping(option) else options()[option]
             try:

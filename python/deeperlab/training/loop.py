@@ -129,8 +129,8 @@ class Loop:
         self.recipe = Step(config, self.labels, self.device)
         self.validator: Validator | None = None
         if self.sources.val is not None:
-            samples, graph = self.sources.val.samples, self.network.graph
-            self.validator = Validator(samples, self.labels, config, graph, rank=self.rank, world=self.world)
+            numbers = {"stride": self.network.stride, "rank": self.rank, "world": self.world}
+            self.validator = Validator(self.sources.val.samples, self.labels, config, self.network.graph, **numbers)
         if state is not None:
             self.restore(state)
         first = self.step + (self.outstanding is None)  # step of the next line of the metrics

@@ -93,7 +93,7 @@ def _validation(loop: Loop) -> tuple[float, float, float] | None:
     if val is None:
         return None
     config = replace(loop.config, validate=replace(loop.config.validate, images=IMAGES, pictures=0, ceiling=0.0))
-    found = Validator(val.samples, loop.labels, config, loop.network.graph).validate(
+    found = Validator(val.samples, loop.labels, config, loop.network.graph, stride=loop.network.stride).validate(
         loop.average, progress=loop.journal.follow(0, "validation")
     )
     return found.seconds / min(IMAGES, len(val.samples)), found.network, found.fusion

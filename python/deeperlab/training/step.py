@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.labels import LabelSet
 from ..heads import Heads
-from ..models import Network
+from ..models import Network, Supervised
 from ..targets import Targets, encode
 from . import losses
 from .batches import Batch
@@ -71,9 +71,11 @@ class Step:
         return torch.stack([losses.counts(part.targets, part.batch.category) for part in parts]).sum(0)
 
     def loss(
-        self, forward: Callable[[Tensor], Heads], network: Network, part: Part, counts: Tensor, step: int
+        self, forward: Callable[[Tensor], Heads | Supervised], network: Network, part: Part, counts: Tensor, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute a part's share of the loss of a step, and of its five terms.
+
+        Where the network has a second semantic head, the loss has that head's too, times `loss.auxiliary`.
 
         Args:
             forward: the network, perhaps wrapped.
@@ -86,16 +88,19 @@ class Step:
         images = network.normalized(batch.images)
         if self.config.train.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return losses.total(
-            forward(images),
-            part.targets,
-            batch.category,
-            losses.instance_weight(batch.instance, area=config.small_area, weight=config.small_weight),
-            counts,
-            config.weights,
-            top_k=losses.ramp(step, config.top_k_steps, config.top_k),
-            stuff=self.stuff,
+        found = forward(images)
+        heads = found.heads if isinstance(found, Supervised) else found
+        weight = losses.instance_weight(batch.instance, area=config.small_area, weight=config.small_weight)
+        top_k = losses.ramp(step, config.top_k_steps, config.top_k)
+        loss, terms = losses.total(
+            heads, part.targets, batch.category, weight, counts, config.weights, top_k=top_k, stuff=self.stuff
         )
+        if isinstance(found, Supervised):
+            second = losses.semantic(
+                found.auxiliary, batch.category, stride=heads.stride, weight=weight, top_k=top_k, stuff=self.stuff
+            )
+            loss = loss + config.auxiliary * second.sum() / counts[0].clamp(min=1)
+        return loss, terms
 
 
 def seed_part(seed: int, step: int, part: int) -> None:

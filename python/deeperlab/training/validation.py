@@ -111,6 +111,7 @@ class Validator:
         labels: of the samples.
         config: `validate` and `data.radius` count.
         graph: the network's keypoints and edges.
+        stride: px between the nodes of its heads.
         rank, world: which process this is, of how many.
 
     Raises:
@@ -124,12 +125,14 @@ class Validator:
         config: Config,
         graph: Graph = STAR,
         *,
+        stride: int = 4,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         if not len(samples):
             raise ValueError("samples: expected at least one to validate on, got none")
         self.samples, self.labels, self.config, self.graph = samples, labels, config, graph
+        self._stride = stride
         self.merit = merit_of(graph)
         self.numbers = spread(len(samples), config.validate.images)
         pictured = spread(len(self.numbers), config.validate.pictures) if config.validate.pictures else ()
@@ -149,7 +152,7 @@ class Validator:
             CeilingError: it does not reach `config.validate.ceiling`.
             FormatError, OSError: a file cannot be read, as of `Sample.image`.
         """
-        prover = Prover(self.labels, self.config, self.graph)
+        prover = Prover(self.labels, self.config, self.graph, self._stride)
         if self._ceiling is None:
             self._ceiling = prover.measure(self.samples, self._share, gather, progress)
         prover.require(self._ceiling, self.samples)

@@ -43,9 +43,9 @@ def draw_composition(title: str, layers: Sequence[Any]) -> str:
         place = f'x="{LEFT - 6}" y="{y + 4:.1f}" font-size="11" text-anchor="end" fill="#555555"'
         marks.append(f"<text {place}>1/{1 << level}</text>")
     for i, layer in enumerate(layers):
-        level = min(max(math.log2(max(layer.stride, 1)), 0), COARSEST)
+        depth = min(max(math.log2(max(layer.stride, 1)), 0), COARSEST)
         height = max(2.0, BAR * math.log2(layer.channels + 1) / widest)
-        x, y = LEFT + 4 + i * step, TOP + BAR / 2 + level * row - height / 2
+        x, y = LEFT + 4 + i * step, TOP + BAR / 2 + depth * row - height / 2
         marks.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(1.2, 0.8 * step):.1f}" height="{height:.1f}" '
             f'fill="{COLORS[layer.part]}"/>'

@@ -56,9 +56,7 @@ def _print_systems(console: Console) -> None:
     require_torch("deeperlab models --table")
     import torch
 
-    from ..models import create, list_models
-    from ..models.facts import FACTS
-    from ..models.measure import multiply_adds, parameters
+    from ..models import FACTS, create, list_models, multiply_adds, parameters
 
     table = new_table(
         "name", "*year", "*parameters, M", f"*multiply-adds at {SIZE}², G", "*stride", "idea", "published"

@@ -11,17 +11,21 @@ require_torch("deeperlab.models")
 from .crf import CRF
 from .contexts import SpatialPyramidPooling
 from .deeperlab import MODELS, DeeperLab
+from .facts import FACTS
 from .hub import find_folder
+from .measure import multiply_adds, parameters
 from .network import Network, Supervised
 from .onnx_graph import export_onnx
 from .receptive_field import ReceptiveField, receptive_field
 from .registry import create, from_pretrained, list_models, list_options
 from .settings import MAX_IMAGE_SIZE
-from .systems import SYSTEMS, System
+from .system import System
+from .systems import SYSTEMS
 from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = [
     "CRF",
+    "FACTS",
     "MAX_IMAGE_SIZE",
     "MODELS",
     "SYSTEMS",
@@ -40,5 +44,7 @@ __all__ = [
     "list_options",
     "load_backbone",
     "load_weights",
+    "multiply_adds",
+    "parameters",
     "receptive_field",
 ]

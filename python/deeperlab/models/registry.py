@@ -12,7 +12,8 @@ from deeperlab.data.network_folder import CONFIG, read_config
 from .deeperlab import MODELS, DeeperLab
 from .hub import find_folder
 from .network import Network
-from .systems import SYSTEMS, System, options_of
+from .system import System, options_of
+from .systems import SYSTEMS
 
 
 def list_models() -> list[str]:

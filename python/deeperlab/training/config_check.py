@@ -29,7 +29,7 @@ AT_LEAST = {
     "train.log_every": 1, "train.patience": 0, "train.max_hours": 0,
     "loss.weights.semantic": 0, "loss.weights.heatmap": 0, "loss.weights.short_range": 0,
     "loss.weights.middle_range": 0, "loss.weights.long_range": 0,
-    "loss.top_k_steps": 0, "loss.small_area": 0, "loss.small_weight": 0,
+    "loss.top_k_steps": 0, "loss.small_area": 0, "loss.small_weight": 0, "loss.auxiliary": 0,
     "validate.every": 0, "validate.images": 0, "validate.pictures": 0, "validate.size": 0,
 }  # fmt: skip
 ABOVE_ZERO = ("data.radius", "train.lr")

@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots asan compilers aarch64 wheel wheels wheel-again sdist gates install-check old-glibc clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots systems asan compilers aarch64 wheel wheels wheel-again sdist gates install-check old-glibc clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -56,6 +56,9 @@ bench: $(INSTALLED) ## all benchmarks but the networks, timed; keeps the run in 
 bench-networks: $(INSTALLED) ## the paper's networks at its sizes, with the fusion: ms, fps, memory; four minutes
 	$(TIMED) --benchmark-columns=median,ops,rounds benchmarks/bench_networks.py --benchmark-json=$(RESULTS)/latest-networks.json
 	$(BIN)/python -m benchmarks.report table $(RESULTS)/latest-networks.json
+
+systems: $(INSTALLED) ## docs/systems.md: all networks counted, measured and drawn from themselves; ten minutes, 6 GB
+	$(BIN)/python -m benchmarks.systems
 
 bench-quick: $(INSTALLED) ## two scenes in under two minutes
 	$(TIMED) $(COLUMNS) benchmarks -m quick --benchmark-json=$(RESULTS)/latest-quick.json

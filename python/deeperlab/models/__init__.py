@@ -13,7 +13,7 @@ from .contexts import SpatialPyramidPooling
 from .deeperlab import MODELS, DeeperLab
 from .facts import FACTS
 from .hub import find_folder
-from .measure import multiply_adds, parameters
+from .measure import layers, multiply_adds, parameters
 from .network import Network, Supervised
 from .onnx_graph import export_onnx
 from .receptive_field import ReceptiveField, receptive_field
@@ -40,6 +40,7 @@ __all__ = [
     "export_onnx",
     "find_folder",
     "from_pretrained",
+    "layers",
     "list_models",
     "list_options",
     "load_backbone",

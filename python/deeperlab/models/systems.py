@@ -51,7 +51,7 @@ def fcn(in_channels: int, *, finest: int, stride: int = 4, units: int = 4096) ->
     return Parts(backbone, context, decoder, lambda out, *, semantic: Scores(decoder.out, out, 2), 5, stride, frame)
 
 
-def fcn_resnet(in_channels: int, *, depth: int = 50, output_stride: int = 8, auxiliary: bool = False) -> Parts:
+def fcn_resnet(in_channels: int, *, depth: int, output_stride: int = 8, auxiliary: bool = False) -> Parts:
     """The network that torchvision calls FCN: an atrous ResNet and one 3 × 3 head.
 
     Args:
@@ -165,7 +165,7 @@ def deeplab_v2(
 def deeplab_v3(
     in_channels: int,
     *,
-    depth: int = 101,
+    depth: int,
     output_stride: int = 8,
     multi_grid: Sequence[int] | None = None,
     cascade: int = 0,
@@ -281,7 +281,7 @@ SYSTEMS: dict[str, tuple[Callable[..., Parts], dict[str, Any]]] = {
     "fcn32s": (fcn, {"finest": 32}),
     "fcn16s": (fcn, {"finest": 16}),
     "fcn8s": (fcn, {"finest": 8}),
-    "fcn_resnet50": (fcn_resnet, {}),
+    "fcn_resnet50": (fcn_resnet, {"depth": 50}),
     "fcn_resnet101": (fcn_resnet, {"depth": 101}),
     "deconvnet": (deconvnet, {}),
     "dilated_frontend": (dilated, {"context": "none"}),
@@ -294,7 +294,7 @@ SYSTEMS: dict[str, tuple[Callable[..., Parts], dict[str, Any]]] = {
     "deeplab_v2_vgg16": (deeplab_v2, {"backbone": "vgg16"}),
     "deeplab_v2_resnet101": (deeplab_v2, {"backbone": "resnet101"}),
     "deeplab_v3_resnet50": (deeplab_v3, {"depth": 50}),
-    "deeplab_v3_resnet101": (deeplab_v3, {}),
+    "deeplab_v3_resnet101": (deeplab_v3, {"depth": 101}),
     "pspnet_resnet50": (pspnet, {"depth": 50}),
     "pspnet_resnet101": (pspnet, {"depth": 101}),
     "unet": (unet, {}),

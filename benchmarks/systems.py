@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/systems.md: all networks side by side, counted, measured and drawn, each from itself.
+
+    python -m benchmarks.systems
+
+Milliseconds are the least of a few passes over one image, all networks in one run: compare them with one another, not
+with those of another day. It takes some ten minutes on two cores and 6 GB of memory.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+
+import torch
+
+from deeperlab import models
+from deeperlab.visualize.composition import COLORS, draw_composition
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, PICTURES = ROOT / "docs" / "systems.md", ROOT / "docs" / "systems"
+CLASSES, TIMED, PASSES = 21, 257, 3
+COUNTED = 513
+"""px of the side of the images that are timed and counted."""
+HEAD = """# The systems, side by side
+
+DeeperLab grew from a line of networks, and stands against others. Here they are made of the same parts, a backbone, a
+context, a decoder and heads, and take the same data, metrics and commands:
+
+```sh
+deeperlab train --recipe quick --model fcn8s --data /data/voc --out runs/fcn8s
+```
+
+All but the paper's have a semantic head alone and find no instances; `--set model.options.graph=star` gives any of them
+the five heads. [models.md](models.md#other-systems) has their options and weights; `deeperlab models --table` prints
+them in the terminal.
+
+{table}
+
+{classes} classes. Multiply-adds are those of convolutions at {counted}². The receptive field is that of an output, along
+the longest path, with the interpolation between nodes (∞: a part of the network pools the whole image; what the
+others see follows). Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads, the least of {passes} passes,
+all in one run of {date}. Published figures are the authors' own, on their data; "–": none that could be checked.
+
+The quality of all of them after the same short training on the same data is not measured yet.
+
+## What they are made of
+
+Each bar is a convolution, from left to right in the order in which they are computed: as high as its channels are many
+(by the logarithm), as low as its grid is coarse, in the color of its part: {colors}. All of it is drawn from the
+networks themselves, by `make systems`.
+"""
+
+
+def milliseconds(model: models.Network) -> float:
+    """The least time of a pass over an image."""
+    image = torch.randn(1, model.in_channels, TIMED, TIMED).to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    times = []
+    with torch.inference_mode():
+        for _ in range(PASSES + 1):
+            start = time.perf_counter()
+            (semantic, *_) = model.raw(image)
+            times.append(time.perf_counter() - start)
+    assert semantic.shape == (1, CLASSES, *[-(-TIMED // model.stride)] * 2)
+    return 1e3 * min(times[1:])
+
+
+def row(name: str) -> tuple[str, str]:
+    """Measure a network: its line of the table, and its picture."""
+    fact = models.FACTS[name]
+    torch.manual_seed(0)
+    model = models.create(name, CLASSES)
+    model.mark_untrained()
+    model = model.fold_batch_norm()
+    seen = models.receptive_field(model, multiple=32)
+    layers = models.layers(model, COUNTED)
+    cells = (
+        f"[`{name}`](#{name})", str(fact.year), fact.idea, f"{models.parameters(models.create(name, CLASSES)):,}",
+        f"{sum(layer.multiply_adds for layer in layers) / 1e9:.1f}",
+        f"∞ ({seen.size})" if seen.is_global else str(seen.size), str(model.stride), f"{milliseconds(model):.0f}",
+        fact.published,
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |", draw_composition(name, layers)
+
+
+def main() -> None:
+    """Measure all and write the page."""
+    columns = (
+        "network", "year", "idea", "parameters", "10⁹ multiply-adds", "receptive field, px", "stride", "ms",
+        "published",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    pictures = []
+    PICTURES.mkdir(exist_ok=True)
+    for name in sorted(models.list_models(), key=lambda name: models.FACTS[name].year):
+        line, picture = row(name)
+        print(line, flush=True)
+        lines.append(line)
+        (PICTURES / f"{name}.svg").write_text(picture)
+        pictures.append(f"### {name}\n\n{models.FACTS[name].source}\n\n![{name}](systems/{name}.svg)\n")
+    head = HEAD.format(
+        table="\n".join(lines), classes=CLASSES, counted=COUNTED, timed=TIMED, passes=PASSES,
+        threads=torch.get_num_threads(), date=datetime.date.today().isoformat(), colors=", ".join(COLORS),
+    )  # fmt: skip
+    PAGE.write_text(head + "\n" + "\n".join(pictures))
+
+
+if __name__ == "__main__":
+    main()

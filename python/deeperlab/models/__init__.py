@@ -8,8 +8,8 @@ from .._layout import require_torch
 
 require_torch("deeperlab.models")
 
-from .crf import CRF
 from .contexts import SpatialPyramidPooling
+from .crf import CRF
 from .deeperlab import MODELS, DeeperLab
 from .facts import FACTS
 from .hub import find_folder

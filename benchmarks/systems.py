@@ -38,10 +38,11 @@ them in the terminal.
 
 {table}
 
-{classes} classes. Multiply-adds are those of convolutions at {counted}². The receptive field is that of an output, along
-the longest path, with the interpolation between nodes (∞: a part of the network pools the whole image; what the
-others see follows). Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads, the least of {passes} passes,
-all in one run of {date}. Published figures are the authors' own, on their data; "–": none that could be checked.
+{classes} classes. Multiply-adds are those of convolutions at {counted}². The receptive field is that of an output,
+along the longest path, with the interpolation between nodes (∞: a part of the network pools the whole image; what the
+others see follows). Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads, the least of {passes}
+passes, all in one run of {date}. Published figures are the authors' own, on their data; "–": none that could be
+checked.
 
 The quality of all of them after the same short training on the same data is not measured yet.
 

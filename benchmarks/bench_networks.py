@@ -50,7 +50,7 @@ LABELS = LabelSet(
 class Drawn(torch.nn.Module):
     """A network that does its work, and then gives other heads."""
 
-    def __init__(self, network: models.DeeperLab, heads: Heads) -> None:
+    def __init__(self, network: models.Network, heads: Heads) -> None:
         super().__init__()
         self.network, self.heads = network, heads
         self.num_classes, self.mean, self.std = network.num_classes, network.mean, network.std
@@ -63,7 +63,7 @@ class Drawn(torch.nn.Module):
 
 
 @cache
-def _network(name: str) -> models.DeeperLab:
+def _network(name: str) -> models.Network:
     network = models.create(name, CLASSES).fold_batch_norm().to(DEVICE).eval()
     with torch.inference_mode():
         network(torch.zeros(1, 3, 65, 65, device=DEVICE).to(memory_format=torch.channels_last))

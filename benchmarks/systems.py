@@ -76,7 +76,7 @@ def row(name: str) -> tuple[str, str]:
     model.mark_untrained()
     model = model.fold_batch_norm()
     seen = models.receptive_field(model, multiple=32)
-    layers = models.layers(model, COUNTED)
+    layers = models.convolutions(model, COUNTED)
     cells = (
         f"[`{name}`](#{name})", str(fact.year), fact.idea, f"{models.parameters(models.create(name, CLASSES)):,}",
         f"{sum(layer.multiply_adds for layer in layers) / 1e9:.1f}",

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from deeperlab.models import DeeperLab, create
+from deeperlab.models import Network, create
 from deeperlab.training.recompute import recompute
 
 CLASSES = 66
@@ -25,7 +25,7 @@ COPIES = 5
 """Of the weights: themselves, their gradients, AdamW's two moments, the moving average."""
 
 
-def kept_bytes(network: DeeperLab, crop: tuple[int, int], device: str = "meta", dtype: Any = None) -> int:
+def kept_bytes(network: Network, crop: tuple[int, int], device: str = "meta", dtype: Any = None) -> int:
     """Count what autograd keeps of an image; float32, or `dtype` by autocast (not on the meta device)."""
     storages: dict[int, Any] = {}
     own = {tensor.untyped_storage()._cdata for tensor in network.state_dict(keep_vars=True).values()}
@@ -44,7 +44,7 @@ def kept_bytes(network: DeeperLab, crop: tuple[int, int], device: str = "meta", 
     return total // 2
 
 
-def make(name: str, device: str = "meta") -> DeeperLab:
+def make(name: str, device: str = "meta") -> Network:
     """Make a network for training that takes no memory."""
     with torch.device(device):
         return create(name, CLASSES).train()

@@ -21,7 +21,7 @@ from PIL import Image
 
 from deeperlab.data import archive, fields, labels, network_folder
 from deeperlab.data.formats import instances, matlab, scans, voc
-from deeperlab.models import deeperlab
+from deeperlab.models import MAX_IMAGE_SIZE
 from deeperlab.predictor import heads_file, onnx_network, sources, video
 
 pytestmark = pytest.mark.slow
@@ -291,7 +291,7 @@ def test_the_bounds_that_the_documents_tell() -> None:
         f"{sources.MAX_LIST_BYTES >> 20} MiB of sources, {voc.MAX_BYTES >> 20} MiB of names",
         f"at most {sources.MOST_FOLDERS} folders below",
         f"{archive.MAX_BYTES >> 30} GiB unpacked, {heads_file.MAX_IMAGES:,} images, {heads_file.MAX_PIXELS:,} px",
-        f"images of up to {deeperlab.MAX_IMAGE_SIZE} px",
+        f"images of up to {MAX_IMAGE_SIZE} px",
         f"{fields.MAX_LINE_BYTES >> 20} MiB a line",
         f"{matlab.MAX_BYTES >> 20} MiB; a variable unpacks to {matlab.MAX_UNPACKED >> 20} MiB",
         f"within {instances.MAX_COORDINATE:,} px, {instances.MAX_CONTOUR:,} px around",

@@ -171,7 +171,7 @@ def multiply_adds(model: models.DeeperLab, size: int) -> float:
 
 
 def test_models_are_listed() -> None:
-    assert models.list_models() == list(FIGURES)
+    assert models.list_models()[: len(FIGURES)] == list(FIGURES)  # test_systems.py has the others
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -494,7 +494,7 @@ def test_frozen_norms_stay_frozen(n: int) -> None:
 BAD_VALUES = (
     ({"output_stride": 32}, "output_stride: expected 16 or 8, got 32"),
     ({"decoder": "none"}, "decoder: expected space_to_depth or bilinear, got 'none'"),
-    ({"graph": "tree"}, "graph: expected star, rectangle, a Graph, or its keypoints and edges, got 'tree'"),
+    ({"graph": "tree"}, "graph: expected star, rectangle, none, a Graph, or its keypoints and edges, got 'tree'"),
     ({"backbone": "resnet"}, "backbone: expected xception71 or .*, got 'resnet'"),
     ({"wide": True}, "options: expected .*kernel_size, .*, got 'wide'"),
     ({"num_classes": 0}, "num_classes: expected at least 1, got 0"),

@@ -462,7 +462,7 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     for name in ("street.jpg", "square.jpg"):
         Image.fromarray(photo(40, 60)).save(name)
-    monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda folder: Net())
+    monkeypatch.setattr(models, "from_pretrained", lambda folder: Net())
     page = Path(__file__).resolve().parents[1] / "docs" / "predict.md"
     tiles, parser = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     exec(tiles, {})

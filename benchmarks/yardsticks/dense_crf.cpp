@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The published library's mean field behind one C function; dense_crf.py compiles both.
+// The published library's mean field behind one C function; dense_crf.py fetches and compiles it. Empty without it.
+#if __has_include("densecrf.h")
 #include "densecrf.h"
 
 extern "C" void dense_crf(int height, int width, int classes, const float* unary, const unsigned char* image,
@@ -12,3 +13,4 @@ extern "C" void dense_crf(int height, int width, int classes, const float* unary
   crf.addPairwiseBilateral(alpha, alpha, beta, beta, beta, image, new PottsCompatibility(w1), DIAG_KERNEL, how);
   Eigen::Map<MatrixXf>(out, classes, height * width) = crf.inference(iterations);
 }
+#endif

@@ -87,7 +87,7 @@ void write_planes(const Crf& of, const float* rows, float* out, const Parallel& 
 }
 
 void find_lines(const Crf& of, const CrfValues& values, const Parallel& parallel) {
-  for (int r = 0; r <= of.radius; ++r) {
+  for (int r = 0; r <= of.half_width; ++r) {
     values.weight[r] = spatial_weight(r, of.curvature);
   }
   const auto find = [&](int length, CrfFactors* factors) {

@@ -203,8 +203,8 @@ V slice_row(const int32_t* vertex, const float* weight, const float* rows, int64
 template <class L>
 void filter_across(const Crf& of, const CrfValues& values, int band) {
   using V = typename L::Float;
-  const int row = of.row(), width = of.shape.width, radius = of.reach(width);
-  const int64_t floats = int64_t(width) * row, begin = int64_t(radius) * row;
+  const int row = of.row(), width = of.shape.width, half_width = of.reach(width);
+  const int64_t floats = int64_t(width) * row, begin = int64_t(half_width) * row;
   float* const line = values.room + band * values.room_floats;
   std::fill(line, line + begin, 0.0f);
   std::fill(line + begin + floats, line + begin + floats + begin, 0.0f);
@@ -220,7 +220,7 @@ void filter_across(const Crf& of, const CrfValues& values, int band) {
     float* const to = values.across + y * floats;
     visit_blocks(floats, L::count, [&](int64_t i) {
       const float* const here = line + begin + i;
-      store(to + i, filter_line<V>(values.weight, radius, [&](int64_t r) { return load<V>(here + r * row); }));
+      store(to + i, filter_line<V>(values.weight, half_width, [&](int64_t r) { return load<V>(here + r * row); }));
     });
     for (int x = 0; x < width; ++x) {
       const float factor = values.columns[x].out * values.lines[y].in;
@@ -267,13 +267,13 @@ template <class L>
 void filter_down(const Crf& of, const CrfMemory& memory, int y, int64_t begin, int64_t end, const float* unary,
                  float* to) {
   using V = typename L::Float;
-  const int height = of.shape.height, radius = of.reach(height);
+  const int height = of.shape.height, half_width = of.reach(height);
   const int64_t floats = int64_t(of.shape.width) * of.row();
   const float factor = memory.values.lines[y].out * of.w2;
   static constexpr float nothing[widest_lanes] = {};
   visit_blocks(end - begin, L::count, [&](int64_t at) {
     const float* const here = memory.values.across + y * floats + begin + at;
-    const V said = filter_line<V>(memory.values.weight, radius, [&](int r) {
+    const V said = filter_line<V>(memory.values.weight, half_width, [&](int r) {
       return load<V>(y + r < 0 || y + r >= height ? nothing : here + r * floats);
     });
     const V own = unary == nullptr ? V{} : load<V>(unary + y * floats + begin + at);

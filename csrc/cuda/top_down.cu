@@ -134,7 +134,7 @@ __global__ void paint_mask(TopDown of, Layout at, Panoptic out, int rank) {
 // One pixel a thread, all of a block in one image: the class of an instance, or its own label, where that is stuff.
 __global__ void write_classes(TopDown of, Layout at, Panoptic out) {
   __shared__ Counters table;
-  const int64_t plane = of.shape.pixels(), blocks = blocks_for(plane, block), n = blockIdx.x / blocks;
+  const int64_t plane = of.shape.pixels(), blocks = (plane + block - 1) / block, n = blockIdx.x / blocks;
   const int64_t i = (blockIdx.x % blocks) * block + threadIdx.x, pixel = n * plane + i;
   const auto add = [&](uint32_t label, uint32_t pixels) {
     atomicAdd(out.class_area + n * of.shape.classes + label, int32_t(pixels));

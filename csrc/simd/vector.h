@@ -31,9 +31,9 @@ struct Lanes {
   using Int = Vector<int32_t, n>;
 };
 
-// Of a vector of 4-byte elements.
+// Of a vector of 4-byte elements; a float is one of its own.
 template <class V>
-constexpr int lanes_of = int(sizeof(V) / sizeof(float));
+constexpr int lanes_of = int(sizeof(V) / 4);
 
 constexpr int widest_lanes = 16;
 

@@ -81,7 +81,7 @@ Crf read_crf(const Call<Traits>& call, const char* name, int64_t stride) {
   }
   of.curvature = float(0.5 / (sigma_gamma * sigma_gamma));
   const double reach = std::sqrt(2.0 * 20.0 * 0.69314718055994531) * sigma_gamma;
-  of.radius = int(std::min(reach, double(std::max(height, width) - 1)));
+  of.half_width = int(std::min(reach, double(std::max(height, width) - 1)));
   of.after = call.template option<bool>("after");
   return of;
 }

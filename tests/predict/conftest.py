@@ -23,7 +23,7 @@ def nets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "list_models", lambda: ["net", "other"])
     monkeypatch.setattr(models, "create", lambda name, num_classes: Net(name, trained=False, num_classes=num_classes))
     monkeypatch.setattr(models, "load_weights", load)
-    monkeypatch.setattr(models.DeeperLab, "from_pretrained", lambda folder: Net(Path(folder).name))
+    monkeypatch.setattr(models, "from_pretrained", lambda folder: Net(Path(folder).name))
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def listed(out: Path) -> set[str]:
 
 
 def main(work: Path, wanted: int, seed: int) -> None:
-    models.DeeperLab.from_pretrained = lambda folder: Net(Path(folder).name)  # type: ignore[assignment, method-assign]
+    models.from_pretrained = lambda folder: Net(Path(folder).name)  # type: ignore[assignment]
     torch.set_num_threads(1)
     photos, out, chance, kills = work / "photos", work / "out", random.Random(seed), 0
     for folder in (photos / "below", work / "model", work / "other"):

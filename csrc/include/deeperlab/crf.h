@@ -66,14 +66,14 @@ struct Crf {
   CrfKeys keys;
   float w1, w2;     // 0: the kernel is left out
   float curvature;  // 1 / 2σγ²
-  int radius;       // px: beyond it the spatial weight is below 2^-20
+  int half_width;   // px: beyond it the spatial weight is below 2^-20
   int iterations;
   bool after;       // K / n, else n^-1/2 K n^-1/2, where n = K 1
   bool probable;    // the semantic head holds probabilities
   bool transposed;  // of a filter
 
   // How far the spatial kernel reaches along a line of so many pixels.
-  DEEPERLAB_HD int reach(int length) const { return minimum(radius, length - 1); }
+  DEEPERLAB_HD int reach(int length) const { return minimum(half_width, length - 1); }
   DEEPERLAB_HD int row() const { return (shape.classes + crf_group - 1) / crf_group * crf_group; }
 };
 
@@ -185,9 +185,9 @@ DEEPERLAB_HD inline float spatial_sum(int i, int length, const Crf& of, const fl
 
 // The kernel along a line: at(0) is here, at(−r) and at(r) are r pixels away, 0 beyond the ends.
 template <class V, class At>
-DEEPERLAB_HD inline V filter_line(const float* weight, int radius, const At& at) {
+DEEPERLAB_HD inline V filter_line(const float* weight, int half_width, const At& at) {
   V sum = at(0) * weight[0];
-  for (int r = 1; r <= radius; ++r) {
+  for (int r = 1; r <= half_width; ++r) {
     sum = sum + (at(-r) + at(r)) * weight[r];
   }
   return sum;
@@ -258,7 +258,7 @@ struct CrfValues {
   float* across;        // [P] Q filtered along x by the spatial kernel, times what its row gives
   float* vertex[2];     // [M + 1] vertex 0 is 0
   float* ones;          // [2, M + 1] one float each: the lattice's answer to ones
-  float* weight;        // [radius + 1] the spatial kernel along a line
+  float* weight;        // [half_width + 1] the spatial kernel along a line
   CrfFactors* columns;  // [W]
   CrfFactors* lines;    // [H]
   float* room;          // [bands, room_floats] for one task each
@@ -275,7 +275,7 @@ struct CrfValues {
       values = scratch.take<float>((vertices + 1) * row);
     }
     at.ones = scratch.take<float>(2 * (vertices + 1));
-    at.weight = scratch.take<float>(of.radius + 1);
+    at.weight = scratch.take<float>(of.half_width + 1);
     at.columns = scratch.take<CrfFactors>(of.shape.width);
     at.lines = scratch.take<CrfFactors>(of.shape.height);
     at.room_floats = (of.shape.width + maximum<int64_t>(4, 2 * of.reach(of.shape.width))) * row;

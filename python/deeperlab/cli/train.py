@@ -145,6 +145,8 @@ def train(
             _train(console, _of_run(resume, _layers("", steps, None, None, set_)), resume, resume=True)
             return
         layers = _layers(data, steps, seed, overfit, set_, model)
+        if from_ and model:
+            raise ValueError(f"--model: expected none beside --from, which brings its network, got {model}")
         if from_:
             recipe = recipe if recipe or config_file else FINE_TUNE
             layers = [_of_network(from_), *layers]

@@ -13,7 +13,7 @@ from .crf import CRF
 from .deeperlab import MODELS, DeeperLab
 from .facts import FACTS
 from .hub import find_folder
-from .measure import layers, multiply_adds, parameters
+from .measure import convolutions, multiply_adds, parameters
 from .network import Network, Supervised
 from .onnx_graph import export_onnx
 from .receptive_field import ReceptiveField, receptive_field
@@ -36,11 +36,11 @@ __all__ = [
     "Supervised",
     "System",
     "WeightsError",
+    "convolutions",
     "create",
     "export_onnx",
     "find_folder",
     "from_pretrained",
-    "layers",
     "list_models",
     "list_options",
     "load_backbone",

@@ -51,7 +51,7 @@ FACTS = {
     "deeplab_v3_resnet50": Fact(2017, "The same as on ResNet-101, smaller.", _V3, "–"),
     "deeplab_v3_resnet101": Fact(2017, "Atrous convolutions at several rates beside the image's mean.", _V3, "–"),
     "deeplab_v3plus_xception65": Fact(
-        2018, "A small decoder brings the edges back.", _V3PLUS, "89.0 mIoU, VOC 2012 test"
+        2018, "A small decoder brings the edges back.", _V3PLUS, "89.0 mIoU, VOC 2012 test, pretrained on JFT too"
     ),
     "deeplab_v3plus_xception71": Fact(2018, "The same on a deeper Xception.", _V3PLUS, "–"),
     "deeplab_v3plus_resnet101": Fact(2018, "The same on a ResNet.", _V3PLUS, "–"),

@@ -50,17 +50,18 @@ CARD_TEXT = """---
 {{ card_data }}
 ---
 
-# A DeeperLab network
+# A network of deeperlab
 
-It gives the five heads of [DeeperLab]({{ paper_url }}), which `deeperlab.fuse` turns into a panoptic map.
+It gives the heads of [DeeperLab]({{ paper_url }}), or the semantic one alone, of which `deeperlab.fuse` makes a
+panoptic map.
 
 ```python
 from PIL import Image
 
-from deeperlab.models import DeeperLab
+from deeperlab.models import from_pretrained
 from deeperlab.predictor.parser import Parser
 
-model = DeeperLab.from_pretrained("FOLDER, OR OWNER/NAME")
+model = from_pretrained("FOLDER, OR OWNER/NAME")
 panoptic = Parser(model, labels="LABEL SET")(Image.open("street.jpg"))
 ```
 
@@ -235,6 +236,11 @@ class Pretrained(
                 text = f"expected {config['num_classes']} classes as {CONFIG} says, got {len(model.labels)}"
                 raise FormatError(folder / LABELS, text)
         return model.eval()
+
+    def of_classes(self) -> list[str]:
+        """Name the parameters that depend on the number of classes: those that are larger for one class more."""
+        more = self._blueprint(self.config | {"num_classes": self.config["num_classes"] + 1}).state_dict()
+        return [name for name, tensor in self.state_dict().items() if tensor.shape != more[name].shape]
 
     @classmethod
     def _blueprint(cls, config: Mapping[str, Any]) -> Self:

@@ -22,7 +22,7 @@ class Layer(NamedTuple):
     Attributes:
         part: One of `PARTS`.
         channels: That it gives.
-        stride: px between its outputs.
+        stride: px of the image for each of its outputs along a side: those between them, but for what a margin adds.
         multiply_adds: Of all its outputs.
     """
 
@@ -38,7 +38,7 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if id(p) not in apart)
 
 
-def layers(model: Network, size: int = 513) -> list[Layer]:
+def convolutions(model: Network, size: int = 513) -> list[Layer]:
     """List the convolutions that an image of size × size px goes through; biases and norms do not count."""
     found: list[Layer] = []
     blank = copy.deepcopy(model).to("meta").eval()
@@ -62,4 +62,4 @@ def layers(model: Network, size: int = 513) -> list[Layer]:
 
 def multiply_adds(model: Network, size: int = 513) -> int:
     """Count the multiply-adds of all convolutions for an image of size × size px."""
-    return sum(layer.multiply_adds for layer in layers(model, size))
+    return sum(layer.multiply_adds for layer in convolutions(model, size))

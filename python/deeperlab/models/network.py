@@ -18,7 +18,7 @@ from deeperlab.heads import NAMES, Heads, names_of
 from .hub import Pretrained
 from .layers import Folding
 from .norms import batch_norms, warn_of_initial_statistics
-from .sampling import Frame, stretched
+from .sampling import Frame, between, stretched
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -105,8 +105,12 @@ class Network(Pretrained):
         for scale in self._scales:
             height, width = ((side - 1) * scale.numerator // scale.denominator + 1 for side in images.shape[2:])
             others, _ = self._look(stretched(images, height, width))
+            rows, columns = (  # of the small image, where the nodes of the large one lie
+                torch.arange(nodes, device=images.device) * (small - 1) / max(large - 1, 1)
+                for nodes, small, large in zip(heads[0].shape[2:], (height, width), images.shape[2:], strict=True)
+            )
             heads = tuple(
-                head.maximum(stretched(other, *head.shape[2:])) for head, other in zip(heads, others, strict=True)
+                head.maximum(between(other, rows, columns)) for head, other in zip(heads, others, strict=True)
             )
         return heads
 

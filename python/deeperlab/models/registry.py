@@ -71,10 +71,10 @@ def from_pretrained(source: str | Path, **options: Any) -> Network:
         FormatError, TypeError, OSError, ImportError: as `Network.from_pretrained`.
     """
     of_hub = ("force_download", "token", "cache_dir", "local_files_only", "revision")
-    folder = find_folder(source, **{name: options[name] for name in of_hub if name in options})
+    folder = find_folder(source, **{name: options.pop(name) for name in of_hub if name in options})
     config = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     kind = System if "system" in config else DeeperLab
-    return kind.from_pretrained(source, **options)
+    return kind.from_pretrained(folder, **options)
 
 
 def _require_known(name: str) -> None:

@@ -63,4 +63,4 @@ class System(Network):
 def options_of(system: str) -> list[str]:
     """Return the names of the options of a system."""
     make, own = SYSTEMS[system]
-    return [name for name in list(inspect.signature(make).parameters)[1:] if name not in own]
+    return [name for name in list(inspect.signature(make).parameters)[1:] if name not in own or name == "units"]

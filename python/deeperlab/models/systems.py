@@ -146,7 +146,7 @@ def deeplab_v2(
         scales: of the image that are seen besides, the greatest scores of all being taken: .5 and .75 there.
     """
     require_choice("backbone", backbone, ("vgg16", "resnet101"))
-    rates = _ascending("rates", rates)
+    rates = _counts("rates", rates)
     others = tuple(Fraction(scale).limit_denominator(64) for scale in _scales(scales))
     if backbone == "resnet101":
         features = _resnet(in_channels, 101, 8)
@@ -184,7 +184,7 @@ def deeplab_v3(
         auxiliary: as of `fcn_resnet`.
     """
     require_count("cascade", cascade, least=0, most=3)
-    if multi_grid is not None and (len(multi_grid) != 3 or any(type(factor) is not int for factor in multi_grid)):
+    if multi_grid is not None and len(multi_grid := _counts("multi_grid", multi_grid)) != 3:
         raise ValueError(f"multi_grid: expected None or three ints, got {multi_grid!r}")
     backbone = _resnet(in_channels, depth, output_stride, multi_grid=multi_grid, cascade=cascade)
     top = backbone.channels[output_stride]
@@ -260,7 +260,7 @@ def _switch(name: str, value: bool) -> bool:
     return value
 
 
-def _ascending(name: str, values: Sequence[int]) -> tuple[int, ...]:
+def _counts(name: str, values: Sequence[int]) -> tuple[int, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise ValueError(f"{name}: expected some ints, got {values!r}")
     for value in values:
@@ -270,9 +270,9 @@ def _ascending(name: str, values: Sequence[int]) -> tuple[int, ...]:
 
 def _scales(scales: Sequence[float]) -> tuple[float, ...]:
     if isinstance(scales, str) or not isinstance(scales, Sequence):
-        raise ValueError(f"scales: expected some numbers between 0 and 2, got {scales!r}")
+        raise ValueError(f"scales: expected numbers from 1/64 to 2, got {scales!r}")
     for scale in scales:
-        if not isinstance(scale, float) or not 1 / 64 <= scale <= 2:
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 1 / 64 <= scale <= 2:
             raise ValueError(f"scales: expected numbers from 1/64 to 2, got {scale!r}")
     return tuple(scales)
 

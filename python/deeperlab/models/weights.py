@@ -58,6 +58,10 @@ class TrainedHeads(nn.Module):
         """Declare the present weights of the heads untrained, or trained."""
         self._untrained = [tensor.clone() for tensor in self._last_layers()] if untrained else None
 
+    def of_classes(self) -> list[str]:
+        """Name the parameters that depend on the number of classes: the last layer of the semantic head."""
+        return [f"heads.semantic.{name}" for name, _ in self.heads["semantic"].named_parameters()][-2:]
+
     def _last_layers(self) -> list[Tensor]:
         return [tensor.detach() for head in self.heads.values() for tensor in list(head.parameters())[-2:]]
 
@@ -140,8 +144,9 @@ def load_weights(model: TrainedHeads, file: str | os.PathLike[str], *, new_class
         file: `.safetensors`, `.pth`, `.pt` or `.ckpt`. The weights may be under "state_dict", "model_state_dict" or
             "model"; the names may have one prefix, as of the attribute of a Lightning module, beside which other
             tensors are of no account. Numbers are rounded to the dtype of the model.
-        new_classes: all but the last layer of the semantic head, to train on other classes, be they more, fewer or as
-            many. That layer stays as it is, and the model is not `has_trained_weights` before it is trained.
+        new_classes: all but what depends on the number of classes, the last layer of the semantic head in most
+            networks, to train on other classes, be they more, fewer or as many. That stays as it is, and the model is
+            not `has_trained_weights` before it is trained.
 
     Raises:
         WeightsError: a tensor is missing, left over, or has another shape.
@@ -152,7 +157,7 @@ def load_weights(model: TrainedHeads, file: str | os.PathLike[str], *, new_class
     wanted = model.state_dict()
     found = _below_prefix(file, read_tensors(file), next(iter(wanted)), torchvision_names.FIRST)
     found = torchvision_names.in_our_names(found, auxiliary=hasattr(model, "auxiliary"))
-    of_classes = [f"heads.semantic.{name}" for name, _ in model.heads["semantic"].named_parameters()][-2:]
+    of_classes = model.of_classes()
     if new_classes:
         found |= {name: wanted[name] for name in of_classes}
     model.load_state_dict(match_tensors(file, found, wanted, hint=_hint(found, wanted, of_classes)))

@@ -128,9 +128,9 @@ def _factors(total: Array, after: bool, transposed: bool) -> tuple[Array, Array]
 class _Line:
     """The spatial kernel along one axis."""
 
-    def __init__(self, length: int, radius: int, curvature: Any, after: bool, transposed: bool) -> None:
-        self.weight = exp(-(np.arange(radius + 1, dtype=F) ** 2) * curvature)
-        self.reach = min(radius, length - 1)
+    def __init__(self, length: int, half_width: int, curvature: Any, after: bool, transposed: bool) -> None:
+        self.weight = exp(-(np.arange(half_width + 1, dtype=F) ** 2) * curvature)
+        self.reach = min(half_width, length - 1)
         i, total = np.arange(length), np.full(length, self.weight[0])
         for r in range(1, self.reach + 1):
             total = total + ((i >= r).astype(F) + (i + r < length).astype(F)) * self.weight[r]
@@ -169,9 +169,9 @@ class _Filters:
             total = self.lattice.slice(self.lattice.blur(self.lattice.splat(ones, weight), False), weight)
             before, behind = _factors(total, after, transposed)
             self.give, self.get = weight * before, (weight * behind) * self.w1
-        radius = int(min(math.sqrt(40 * math.log(2)) * sigma_gamma, max(self.size) - 1))
+        half_width = int(min(math.sqrt(40 * math.log(2)) * sigma_gamma, max(self.size) - 1))
         curvature = F(0.5 / (sigma_gamma * sigma_gamma))
-        self.rows, self.columns = (_Line(n, radius, curvature, after, transposed) for n in self.size)
+        self.rows, self.columns = (_Line(n, half_width, curvature, after, transposed) for n in self.size)
 
     def add(self, unary: Array, q: Array) -> Array:
         """Return unary + Σ_m w_m K_m q, all [P, C]."""

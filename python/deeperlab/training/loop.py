@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from ..data.files import FormatError
-from ..heads import names_of
 from . import ema
 from .batches import Batch
 from .checkpoint import load_state, save_model, save_state
@@ -30,7 +29,6 @@ from .faults import DivergedError, keep_fault, replay
 from .index import packed
 from .journal import NOTHING_TO_VALIDATE, Journal
 from .loader import batches
-from .losses import TERMS
 from .memory import lost_workers_explained, memory_explained
 from .network import create_network, load_initial_weights, prepare
 from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
@@ -42,7 +40,7 @@ from .run_folder import RunFolder
 from .signals import Aborted, Interruption
 from .slots import Skips
 from .sources import open_sources
-from .step import Step, seed_part
+from .step import Step, seed_part, terms_of
 from .validation import Validator
 
 
@@ -217,28 +215,28 @@ class Loop:
 
     def optimize(self, batches: list[Batch]) -> dict[str, float]:
         """Take one step; return its loss with the terms of all heads, learning rate, and norm of the gradient."""
-        settings, weights = self.config.train, self.config.loss.weights
+        settings, names = self.config.train, terms_of(self.network)
         rate = learning_rate(self.step, settings)
         set_learning_rate(self.optimizer, rate)
         parts = [self.recipe.prepare(batch, self.network) for batch in batches]
         counts = self.accelerator.reduce(self.recipe.counts(parts))
-        sums = torch.zeros(len(TERMS), device=self.device)
+        sums = torch.zeros(len(names), device=self.device)
         for m, part in enumerate(parts):
             seed_part(settings.seed, self.step, m * self.world + self.rank)
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.forward):
                 loss, terms = self.recipe.loss(self.forward, self.network, part, counts, self.step)
                 self.accelerator.backward(loss * self.world)  # of the processes' gradients the mean is taken
-            sums += torch.stack([terms[name] for name in TERMS])
+            sums += torch.stack([terms[name] for name in names])
         norm = float(self.accelerator.clip_grad_norm_(self.network.parameters(), settings.clip_grad or math.inf))
-        values = dict(zip(TERMS, self.accelerator.reduce(sums).tolist(), strict=True))
-        total = sum(getattr(weights, name) * value for name, value in values.items())
+        values = dict(zip(names, self.accelerator.reduce(sums).tolist(), strict=True))
+        total = self.recipe.total(values)
         scaler = self.accelerator.scaler  # float16's, which leaves out steps until its scale fits
         if not math.isfinite(total) or not (math.isfinite(norm) or (scaler is not None and scaler.get_scale() > 1)):
             raise self.diverged(batches, counts, sums)
         self.optimizer.step()
         self.optimizer.zero_grad()
         ema.update(self.average, self.network, ema.decay_at(self.step, settings.ema) if settings.ema else 0.0)
-        return {"loss": total, **{n: values[n] for n in names_of(self.network.graph)}, "lr": rate, "grad_norm": norm}
+        return {"loss": total, **values, "lr": rate, "grad_norm": norm}
 
     def validate(self) -> None:
         """Validate the average for the line of the metrics that waits for it, and keep it where it is the best."""

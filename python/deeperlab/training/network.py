@@ -57,7 +57,7 @@ def create_network(config: Config, labels: LabelSet, samples: Sequence[Sample]) 
 def load_initial_weights(network: Network, source: str | os.PathLike[str], labels: LabelSet) -> list[str]:
     """Load the weights that a run begins with: of a whole network, or of a backbone.
 
-    Where a whole network has other classes, all but the last layer of its semantic head is taken. They are others
+    Where a whole network has other classes, all but what depends on their number is taken. They are others
     where their number is, or where a labels.json beside the file says so.
 
     Args:
@@ -82,11 +82,12 @@ def load_initial_weights(network: Network, source: str | os.PathLike[str], label
         if not any("heads." in name for name in (*fault.unexpected, *fault.misfits)):
             return list(load_backbone(network, file))
         faults = (*fault.missing, *fault.unexpected, *fault.misfits)
-        if are_others or not all(name.startswith("heads.semantic.") for name in faults):
+        if are_others or not {fault.partition(" ")[0] for fault in faults} <= set(network.of_classes()):
             raise
         load_weights(network, file, new_classes=True)
         are_others = True
-    return ["the last layer of heads.semantic"] if are_others else []
+    last = "the last layer of heads.semantic" if len(network.of_classes()) == 2 else "the layers of the classes"
+    return [last] if are_others else []
 
 
 def prepare(network: Network, config: TrainConfig, world: int) -> Network:
@@ -125,6 +126,6 @@ def set_training_mode(network: Network, freeze_bn: str, frozen_stages: int = 0) 
 
 
 def stages(backbone: nn.Module) -> list[list[nn.Module]]:
-    """List what comes before the `blocks` of a backbone, then each of these."""
-    stem = [module for name, module in backbone.named_children() if name != "blocks"]
-    return [stem, *([block] for block in backbone.get_submodule("blocks").children())]
+    """List what comes before the `blocks` of a backbone, if it has weights, then each of these."""
+    stem = [m for name, m in backbone.named_children() if name != "blocks" and next(m.parameters(), None) is not None]
+    return [*([stem] if stem else []), *([block] for block in backbone.get_submodule("blocks").children())]

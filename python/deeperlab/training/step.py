@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,12 +11,20 @@ import torch
 from torch import Tensor
 
 from ..data.labels import LabelSet
-from ..heads import Heads
+from ..heads import Heads, names_of
 from ..models import Network, Supervised
 from ..targets import Targets, encode
 from . import losses
 from .batches import Batch
 from .config import Config
+
+AUXILIARY = "auxiliary"
+"""The name of the loss of a second semantic head."""
+
+
+def terms_of(network: Network) -> tuple[str, ...]:
+    """Return the names of the losses of the heads that a network has."""
+    return (*names_of(network.graph), *([AUXILIARY] if hasattr(network, AUXILIARY) else []))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +78,18 @@ class Step:
         """Count what the losses of several parts compare: int64 [5]."""
         return torch.stack([losses.counts(part.targets, part.batch.category) for part in parts]).sum(0)
 
+    def total(self, terms: Mapping[str, float]) -> float:
+        """Add up the losses of a step by their weights."""
+        weights: dict[str, float] = {AUXILIARY: self.config.loss.auxiliary} | vars(self.config.loss.weights)
+        return sum(weights[name] * value for name, value in terms.items())
+
     def loss(
         self, forward: Callable[[Tensor], Heads | Supervised], network: Network, part: Part, counts: Tensor, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute a part's share of the loss of a step, and of its five terms.
 
-        Where the network has a second semantic head, the loss has that head's too, times `loss.auxiliary`.
+        Where the network has a second semantic head, the loss has that head's too, times `loss.auxiliary`, and the
+        terms have it by the name `AUXILIARY`.
 
         Args:
             forward: the network, perhaps wrapped.
@@ -99,6 +113,7 @@ class Step:
             second = losses.semantic(
                 found.auxiliary, batch.category, stride=heads.stride, weight=weight, top_k=top_k, stuff=self.stuff
             )
+            terms[AUXILIARY] = (second.sum() / counts[0].clamp(min=1)).detach()
             loss = loss + config.auxiliary * second.sum() / counts[0].clamp(min=1)
         return loss, terms
 

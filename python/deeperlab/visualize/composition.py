@@ -22,7 +22,7 @@ def draw_composition(title: str, layers: Sequence[Any]) -> str:
 
     Args:
         title: above the picture.
-        layers: each with `part`, `channels` and `stride`, as of `deeperlab.models.measure.layers`.
+        layers: each with `part`, `channels` and `stride`, as of `deeperlab.models.convolutions`.
 
     Raises:
         ValueError: no layers.

@@ -57,8 +57,8 @@ bench-networks: $(INSTALLED) ## the paper's networks at its sizes, with the fusi
 	$(TIMED) --benchmark-columns=median,ops,rounds benchmarks/bench_networks.py --benchmark-json=$(RESULTS)/latest-networks.json
 	$(BIN)/python -m benchmarks.report table $(RESULTS)/latest-networks.json
 
-systems: $(INSTALLED) ## docs/systems.md: all networks counted, measured and drawn from themselves; ten minutes, 6 GB
-	$(BIN)/python -m benchmarks.systems
+systems: $(INSTALLED) ## docs/systems.md: all networks counted and drawn from themselves; TIME=--time: timed; ten minutes, 6 GB
+	$(BIN)/python -m benchmarks.systems $(TIME)
 
 bench-quick: $(INSTALLED) ## two scenes in under two minutes
 	$(TIMED) $(COLUMNS) benchmarks -m quick --benchmark-json=$(RESULTS)/latest-quick.json

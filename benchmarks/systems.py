@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes docs/systems.md: all networks side by side, counted, measured and drawn, each from itself.
 
-    python -m benchmarks.systems
+    python -m benchmarks.systems [--time]
 
-Milliseconds are the least of a few passes over one image, all networks in one run: compare them with one another, not
-with those of another day. It takes some ten minutes on two cores and 6 GB of memory.
+With --time there is a column of milliseconds, the least of a few passes over one image, all networks in one run, which
+is to be beside no other work: compare them with one another, not with those of another day. It takes some ten minutes
+on two cores and 6 GB of memory.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import time
 from pathlib import Path
@@ -40,11 +42,9 @@ them in the terminal.
 
 {classes} classes. Multiply-adds are those of convolutions at {counted}². The receptive field is that of an output,
 along the longest path, with the interpolation between nodes (∞: a part of the network pools the whole image; what the
-others see follows). Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads, the least of {passes}
-passes, all in one run of {date}. Published figures are the authors' own, on their data; "–": none that could be
-checked.
+others see follows).{times} Published figures are the authors' own, on their data; "–": none that could be checked.
 
-The quality of all of them after the same short training on the same data is not measured yet.
+{missing} not measured yet.
 
 ## What they are made of
 
@@ -52,6 +52,11 @@ Each bar is a convolution, from left to right in the order in which they are com
 (by the logarithm), as low as its grid is coarse, in the color of its part: {colors}. All of it is drawn from the
 networks themselves, by `make systems`.
 """
+
+
+TIMES = """ Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads, the least of {passes} passes,
+all in one run of {date}."""
+QUALITY = "quality of all of them after the same short training on the same data"
 
 
 def milliseconds(model: models.Network) -> float:
@@ -68,7 +73,7 @@ def milliseconds(model: models.Network) -> float:
     return 1e3 * min(times[1:])
 
 
-def row(name: str) -> tuple[str, str]:
+def row(name: str, *, timed: bool) -> tuple[str, str]:
     """Measure a network: its line of the table, and its picture."""
     fact = models.FACTS[name]
     torch.manual_seed(0)
@@ -80,30 +85,36 @@ def row(name: str) -> tuple[str, str]:
     cells = (
         f"[`{name}`](#{name})", str(fact.year), fact.idea, f"{models.parameters(models.create(name, CLASSES)):,}",
         f"{sum(layer.multiply_adds for layer in layers) / 1e9:.1f}",
-        f"∞ ({seen.size})" if seen.is_global else str(seen.size), str(model.stride), f"{milliseconds(model):.0f}",
-        fact.published,
+        f"∞ ({seen.size})" if seen.is_global else str(seen.size), str(model.stride),
+        *([f"{milliseconds(model):.0f}"] if timed else []), fact.published,
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |", draw_composition(name, layers)
 
 
 def main() -> None:
     """Measure all and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--time", action="store_true")
+    timed = parser.parse_args().time
     columns = (
-        "network", "year", "idea", "parameters", "10⁹ multiply-adds", "receptive field, px", "stride", "ms",
-        "published",
+        "network", "year", "idea", "parameters", "10⁹ multiply-adds", "receptive field, px", "stride",
+        *(["ms"] if timed else []), "published",
     )  # fmt: skip
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     pictures = []
     PICTURES.mkdir(exist_ok=True)
     for name in sorted(models.list_models(), key=lambda name: models.FACTS[name].year):
-        line, picture = row(name)
+        line, picture = row(name, timed=timed)
         print(line, flush=True)
         lines.append(line)
         (PICTURES / f"{name}.svg").write_text(picture)
         pictures.append(f"### {name}\n\n{models.FACTS[name].source}\n\n![{name}](systems/{name}.svg)\n")
+    date, threads = datetime.date.today().isoformat(), torch.get_num_threads()
+    times = TIMES.format(timed=TIMED, passes=PASSES, threads=threads, date=date) if timed else ""
+    missing = f"The {QUALITY} is" if timed else f"Their times on one machine, and the {QUALITY}, are"
     head = HEAD.format(
-        table="\n".join(lines), classes=CLASSES, counted=COUNTED, timed=TIMED, passes=PASSES,
-        threads=torch.get_num_threads(), date=datetime.date.today().isoformat(), colors=", ".join(COLORS),
+        table="\n".join(lines), classes=CLASSES, counted=COUNTED, colors=", ".join(COLORS), times=times,
+        missing=missing,
     )  # fmt: skip
     PAGE.write_text(head + "\n" + "\n".join(pictures))
 

@@ -531,6 +531,8 @@ BAD = (
     ("deeplab_v2_vgg16", {"scales": (0.5,), "graph": "star"}, "scales: expected none beside a graph, .*"),
     ("deeplab_v3_resnet101", {"output_stride": 32}, "output_stride: expected 16 or 8, got 32"),
     ("deeplab_v3_resnet101", {"multi_grid": (1, 2)}, r"multi_grid: expected None or three ints, got \(1, 2\)"),
+    ("deeplab_v3_resnet101", {"multi_grid": 2}, "multi_grid: expected some ints, got 2"),
+    ("deeplab_v3_resnet101", {"multi_grid": (0, 1, 2)}, "multi_grid: expected at least 1, got 0"),
     ("deeplab_v3_resnet101", {"cascade": 4}, "cascade: expected at most 3, got 4"),
     ("unet", {"width": 0}, "width: expected at least 1, got 0"),
     ("deeplab_v3plus_resnet101", {"eps": 1e-3}, "eps: expected None of resnet101, .*, got 0.001"),
@@ -672,3 +674,46 @@ def test_the_stored_answers_are_torchvisions(theirs: str) -> None:
         logits = network.classifier(network.backbone(torchvision_logits.image())["out"])[0]
     answer, _ = json.loads(torchvision_logits.STORED.read_text())[theirs]
     torch.testing.assert_close(logits, torch.tensor(answer), rtol=1e-3, atol=2e-3)
+
+
+# --- Training of any of them
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fcn8s", {"units": 8}), ("deeplab_v2_vgg16", {}), ("dilated_context_large", {"units": 8}),
+        ("pspnet_resnet50", {"auxiliary": True}), ("unet", {"width": 4}), ("fusionnet", {"width": 4}),
+        ("deeplab_v3plus_xception65", {}),
+    ],
+)  # fmt: skip
+def test_a_network_goes_on_with_other_classes(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """What depends on their number stays random, all else comes from the file."""
+    before, after = models.create(name, 3, **options), models.create(name, 5, **options)
+    before.save_pretrained(tmp_path)
+    random = {key: tensor.clone() for key, tensor in after.state_dict().items()}
+    models.load_weights(after, tmp_path / "model.safetensors", new_classes=True)
+    of_classes = after.of_classes()
+    assert of_classes
+    for key, tensor in after.state_dict().items():
+        assert torch.equal(tensor, random[key] if key in of_classes else before.state_dict()[key]), key
+    assert not after.has_trained_weights
+
+
+@pytest.mark.parametrize("size", [(65, 97), (62, 91), (1, 40)])
+def test_scores_of_all_scales_lie_on_the_same_nodes(size: tuple[int, int]) -> None:
+    """Where every score is the brightness around its node, a ramp has the same at every scale."""
+    model = small("deeplab_v2_vgg16", 1, scales=(0.5,))
+    model.backbone = _Brightness()
+    model.context, model.heads = nn.Identity(), nn.ModuleDict({"semantic": nn.Identity()})
+    rows, columns = torch.arange(size[0]).float(), torch.arange(size[1]).float()
+    image = (rows[:, None] + 3 * columns).expand(1, 3, -1, -1)
+    (got,) = model.raw(image)
+    want = image[:, :1, ::8, ::8]
+    inside = slice(None, -1) if min(want.shape[2:]) > 1 else slice(None)
+    torch.testing.assert_close(got[..., inside, inside], want[..., inside, inside], rtol=0, atol=1e-3)
+
+
+class _Brightness(nn.Module):
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        return {5: images[:, :1, ::8, ::8]}

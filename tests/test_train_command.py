@@ -392,3 +392,25 @@ def test_without_a_terminal_silence_is_broken(event: Event, said: str, monkeypat
     assert follow(event, terminal=False) == ""
     monkeypatch.setattr(following, "PATIENCE", 0.01)
     assert said in follow(event, terminal=False, wait=0.2)
+
+
+@pytest.mark.slow
+def test_another_network_takes_the_place_of_the_recipes(tmp_path: Path) -> None:
+    """Its options and its second head with it; what has no keypoints is judged by mIoU, and predicts maps."""
+    out = tmp_path / "run"
+    sizes = "data.crop=65", "data.workers=0", "train.batch=2", "train.warmup=0", "validate.images=2"
+    sets = [word for size in (*sizes, "validate.ceiling=0", "train.log_every=1") for word in ("--set", size)]
+    network = "--model", "pspnet_resnet50", "--set", "model.options.auxiliary=true"
+    done("--recipe", "tiny", "--data", "scenes", "--out", out, "--steps", 2, *network, *sets)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "auxiliary" in line]
+    assert [line["loss"] for line in steps] == pytest.approx(
+        [line["semantic"] + 0.4 * line["auxiliary"] for line in steps]
+    )
+    assert len(steps) == 2
+    assert json.loads((out / "last" / "config.json").read_text())["system"] == "pspnet_resnet50"
+    more = tmp_path / "more"
+    done("--recipe", "tiny", "--from", out / "last", "--data", "scenes", "--out", more, "--steps", 1, *sets)
+    assert json.loads((more / "last" / "config.json").read_text())["options"] == {"auxiliary": True}
+    message = fault("--from", out / "last", "--model", "fcn8s", "--data", "scenes", "--out", tmp_path / "none")
+    assert message == "--model: expected none beside --from, which brings its network, got fcn8s"

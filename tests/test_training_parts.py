@@ -175,6 +175,13 @@ def test_frozen_batch_norms_keep_the_statistics_they_came_with(frozen: str) -> N
         assert torch.equal(norm.running_mean, before[name]) == kept, name
 
 
+def test_a_backbone_without_a_stem_is_frozen_from_its_first_block() -> None:
+    model = create("deeplab_v1_largefov", 2, units=8)
+    set_training_mode(model, "none", 1)
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == [f"backbone.blocks.0.{i}.conv.{leaf}" for i in range(2) for leaf in ("weight", "bias")]
+
+
 def test_frozen_stages_neither_learn_nor_count() -> None:
     """The stem and the first block of three parts."""
     model = network()

@@ -116,7 +116,7 @@ def crf(
     on the permutohedral lattice, the spatial one along rows and columns, out to where its weight is below 2⁻²⁰. A pixel
     speaks to itself too, as in the published library. On the CPU the result has the same bits for tensors and arrays,
     for any number of threads and any place in a batch. Images are done one after the other: the memory beyond the
-    result is that of one of them, at 21 classes some 500 to 900 bytes a pixel (docs/crf.md). It is not differentiable:
+    result is that of one of them, at 21 classes some 430 bytes a pixel (docs/crf.md). It is not differentiable:
     `deeperlab.models.CRF` is.
 
     Args:

@@ -792,7 +792,7 @@ def test_a_model_is_pushed_as_it_is_saved(tmp_path: Path, monkeypatch: pytest.Mo
         assert_equal(copy_of(DeeperLab.from_pretrained(folder)), copy_of(model))
     card = ModelCard.load(pushed / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == ("deeperlab", "image-segmentation")
-    assert "DeeperLab.from_pretrained" in card.text
+    assert "from deeperlab.models import from_pretrained" in card.text
 
 
 def test_a_card_that_somebody_has_written_stays(tmp_path: Path) -> None:

@@ -149,6 +149,11 @@ class LossConfig:
         top_k_steps: Steps in which that share falls from 1.
         small_area: Instances of fewer px count `small_weight` times in the semantic loss.
         small_weight: See there.
+        class_balance: Power of the inverse frequency of its class in the sample by which a pixel counts in the semantic
+            loss; 0: all pixels alike, 1: all classes alike.
+        border_weight: What a pixel between two instances counts more there, as in U-Net: this times
+            exp(−(d1 + d2)² / 2 σ²), d1 and d2 being its distances to the nearest two instances. 0: off.
+        border_sigma: σ, px.
         auxiliary: Weight of the loss of a second semantic head, where the network has one (PSPNet).
     """
 
@@ -157,6 +162,9 @@ class LossConfig:
     top_k_steps: int = 0
     small_area: int = 4096
     small_weight: float = 3.0
+    class_balance: float = 0.0
+    border_weight: float = 0.0
+    border_sigma: float = 5.0
     auxiliary: float = 0.4
 
 

@@ -29,14 +29,15 @@ AT_LEAST = {
     "train.log_every": 1, "train.patience": 0, "train.max_hours": 0,
     "loss.weights.semantic": 0, "loss.weights.heatmap": 0, "loss.weights.short_range": 0,
     "loss.weights.middle_range": 0, "loss.weights.long_range": 0,
-    "loss.top_k_steps": 0, "loss.small_area": 0, "loss.small_weight": 0, "loss.auxiliary": 0,
+    "loss.top_k_steps": 0, "loss.small_area": 0, "loss.small_weight": 0, "loss.border_weight": 0,
+    "loss.auxiliary": 0,
     "validate.every": 0, "validate.images": 0, "validate.pictures": 0, "validate.size": 0,
 }  # fmt: skip
-ABOVE_ZERO = ("data.radius", "train.lr")
+ABOVE_ZERO = ("data.radius", "train.lr", "loss.border_sigma")
 SHARES = {
     "data.flip": "0 to 1", "data.jitter": "0 to 1", "validate.ceiling": "0 to 1",
     "train.momentum": "0 to below 1", "train.ema": "0 to below 1",
-    "loss.top_k": "above 0 to 1",
+    "loss.top_k": "above 0 to 1", "loss.class_balance": "0 to 1",
 }  # fmt: skip
 MAX_INTEGER = (1 << 63) - 1
 LEAST_CROP = 16

@@ -16,6 +16,7 @@ from ..models import Network, Supervised
 from ..targets import Targets, encode
 from . import losses
 from .batches import Batch
+from .borders import border_weight, class_weight
 from .config import Config
 
 AUXILIARY = "auxiliary"
@@ -78,6 +79,16 @@ class Step:
         """Count what the losses of several parts compare: int64 [5]."""
         return torch.stack([losses.counts(part.targets, part.batch.category) for part in parts]).sum(0)
 
+    def pixel_weight(self, batch: Batch) -> Tensor:
+        """Weigh the pixels of a batch for the semantic loss: float32 [N, H, W]."""
+        config = self.config.loss
+        weight = losses.instance_weight(batch.instance, area=config.small_area, weight=config.small_weight)
+        if config.class_balance:
+            weight *= class_weight(batch.category, power=config.class_balance)
+        if config.border_weight:
+            weight += border_weight(batch.instance, weight=config.border_weight, sigma=config.border_sigma)
+        return weight
+
     def total(self, terms: Mapping[str, float]) -> float:
         """Add up the losses of a step by their weights."""
         weights: dict[str, float] = {AUXILIARY: self.config.loss.auxiliary} | vars(self.config.loss.weights)
@@ -104,7 +115,7 @@ class Step:
             images = images.contiguous(memory_format=torch.channels_last)
         found = forward(images)
         heads = found.heads if isinstance(found, Supervised) else found
-        weight = losses.instance_weight(batch.instance, area=config.small_area, weight=config.small_weight)
+        weight = self.pixel_weight(batch)
         top_k = losses.ramp(step, config.top_k_steps, config.top_k)
         loss, terms = losses.total(
             heads, part.targets, batch.category, weight, counts, config.weights, top_k=top_k, stuff=self.stuff

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from deeperlab.models import create
 from deeperlab.training import Config, config_check, config_file
 from deeperlab.training.config import ModelConfig
 from deeperlab.training.config_file import Layer, assignment, load, read, recipes, to_toml
+from deeperlab.training.trained import of_network
 
 
 def change(*texts: str, recipe: str = "quick") -> Config:
@@ -253,6 +256,20 @@ def test_every_option_that_is_a_number_has_a_range() -> None:
         if type(value) in (int, float) and name not in ("data.crop", "recipe")
     }
     assert numbers == {*config_check.AT_LEAST, *config_check.ABOVE_ZERO, *config_check.SHARES}
+
+
+@pytest.mark.parametrize("name", ["light_wider_mobilenet_v2", "efficientnet_lite0", "deeplab_v3plus_resnet101"])
+def test_a_network_to_go_on_from_goes_before_the_system_of_a_file(tmp_path: Path, name: str) -> None:
+    """The options of the paper's networks say all of them; a name of another system would make another network."""
+    with torch.device("meta"):
+        made = create(name, 3, bn_momentum=0.1, image_size=65)
+    write(tmp_path / "config.json", json.dumps(made.config))
+    file = write(tmp_path / "mine.toml", "model.name = 'fcn8s'\nmodel.options.units = 64\n")
+    config = load(file=file, overrides=[of_network(tmp_path)])
+    assert config.model.name == name
+    with torch.device("meta"):
+        again = create(name, 3, **{**config.model.options, "radius": config.data.radius})
+    assert again.config == made.config
 
 
 @pytest.mark.parametrize("module", ["tomli_w"])

@@ -125,6 +125,7 @@ LOADED_ON_USE = {
             "seeds",
             "slots",
             "tables",
+            "trained",
             "tune",
         ),
     },

@@ -24,8 +24,8 @@ from deeperlab.data.network_folder import CONFIG, GRAPH, WEIGHTS, graph_key, rea
 from deeperlab.data.tensor_file import read_header
 from deeperlab.models import DeeperLab, find_folder
 from deeperlab.predictor import OnnxParser
-from deeperlab.training.config_file import of_network
 from deeperlab.training.network import load_initial_weights
+from deeperlab.training.trained import of_network
 
 PHOTO16 = shipped.find("photo16")
 assert PHOTO16 is not None

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from deeperlab import FuseParams, Heads, Parser, models
 from deeperlab.cli import app
-from deeperlab.training.config_file import load, of_network
+from deeperlab.training.config_file import load
 from deeperlab.training.drawn import DrawnSamples, drawn_scenes
 from deeperlab.training.tally import Tally, maps_of
+from deeperlab.training.trained import of_network
 from deeperlab.training.tune import GRID, keep, tune
 
 pytestmark = pytest.mark.slow

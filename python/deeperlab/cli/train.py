@@ -204,7 +204,7 @@ def _config(recipe: str, file: Path | None, layers: Sequence[Layer]) -> Config:
 
 
 def _of_network(source: str) -> Layer:
-    from ..training.config_file import of_network
+    from ..training.trained import of_network
 
     return of_network(source)
 

@@ -16,15 +16,12 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from .. import shipped
 from ..data.fields import Field, parse_toml
 from ..data.files import FormatError
 from .config import Config
 from .config_check import OptionError, check, nearest
 from .option_values import convert, plain
 
-CONFIG = "config.json"
-"""Of a network, in its folder."""
 INHERITS = "inherits"
 _NONE = "–"
 NAME, OPTIONS, OF_ALL = "model.name", "model.options.", ("bn_momentum", "image_size")
@@ -181,33 +178,6 @@ def assignment(text: str) -> Layer:
     if isinstance(parsed, Mapping):
         return Layer("--set", dict(_flat(parsed, option)))
     return Layer("--set", {option: parsed})
-
-
-def of_network(source: str | os.PathLike[str]) -> Layer:
-    """Options of a run that goes on from a trained network: the same network, images of the size that it knows.
-
-    Args:
-        source: a folder of `save_pretrained`, or a network of the package by its name.
-
-    Raises:
-        FileNotFoundError: there is none.
-        FormatError: its config.json is damaged.
-    """
-    folder = shipped.path_of(source)
-    if not (folder / CONFIG).is_file():
-        names = ", ".join(shipped.NAMES)
-        raise FileNotFoundError(f"--from: expected a folder with {CONFIG}, or {names}, got {os.fspath(source)!r}")
-    root = Field.load(folder / CONFIG)
-    apart = ("num_classes", "in_channels", "radius", "system", "options")
-    made = {name: value for name, value in root.value.items() if name not in apart}
-    found = {"model.weights": os.fspath(source), "data.radius": root.get("radius", float)}
-    found |= {"data.longest_side": root.get("image_size", int)}
-    if "system" in root.value:  # else the options say all of a network, whatever its name
-        found |= {NAME: root.get("system", str)}
-        made |= root.get("options", dict, default={})
-    return Layer(
-        "--from", found | {f"model.options.{name}": value for name, value in made.items() if value is not None}
-    )
 
 
 def require(module: str, purpose: str, package: str = "deeperlab[train]") -> Any:

@@ -16,13 +16,13 @@ from typing import Any
 
 from ..data.fields import Field
 from ..data.files import replace as replace_file
+from ..data.network_folder import CONFIG
 from ..data.sample import Sample
 from ..fuse import fuse
 from ..metrics import EvaluationResult
 from ..params import FuseParams
 from ..predictor import Parsed, Parser, without_small_stuff
 from .config import DataConfig
-from .config_file import CONFIG
 from .sources import open_sources
 from .tally import Tally, maps_of
 

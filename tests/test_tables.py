@@ -37,6 +37,7 @@ def test_every_row_has_a_recipe_and_every_recipe_of_rows_is_in_a_table() -> None
     assert used <= known
     bases = {"paper", "mapillary", "cityscapes", "voc", "coco"}
     bases |= {"quick", "quick-cityscapes", "fine-tune", "photo16", "scenes", "tiny"}
+    bases |= {"unet", "deconvnet-stage1", "deconvnet-stage2"}
     assert known - used - bases == {"mapillary-xception71-200k", "mapillary-light-200k"}
 
 

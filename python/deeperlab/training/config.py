@@ -39,10 +39,16 @@ class DataConfig:
         labels: Name or file of the label set; empty: that of the format.
         options: Arguments of the format's reader, such as `divisor` of `label_map`.
         crop: Height and width of a sample, or one side. Sizes 16 m + 1 leave no padding.
+        sampling: Where a sample is cut out: anywhere in the image; or in the square around an object, 1.2 times as long
+            as its box, and all other things become some stuff; or around a proposal, a box whose IoU with that of an
+            object is at least 0.5. Squares are brought to the size of the sample, then scaled. An image without objects
+            is cut anywhere.
         scale: Smallest and largest factor of a random scaling, uniform in its logarithm.
         longest_side: Images are brought to this longer side before the random scaling; 0: as they are.
         flip: Probability of a mirrored sample.
         jitter: Strength of the random brightness, contrast and saturation; the hue takes a quarter of it.
+        elastic: Standard deviation, px of the sample, of the random displacements on a grid of 3 × 3, between which the
+            sample is deformed smoothly, as U-Net's; 0: not at all.
         void: Heatmap on void pixels: trained as background, or left out.
         keypoints: Of objects that the crop cuts: those of the visible part, or of the whole object.
         radius: Of the keypoint disks.
@@ -59,10 +65,12 @@ class DataConfig:
     labels: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     crop: int | tuple[int, int] = 721
+    sampling: Literal["image", "objects", "proposals"] = "image"
     scale: tuple[float, float] = (0.5, 2.0)
     longest_side: int = 0
     flip: float = 0.5
     jitter: float = 0.4
+    elastic: float = 0.0
     void: Literal["background", "ignore"] = "background"
     keypoints: Literal["visible", "whole"] = "visible"
     radius: float = 25.0

@@ -22,7 +22,7 @@ class OptionError(ValueError):
 
 
 AT_LEAST = {
-    "data.longest_side": 0, "data.workers": 0, "data.max_broken": 0, "data.overfit": 0,
+    "data.longest_side": 0, "data.workers": 0, "data.max_broken": 0, "data.overfit": 0, "data.elastic": 0,
     "train.steps": 1, "train.batch": 1, "train.accumulate": 1, "train.power": 0, "train.warmup": 0,
     "train.weight_decay": 0, "train.backbone_lr": 0, "train.clip_grad": 0, "train.seed": 0, "train.save_every": 1,
     "train.frozen_stages": 0,
@@ -88,6 +88,10 @@ def _check_data(config: Config) -> None:
     _require("data.crop", f"at least {LEAST_CROP} px", data.crop, LEAST_CROP <= min(sides) <= max(sides) < 1 << 16)
     low, high = data.scale
     _require("data.scale", "two numbers above 0, the smaller first", data.scale, 0 < low <= high < math.inf)
+    if data.elastic and data.keypoints == "whole":
+        raise OptionError(
+            "data.elastic", f"expected 0 beside data.keypoints = 'whole', which it cannot move, got {data.elastic:g}"
+        )
     fold = re.fullmatch(r"(\d+)/(\d+)", data.fold)
     is_fold = fold is not None and 1 <= int(fold[1]) <= int(fold[2]) >= 2
     _require("data.fold", "i/k, such as 1/5, with i from 1 to k", data.fold, is_fold or not data.fold)

@@ -106,7 +106,7 @@ class Slots:
         seed: of the samples.
 
     Raises:
-        ValueError: as of `Plan`.
+        ValueError: as of `Plan`, or the classes are none to cut out objects of.
     """
 
     def __init__(self, sources: Sources, config: Config, graph: Graph, mean: Sequence[float], seed: int) -> None:
@@ -117,6 +117,8 @@ class Slots:
             seed=seed,
             batch=config.train.batch,
         )
+        if config.data.sampling == "objects" and all(sources.labels.isthing):
+            raise ValueError("data.sampling: expected classes of stuff beside 'objects', for what is not the object")
         red, green, blue = (round(255 * value) for value in mean)
         self._fill = red, green, blue
 

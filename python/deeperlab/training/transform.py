@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an annotated photograph to a sample: mirrored, scaled, cut out or padded at random, and its colors changed.
+"""From an annotated photograph to a sample: mirrored, scaled, cut out or padded, deformed, and its colors changed.
 
 The photograph and all maps go through one geometry. Pixels have their centers at half a pixel, as where `Parser`
 scales: the photograph is resized with Pillow's antialiased bilinear filter, which is torch's of the same name, and a
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +21,18 @@ from ..data.sample import Sample
 from ..graph import Graph
 from ..targets import keypoints
 from .batches import SOME_STUFF, VOID
+from .boxes import DRAWS as OF_WINDOW
+from .boxes import Window, window_of
 from .config import DataConfig
+from .elastic import DRAWS as OF_ELASTIC
+from .elastic import Warp
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-DRAWS = 8
-"""Random numbers that a sample takes."""
+OF_COLORS = 4
+DRAWS = 4 + OF_COLORS + OF_ELASTIC + OF_WINDOW
+"""Random numbers that a sample takes: for its mirroring, scale and place, then these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +87,10 @@ class Axis:
         ends = self.shown.start, self.shown.stop
         low, high = ((end + self.offset) * self.source / self.scaled for end in ends)
         return low, high
+
+    def wider(self, margin: int) -> Axis:
+        """Return that of a sample with a margin of so many px at both ends."""
+        return replace(self, size=self.size + 2 * margin, offset=self.offset - margin)
 
     def pixels(self) -> NDArray[np.int64]:
         """Return the image's pixel in which the center of each pixel that shows it lies."""
@@ -157,7 +166,8 @@ def transform(
     Args:
         sample: the annotation; it reads its photograph.
         config: what is done.
-        draws: `DRAWS` numbers in [0, 1), which alone decide what is random.
+        draws: `DRAWS` numbers in [0, 1), which alone decide what is random; those at the end may be missing where
+            nothing needs them.
         graph: of the keypoints, where those of whole objects are wanted.
         fill: RGB of the padding: the mean of the network, which its normalization turns to 0.
         name: for messages.
@@ -165,14 +175,17 @@ def transform(
     Raises:
         FormatError, OSError: the photograph cannot be read.
     """
-    flip, scale, top, left, *colors = draws
-    height, width = sample.category.shape
-    factor = scale_of(config, height, width, scale)
+    colors, others = draws[4 : 4 + OF_COLORS], draws[4 + OF_COLORS :]
     crop_h, crop_w = (config.crop, config.crop) if isinstance(config.crop, int) else config.crop
-    y = _axis(height, factor, crop_h, top)
-    x = _axis(width, factor, crop_w, left, mirrored=flip < config.flip)
-    image = np.empty((crop_h, crop_w, 3), np.uint8)
-    if min(y.scaled - crop_h, x.scaled - crop_w) < 0:
+    window = None
+    if config.sampling != "image":
+        window = window_of(sample.instance, others[OF_ELASTIC:], proposed=config.sampling == "proposals")
+    y, x = _axes(sample.category.shape, config, (crop_h, crop_w), window, draws)
+    warp = Warp.of((crop_h, crop_w), config.elastic, others[:OF_ELASTIC]) if config.elastic else None
+    if warp:
+        y, x = y.wider(warp.margin), x.wider(warp.margin)
+    image = np.empty((y.size, x.size, 3), np.uint8)
+    if (y.shown.stop - y.shown.start, x.shown.stop - x.shown.start) != image.shape[:2]:
         image[:] = fill  # a tenth of the time of a sample, if it were not needed
     resized = Colors.of(colors, config.jitter).apply(resize(sample.image(), y, x))
     image[y.shown, x.shown] = np.asarray(resized)
@@ -183,8 +196,35 @@ def transform(
     if config.void == "ignore":
         ignore |= category == VOID
     instance = cut(sample.instance, y, x, 0)
+    if window and config.sampling == "objects":
+        other = ((instance > 0) & (instance != window.instance)) | (cut(sample.crowd, y, x, False) & (category >= 0))
+        category[other], instance[other] = SOME_STUFF, 0
+    if warp:
+        image, category, instance, ignore = warp.photograph(image), *map(warp.labels, (category, instance, ignore))
     ids, points = _whole(sample, instance, y, x, graph) if config.keypoints == "whole" else (None, None)
     return Example(image, category, instance, ignore, ids, points, name)
+
+
+def _axes(
+    size: tuple[int, ...], config: DataConfig, crop: tuple[int, int], window: Window | None, draws: Sequence[float]
+) -> tuple[Axis, Axis]:
+    """Place a sample in an image of (H, W) px: anywhere, or within a window, whose center it shows."""
+    flip, scale, *places = draws[:4]
+    mirrored = flip < config.flip
+    if window is None:
+        factor = scale_of(config, size[0], size[1], scale)
+        y, x = (_axis(*each) for each in zip(size, (factor, factor), crop, places, strict=True))
+        return y, replace(x, mirrored=mirrored)
+    low, high = config.scale
+    larger = low * math.pow(high / low, scale)
+    factor = larger * min(crop) / window.side
+    centers = window.y, size[1] - window.x if mirrored else window.x
+    axes, room = list[Axis](), min(larger - 1, 0.5)
+    for source, side, center, place in zip(size, crop, centers, places, strict=True):
+        scaled = max(1, round(source * factor))
+        offset = center * scaled / source - side / 2 + (place - 0.5) * side * room
+        axes.append(Axis(source, scaled, side, math.floor(offset + 0.5)))
+    return axes[0], replace(axes[1], mirrored=mirrored)
 
 
 def scale_of(config: DataConfig, height: int, width: int, draw: float) -> float:
@@ -216,12 +256,12 @@ def cut(values: NDArray[Any], y: Axis, x: Axis, fill: int | bool) -> NDArray[Any
     return found
 
 
-def _axis(source: int, factor: float, size: int, draw: float, *, mirrored: bool = False) -> Axis:
+def _axis(source: int, factor: float, size: int, draw: float) -> Axis:
     """Place a sample: within the image where that is larger, or the image within the sample."""
     scaled = max(1, round(source * factor))
     room = scaled - size
     offset = int(draw * (abs(room) + 1))
-    return Axis(source, scaled, size, offset if room >= 0 else -offset, mirrored)
+    return Axis(source, scaled, size, offset if room >= 0 else -offset)
 
 
 def _around(axis: Axis) -> tuple[int, int]:

@@ -171,6 +171,9 @@ struct Filters {
     }
     if (of.w2 > 0.0f) {
       find_lines(of, values, parallel);
+      float* const end = values.across + of.shape.pixels() * of.row();
+      std::fill(values.across - of.frame(), values.across, 0.0f);
+      std::fill(end, end + of.frame(), 0.0f);
     }
   }
 

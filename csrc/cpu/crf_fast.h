@@ -33,7 +33,12 @@ template <class L>
 float greatest_lane(const typename L::Float& values) {
   float lanes[L::count];
   store(lanes, values);
-  return *std::max_element(lanes, lanes + L::count);
+  for (int half = L::count / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) {
+      lanes[i] = maximum(lanes[i], lanes[i + half]);
+    }
+  }
+  return lanes[0];
 }
 
 // Calls visit(count, first), the count as a type, for the vectors of a row, up to four at a time.
@@ -82,16 +87,21 @@ void read_pixel(const Crf& of, const Cell& cell, const float* upper, const float
   }
 }
 
-// Corners of the pixels of a row, and their keys. The last vector overlaps the one before, or repeats the last pixel.
+// Corners of pixels [begin, end), and their keys. The last vector repeats the last pixel.
 template <class L>
-void enclose_row(const Crf& of, int64_t n, int y, float* weight, uint64_t* key, int32_t* entry) {
+void enclose_pixels(const Crf& of, int64_t n, int64_t begin, int64_t end, float* weight, uint64_t* key) {
   using Float = typename L::Float;
   const int width = of.shape.width;
-  for (int first = 0; first < width; first += L::count) {
+  int y = int(begin / width), x = int(begin % width);
+  for (int64_t first = begin; first < end; first += L::count) {
     float given[crf_features][L::count];
-    for (int i = 0; i < crf_features; ++i) {
-      for (int lane = 0; lane < L::count; ++lane) {
-        given[i][lane] = crf_feature(of, n, y, std::min(first + lane, width - 1), i);
+    for (int lane = 0; lane < L::count; ++lane) {
+      for (int i = 0; i < crf_features; ++i) {
+        given[i][lane] = crf_feature(of, n, y, x, i);
+      }
+      if (first + lane + 1 < end && ++x == width) {
+        x = 0;
+        ++y;
       }
     }
     Float feature[crf_features];
@@ -103,13 +113,12 @@ void enclose_row(const Crf& of, int64_t n, int y, float* weight, uint64_t* key, 
       int32_t at[crf_features][L::count];
       float share[L::count];
       for (int i = 0; i < crf_features; ++i) {
-        store(at[i], simplex.at(k, i));
+        store(at[i], simplex.at(k, i + 1));
       }
       store(share, simplex.weight[k]);
-      for (int lane = 0; lane < std::min(L::count, width - first); ++lane) {
-        const int64_t to = (int64_t(y) * width + first + lane) * crf_corners + k;
+      for (int64_t lane = 0; lane < std::min<int64_t>(L::count, end - first); ++lane) {
+        const int64_t to = (first - begin + lane) * crf_corners + k;
         key[to] = of.keys.key({at[0][lane], at[1][lane], at[2][lane], at[3][lane], at[4][lane]});
-        entry[to] = int32_t(to);
         weight[to] = share[lane];
       }
     }
@@ -220,7 +229,9 @@ void filter_across(const Crf& of, const CrfValues& values, int band) {
     float* const to = values.across + y * floats;
     visit_blocks(floats, L::count, [&](int64_t i) {
       const float* const here = line + begin + i;
-      store(to + i, filter_line<V>(values.weight, half_width, [&](int64_t r) { return load<V>(here + r * row); }));
+      V said[1];
+      filter_line(values.weight, half_width, [&](int64_t r) { return load<V>(here + r * row); }, said);
+      store(to + i, said[0]);
     });
     for (int x = 0; x < width; ++x) {
       const float factor = values.columns[x].out * values.lines[y].in;
@@ -240,90 +251,138 @@ struct Messages {
 // Floats of a tile of pixels: with the rows above and below that it hears from, they stay in the cache.
 constexpr int64_t floats_of_tile = 256;
 
-// q = softmax of a row of scores.
+// Rows of pixels that are filtered along y together: they share most of what they read.
+constexpr int rows_of_tile = 4;
+
+// What the corners of a pixel say to it, added to its scores, from which the greatest is taken.
 template <class L>
-void normalize_row(float* q, int row) {
+void hear_vertices(const CrfMemory& memory, int64_t pixel, const float* vertices, int64_t row, float* scores) {
   using V = typename L::Float;
-  V most = load<V>(q);
-  for (int i = L::count; i < row; i += L::count) {
-    most = maximum(most, load<V>(q + i));
+  const int32_t* const vertex = memory.lattice.vertex + pixel * crf_corners;
+  const float* const weight = memory.lattice.slice + pixel * crf_corners;
+  visit_vectors<L>(int(row), [&](auto count, int at) {
+    using Sum = Several<V, decltype(count)::value>;
+    Sum own, said;
+    own.load_from(scores + at);
+    for (int k = 0; k < crf_corners; ++k) {
+      said.add(weight[k], vertices + vertex[k] * row + at);
+    }
+    (own + said).store_to(scores + at);
+  });
+}
+
+// Scores of a pixel, less the greatest.
+template <class L>
+void lower_row(float* scores, int64_t row) {
+  using V = typename L::Float;
+  V most = load<V>(scores);
+  for (int64_t i = L::count; i < row; i += L::count) {
+    most = maximum(most, load<V>(scores + i));
   }
   const V top = broadcast<V>(greatest_lane<L>(most));
-  float sums[crf_group] = {};
-  for (int i = 0; i < row; i += L::count) {
-    const V share = crf_share(load<V>(q + i), top);
-    store(q + i, share);
-    float* const sum = sums + i % crf_group;
-    store(sum, load<V>(sum) + share);
-  }
-  const float sum = sum_of_group(sums);
-  for (int i = 0; i < row; i += L::count) {
-    store(q + i, load<V>(q + i) / sum);
+  for (int64_t i = 0; i < row; i += L::count) {
+    store(scores + i, load<V>(scores + i) - top);
   }
 }
 
-// What is said to pixels of row y along y: floats [begin, end) of the row, added to those of `unary`.
+// Shares of a pixel over their sum.
 template <class L>
+void normalize_row(float* share, int64_t row) {
+  using V = typename L::Float;
+  constexpr int parts = crf_group / L::count;
+  V sum[parts]{};
+  for (int64_t i = 0; i < row; i += crf_group) {
+    for (int k = 0; k < parts; ++k) {
+      sum[k] = sum[k] + load<V>(share + i + k * L::count);
+    }
+  }
+  float sums[crf_group];
+  for (int k = 0; k < parts; ++k) {
+    store(sums + k * L::count, sum[k]);
+  }
+  const V factor = broadcast<V>(1.0f / sum_of_group(sums));
+  for (int64_t i = 0; i < row; i += L::count) {
+    store(share + i, load<V>(share + i) * factor);
+  }
+}
+
+// Floats [begin, end) of `count` rows of pixels from y on: what is said to them along y, added to those of `unary`.
+template <class L, int count>
 void filter_down(const Crf& of, const CrfMemory& memory, int y, int64_t begin, int64_t end, const float* unary,
                  float* to) {
   using V = typename L::Float;
-  const int height = of.shape.height, half_width = of.reach(height);
+  const int half_width = of.reach(of.shape.height);
   const int64_t floats = int64_t(of.shape.width) * of.row();
-  const float factor = memory.values.lines[y].out * of.w2;
-  static constexpr float nothing[widest_lanes] = {};
+  const CrfValues& values = memory.values;
   visit_blocks(end - begin, L::count, [&](int64_t at) {
-    const float* const here = memory.values.across + y * floats + begin + at;
-    const V said = filter_line<V>(memory.values.weight, half_width, [&](int r) {
-      return load<V>(y + r < 0 || y + r >= height ? nothing : here + r * floats);
-    });
-    const V own = unary == nullptr ? V{} : load<V>(unary + y * floats + begin + at);
-    store(to + y * floats + begin + at, own + said * broadcast<V>(factor));
+    const int64_t first = y * floats + begin + at;
+    V said[count];
+    filter_line(values.weight, half_width, [&](int r) { return load<V>(values.across + first + r * floats); }, said);
+    for (int k = 0; k < count; ++k) {
+      const V own = unary == nullptr ? V{} : load<V>(unary + first + k * floats);
+      store(to + first + k * floats, own + said[k] * broadcast<V>(values.lines[y + k].out * of.w2));
+    }
   });
 }
 
 // Q of the pixels of a band of rows; without `unary` what is said to them alone.
 template <class L, class Wide>
 void update_band(const Crf& of, const CrfMemory& memory, const Messages& messages, int band, const float* unary) {
-  using V = typename L::Float;
+  using V = typename Wide::Float;
   const int64_t row = of.row(), floats = of.shape.width * row;
   const int64_t step = std::max<int64_t>(floats_of_tile / row, 2) * row;
   const int top = band * rows_of_crf_band, bottom = std::min(top + rows_of_crf_band, of.shape.height);
   float* const share = memory.values.share;
-  for (int64_t left = 0; left < floats; left += step) {
-    const int64_t right = std::min(left + step, floats);
-    for (int y = top; y < bottom; ++y) {
-      float* const line = share + y * floats;
-      if (messages.across != nullptr) {
-        if (right - left >= Wide::count) {
-          filter_down<Wide>(of, memory, y, left, right, unary, share);
-        } else {
-          filter_down<L>(of, memory, y, left, right, unary, share);
-        }
-      } else if (unary != nullptr) {
-        std::copy(unary + y * floats + left, unary + y * floats + right, line + left);
+  const auto begin_rows = [&](auto lanes, auto count, int y, int64_t left, int64_t right) {
+    if (messages.across != nullptr) {
+      filter_down<decltype(lanes), decltype(count)::value>(of, memory, y, left, right, unary, share);
+      return;
+    }
+    for (float* line = share + y * floats; line < share + (y + count) * floats; line += floats) {
+      if (unary != nullptr) {
+        std::copy(unary + (line - share) + left, unary + (line - share) + right, line + left);
       } else {
         std::fill(line + left, line + right, 0.0f);
       }
-      for (int64_t i = left; i < right; i += row) {
-        const int64_t corner = (y * int64_t(of.shape.width) + i / row) * crf_corners;
-        float* const q = line + i;
+    }
+  };
+  const auto visit_tile = [&](auto lanes, auto count, int y, int64_t left, int64_t right) {
+    begin_rows(lanes, count, y, left, right);
+    for (int64_t line = y * floats; line < (y + count) * floats; line += floats) {
+      for (int64_t at = line + left; at < line + right; at += row) {
         if (messages.vertices != nullptr) {
-          visit_vectors<L>(int(row), [&](auto count, int at) {
-            using Sum = Several<V, decltype(count)::value>;
-            Sum own, said;
-            own.load_from(q + at);
-            for (int k = 0; k < crf_corners; ++k) {
-              said.add(memory.lattice.slice[corner + k],
-                       messages.vertices + memory.lattice.vertex[corner + k] * row + at);
-            }
-            (own + said).store_to(q + at);
-          });
+          hear_vertices<L>(memory, at / row, messages.vertices, row, share + at);
         }
         if (unary != nullptr) {
-          normalize_row<L>(q, int(row));
+          lower_row<L>(share + at, row);
+        }
+      }
+      if (unary != nullptr) {
+        float *at = share + line + left, *const end = share + line + right;
+        for (; end - at >= Wide::count; at += Wide::count) {
+          store(at, crf_share(load<V>(at)));
+        }
+        for (; at < end; at += L::count) {
+          store(at, crf_share(load<typename L::Float>(at)));
+        }
+        for (int64_t at = line + left; at < line + right; at += row) {
+          normalize_row<L>(share + at, row);
         }
       }
     }
+  };
+  for (int64_t left = 0; left < floats; left += step) {
+    const int64_t right = std::min(left + step, floats);
+    const auto visit_rows = [&](auto lanes) {
+      int y = top;
+      for (; y + rows_of_tile <= bottom; y += rows_of_tile) {
+        visit_tile(lanes, std::integral_constant<int, rows_of_tile>{}, y, left, right);
+      }
+      for (; y < bottom; ++y) {
+        visit_tile(lanes, std::integral_constant<int, 1>{}, y, left, right);
+      }
+    };
+    right - left >= Wide::count ? visit_rows(Wide{}) : visit_rows(L{});
   }
 }
 

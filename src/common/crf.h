@@ -16,22 +16,23 @@ inline CrfKeys make_crf_keys(const Shape& shape, double sigma_alpha, double sigm
   CrfKeys keys{};
   double most[crf_features];
   for (int i = 0; i < crf_features; ++i) {
-    const double sigma = i < 2 ? sigma_alpha : sigma_beta;
+    const double sigma = i < crf_colors ? sigma_beta : sigma_alpha;
     const double unit = std::sqrt(2.0 / 3.0) * crf_corners / std::sqrt(double((i + 1) * (i + 2)));
     keys.scale[i] = float(unit / sigma);
-    most[i] = (i == 0 ? shape.width - 1 : i == 1 ? shape.height - 1 : 255) * (unit / sigma);
+    const int64_t greatest = i < crf_colors ? 255 : i == crf_colors ? shape.width - 1 : shape.height - 1;
+    most[i] = double(greatest) * (unit / sigma);
   }
-  // Coordinate i is the sum of the features from i on, less i times the one before. A corner lies less than 6 beside
-  // the point, a vertex next to it 5 more.
+  // Coordinate i + 1 is the sum of the features after feature i, less i + 1 times that. A corner lies less than 6
+  // beside the point, a vertex next to it 5 more.
   constexpr double margin = 16.0;
   double above = 0.0;
   for (int i = crf_features; i-- > 0;) {
+    const double low = std::floor(-double(i + 1) * most[i]) - margin, high = std::ceil(above) + margin;
     above += most[i];
-    const double low = std::floor(i == 0 ? 0.0 : -double(i) * most[i - 1]) - margin, high = std::ceil(above) + margin;
     int bits = 1;
     for (; std::ldexp(1.0, bits) <= high - low; ++bits) {
     }
-    require(bits <= 20, i == 0 ? "sigma_alpha" : "sigma_beta",
+    require(bits <= 20, i < crf_colors ? "sigma_beta" : "sigma_alpha",
             ": expected a lattice of at most 2^20 vertices along an ", "axis, got 2^", bits, " for ", shape.height,
             " x ", shape.width, " pixels, sigma_alpha = ", sigma_alpha, " and sigma_beta = ", sigma_beta,
             "; choose larger ones");
@@ -80,8 +81,7 @@ Crf read_crf(const Call<Traits>& call, const char* name, int64_t stride) {
     of.keys = make_crf_keys(of.shape, sigma_alpha, sigma_beta);
   }
   of.curvature = float(0.5 / (sigma_gamma * sigma_gamma));
-  const double reach = std::sqrt(2.0 * 20.0 * 0.69314718055994531) * sigma_gamma;
-  of.half_width = int(std::min(reach, double(std::max(height, width) - 1)));
+  of.half_width = int(std::min(4.0 * sigma_gamma, double(std::max(height, width) - 1)));
   of.after = call.template option<bool>("after");
   return of;
 }

@@ -22,7 +22,8 @@
 
 namespace deeperlab {
 
-constexpr int crf_features = 5;                // x, y, red, green, blue
+constexpr int crf_features = 5;                // red, green, blue, x, y
+constexpr int crf_colors = 3;                  // of them
 constexpr int crf_corners = crf_features + 1;  // of a simplex; the axes of the lattice, too
 constexpr int crf_group = 8;                   // floats
 constexpr int crf_key_bits = 63;
@@ -32,11 +33,12 @@ constexpr float least_crf_share = -40.0f;  // what has a smaller logarithm is 0,
 constexpr int rows_of_crf_band = 16;       // px
 constexpr int crf_piece = 256;             // pixels of a vertex that are summed by themselves
 
-// How features become a vertex's key: five of its six coordinates, the last of which follows from the others, side by
-// side.
+// How features become a vertex's key: its coordinates 1 to 5, the first of which follows from the others, side by side.
+// Coordinate 5 is the place along y alone and 4 that along both, so they lead the key: vertices that follow each other
+// belong to the same part of the image, and what is read for one is still in the cache for the next.
 struct CrfKeys {
   float scale[crf_features];  // lattice units for a unit of a feature
-  int32_t low[crf_features];  // the least coordinate there may be
+  int32_t low[crf_features];  // the least that coordinate i + 1 may be
   int shift[crf_features];    // where it lies in the key
   int bits;                   // of the key
 
@@ -52,7 +54,7 @@ struct CrfKeys {
   DEEPERLAB_HD int64_t step(int axis) const {
     int64_t made = 0;
     for (int i = 0; i < crf_features; ++i) {
-      made += (i == axis ? -int64_t(crf_features) : int64_t(1)) * (int64_t(1) << shift[i]);
+      made += (i + 1 == axis ? -int64_t(crf_features) : int64_t(1)) * (int64_t(1) << shift[i]);
     }
     return made;
   }
@@ -66,7 +68,7 @@ struct Crf {
   CrfKeys keys;
   float w1, w2;     // 0: the kernel is left out
   float curvature;  // 1 / 2σγ²
-  int half_width;   // px: beyond it the spatial weight is below 2^-20
+  int half_width;   // px: four standard deviations, beyond which the spatial weight is left out
   int iterations;
   bool after;       // K / n, else n^-1/2 K n^-1/2, where n = K 1
   bool probable;    // the semantic head holds probabilities
@@ -74,6 +76,8 @@ struct Crf {
 
   // How far the spatial kernel reaches along a line of so many pixels.
   DEEPERLAB_HD int reach(int length) const { return minimum(half_width, length - 1); }
+  // Floats of the lines of 0 above and below an image of rows.
+  DEEPERLAB_HD int64_t frame() const { return int64_t(reach(shape.height)) * shape.width * row(); }
   DEEPERLAB_HD int row() const { return (shape.classes + crf_group - 1) / crf_group * crf_group; }
 };
 
@@ -143,10 +147,11 @@ DEEPERLAB_HD inline SimplexOf<V> enclose(const V (&feature)[crf_features]) {
 // Feature i of pixel (y, x), in lattice units.
 DEEPERLAB_HD inline float crf_feature(const Crf& of, int64_t n, int y, int x, int i) {
   const float value =
-      i == 0   ? float(x)
-      : i == 1 ? float(y)
-               : float(static_cast<const uint8_t*>(of.image.data)[n * of.image.image + y * of.image.row +
-                                                                  x * of.image.column + (i - 2) * of.image.channel]);
+      i == crf_colors ? float(x)
+      : i == crf_colors + 1
+          ? float(y)
+          : float(static_cast<const uint8_t*>(
+                of.image.data)[n * of.image.image + y * of.image.row + x * of.image.column + i * of.image.channel]);
   return value * of.keys.scale[i];
 }
 
@@ -183,14 +188,26 @@ DEEPERLAB_HD inline float spatial_sum(int i, int length, const Crf& of, const fl
   return sum;
 }
 
-// The kernel along a line: at(0) is here, at(−r) and at(r) are r pixels away, 0 beyond the ends.
-template <class V, class At>
-DEEPERLAB_HD inline V filter_line(const float* weight, int half_width, const At& at) {
-  V sum = at(0) * weight[0];
-  for (int r = 1; r <= half_width; ++r) {
-    sum = sum + (at(-r) + at(r)) * weight[r];
+// The kernel along a line, at `count` places that follow each other: at(0) is the first, at(−r) is r pixels before it;
+// 0 lies beyond the ends. Places share what they read.
+template <int count, class V, class At>
+DEEPERLAB_HD inline void filter_line(const float* weight, int half_width, const At& at, V (&sum)[count]) {
+  V before[count], after[count];  // r pixels from each place
+  for (int k = 0; k < count; ++k) {
+    before[k] = after[k] = at(k);
+    sum[k] = before[k] * weight[0];
   }
-  return sum;
+  for (int r = 1; r <= half_width; ++r) {
+    for (int k = count - 1; k > 0; --k) {
+      before[k] = before[k - 1];
+      after[count - 1 - k] = after[count - k];
+    }
+    before[0] = at(-r);
+    after[count - 1] = at(count - 1 + r);
+    for (int k = 0; k < count; ++k) {
+      sum[k] = sum[k] + (before[k] + after[k]) * weight[r];
+    }
+  }
 }
 
 // The score of a class that the head gives, from its value at the pixel: a logit, or the logarithm of a probability.
@@ -200,10 +217,9 @@ DEEPERLAB_HD inline V crf_score(const V& value, bool probable) {
   return probable ? -log(1.0f / clamp(value, 0x1p-23f, 1.0f)) : clamp(value, least_crf_score, -least_crf_score);
 }
 
-// e^(score − the greatest), 0 where it would be less than e^-40.
+// e^below, of a score that lies so far below the greatest; 0 where it would be less than e^-40.
 template <class V>
-DEEPERLAB_HD inline V crf_share(const V& score, const V& most) {
-  const V below = score - most;
+DEEPERLAB_HD inline V crf_share(const V& below) {
   return select(less(below, broadcast<V>(least_crf_share)), V{}, exp_below_zero(below));
 }
 
@@ -255,7 +271,7 @@ struct Links {
 struct CrfValues {
   float* unary;         // [P] scores of the head, the greatest of a pixel being 0
   float* share;         // [P] Q
-  float* across;        // [P] Q filtered along x by the spatial kernel, times what its row gives
+  float* across;        // [P] Q filtered along x by the spatial kernel, times what its row gives; lines of 0 around it
   float* vertex[2];     // [M + 1] vertex 0 is 0
   float* ones;          // [2, M + 1] one float each: the lattice's answer to ones
   float* weight;        // [half_width + 1] the spatial kernel along a line
@@ -270,7 +286,10 @@ struct CrfValues {
     const int64_t pixels = of.shape.pixels(), row = of.row();
     at.unary = scratch.take<float>(pixels * row);
     at.share = scratch.take<float>(pixels * row);
-    at.across = scratch.take<float>(of.w2 > 0.0f ? pixels * row : 0);
+    if (of.w2 > 0.0f) {
+      const int64_t frame = of.frame();
+      at.across = scratch.take<float>(pixels * row + 2 * frame) + frame;
+    }
     for (float*& values : at.vertex) {
       values = scratch.take<float>((vertices + 1) * row);
     }

@@ -58,8 +58,8 @@ class Lattice:
         (height, width, _), unit = image.shape, math.sqrt(2 / 3) * CORNERS
         y, x = np.indices((height, width), F).reshape(2, -1)
         colors = image.reshape(-1, 3).astype(F).T
-        sigma = (sigma_alpha, sigma_alpha, sigma_beta, sigma_beta, sigma_beta)
-        feature = [v * F(unit / math.sqrt((i + 1) * (i + 2)) / sigma[i]) for i, v in enumerate((x, y, *colors))]
+        sigma = (sigma_beta, sigma_beta, sigma_beta, sigma_alpha, sigma_alpha)
+        feature = [v * F(unit / math.sqrt((i + 1) * (i + 2)) / sigma[i]) for i, v in enumerate((*colors, x, y))]
         at, total = np.zeros((CORNERS, x.size), F), np.zeros(x.size, F)
         for i in range(5, 0, -1):  # onto the plane of points whose six coordinates add up to 0
             at[i] = total - feature[i - 1] * F(i)
@@ -169,7 +169,7 @@ class _Filters:
             total = self.lattice.slice(self.lattice.blur(self.lattice.splat(ones, weight), False), weight)
             before, behind = _factors(total, after, transposed)
             self.give, self.get = weight * before, (weight * behind) * self.w1
-        half_width = int(min(math.sqrt(40 * math.log(2)) * sigma_gamma, max(self.size) - 1))
+        half_width = int(min(4 * sigma_gamma, max(self.size) - 1))
         curvature = F(0.5 / (sigma_gamma * sigma_gamma))
         self.rows, self.columns = (_Line(n, half_width, curvature, after, transposed) for n in self.size)
 
@@ -218,7 +218,7 @@ def softmax(rows: Array) -> Array:
         s[:, : part.shape[1]] = s[:, : part.shape[1]] + part
     s = s.T
     total: Array = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
-    q: Array = share / total[:, None]
+    q: Array = share * (ONE / total)[:, None]
     return q
 
 

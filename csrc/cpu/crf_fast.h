@@ -113,7 +113,7 @@ void enclose_pixels(const Crf& of, int64_t n, int64_t begin, int64_t end, float*
       int32_t at[crf_features][L::count];
       float share[L::count];
       for (int i = 0; i < crf_features; ++i) {
-        store(at[i], simplex.at(k, i + 1));
+        store(at[i], simplex.at(k, i));
       }
       store(share, simplex.weight[k]);
       for (int64_t lane = 0; lane < std::min<int64_t>(L::count, end - first); ++lane) {

@@ -16,23 +16,24 @@ inline CrfKeys make_crf_keys(const Shape& shape, double sigma_alpha, double sigm
   CrfKeys keys{};
   double most[crf_features];
   for (int i = 0; i < crf_features; ++i) {
-    const double sigma = i < crf_colors ? sigma_beta : sigma_alpha;
+    const double sigma = i < 2 ? sigma_alpha : sigma_beta;
     const double unit = std::sqrt(2.0 / 3.0) * crf_corners / std::sqrt(double((i + 1) * (i + 2)));
     keys.scale[i] = float(unit / sigma);
-    const int64_t greatest = i < crf_colors ? 255 : i == crf_colors ? shape.width - 1 : shape.height - 1;
-    most[i] = double(greatest) * (unit / sigma);
+    most[i] = double(i == 0 ? shape.width - 1 : i == 1 ? shape.height - 1 : 255) * (unit / sigma);
   }
-  // Coordinate i + 1 is the sum of the features after feature i, less i + 1 times that. A corner lies less than 6
-  // beside the point, a vertex next to it 5 more.
-  constexpr double margin = 16.0;
-  double above = 0.0;
-  for (int i = crf_features; i-- > 0;) {
-    const double low = std::floor(-double(i + 1) * most[i]) - margin, high = std::ceil(above) + margin;
-    above += most[i];
+  // Coordinate i is the sum of the features from i on, less i times the one before; so the ranges of what CrfKeys::mix
+  // makes of them are these. A corner lies less than 6 beside the point in each coordinate, a vertex next to it 5 more,
+  // and no integer is made of more than four times a coordinate.
+  constexpr double margin = 4 * 11;
+  const double least[crf_features] = {-4 * most[3], -3 * most[2], -2 * most[1], 0.0, 0.0};
+  const double greatest[crf_features] = {most[4], most[3] + most[4], most[2] + most[3] + most[4], 2 * most[0],
+                                         6 * most[1]};
+  for (int i = 0; i < crf_features; ++i) {
+    const double low = std::floor(least[i]) - margin, high = std::ceil(greatest[i]) + margin;
     int bits = 1;
     for (; std::ldexp(1.0, bits) <= high - low; ++bits) {
     }
-    require(bits <= 20, i < crf_colors ? "sigma_beta" : "sigma_alpha",
+    require(bits <= 20, i < 3 ? "sigma_beta" : "sigma_alpha",
             ": expected a lattice of at most 2^20 vertices along an ", "axis, got 2^", bits, " for ", shape.height,
             " x ", shape.width, " pixels, sigma_alpha = ", sigma_alpha, " and sigma_beta = ", sigma_beta,
             "; choose larger ones");

@@ -22,8 +22,7 @@
 
 namespace deeperlab {
 
-constexpr int crf_features = 5;                // red, green, blue, x, y
-constexpr int crf_colors = 3;                  // of them
+constexpr int crf_features = 5;                // x, y, red, green, blue
 constexpr int crf_corners = crf_features + 1;  // of a simplex; the axes of the lattice, too
 constexpr int crf_group = 8;                   // floats
 constexpr int crf_key_bits = 63;
@@ -33,28 +32,43 @@ constexpr float least_crf_share = -40.0f;  // what has a smaller logarithm is 0,
 constexpr int rows_of_crf_band = 16;       // px
 constexpr int crf_piece = 256;             // pixels of a vertex that are summed by themselves
 
-// How features become a vertex's key: its coordinates 1 to 5, the first of which follows from the others, side by side.
-// Coordinate 5 is the place along y alone and 4 that along both, so they lead the key: vertices that follow each other
-// belong to the same part of the image, and what is read for one is still in the cache for the next.
+// How features become a vertex's key. Five integers that tell its six coordinates, which add up to 0, lie side by side in
+// it, those that lead it the place in the image alone: vertices that follow each other belong to the same part of it, and
+// what is read for one is still in the cache for the next.
 struct CrfKeys {
   float scale[crf_features];  // lattice units for a unit of a feature
-  int32_t low[crf_features];  // the least that coordinate i + 1 may be
+  int32_t low[crf_features];  // the least value of each integer
   int shift[crf_features];    // where it lies in the key
   int bits;                   // of the key
 
+  // The integers of coordinates 0 to 4; the last two are 2 and 6 times the features x and y in lattice units, nearly.
+  static DEEPERLAB_HD void mix(const int32_t (&at)[crf_features], int32_t (&mixed)[crf_features]) {
+    mixed[0] = at[4];
+    mixed[1] = at[3];
+    mixed[2] = at[2];
+    mixed[3] = at[0] - at[1];
+    mixed[4] = at[0] + at[1] - 2 * at[2];
+  }
   DEEPERLAB_HD uint64_t key(const int32_t (&at)[crf_features]) const {
+    int32_t mixed[crf_features];
+    mix(at, mixed);
     uint64_t made = 0;
     for (int i = 0; i < crf_features; ++i) {
-      made |= uint64_t(at[i] - low[i]) << shift[i];
+      made |= uint64_t(mixed[i] - low[i]) << shift[i];
     }
     return made;
   }
   // From a vertex to the one after it along an axis. Keys have room for one more of each coordinate, so nothing is
   // carried.
   DEEPERLAB_HD int64_t step(int axis) const {
+    int32_t at[crf_features], mixed[crf_features];
+    for (int i = 0; i < crf_features; ++i) {
+      at[i] = i == axis ? -crf_features : 1;
+    }
+    mix(at, mixed);
     int64_t made = 0;
     for (int i = 0; i < crf_features; ++i) {
-      made += (i + 1 == axis ? -int64_t(crf_features) : int64_t(1)) * (int64_t(1) << shift[i]);
+      made += mixed[i] * (int64_t(1) << shift[i]);
     }
     return made;
   }
@@ -147,11 +161,10 @@ DEEPERLAB_HD inline SimplexOf<V> enclose(const V (&feature)[crf_features]) {
 // Feature i of pixel (y, x), in lattice units.
 DEEPERLAB_HD inline float crf_feature(const Crf& of, int64_t n, int y, int x, int i) {
   const float value =
-      i == crf_colors ? float(x)
-      : i == crf_colors + 1
-          ? float(y)
-          : float(static_cast<const uint8_t*>(
-                of.image.data)[n * of.image.image + y * of.image.row + x * of.image.column + i * of.image.channel]);
+      i == 0   ? float(x)
+      : i == 1 ? float(y)
+               : float(static_cast<const uint8_t*>(of.image.data)[n * of.image.image + y * of.image.row +
+                                                                  x * of.image.column + (i - 2) * of.image.channel]);
   return value * of.keys.scale[i];
 }
 

@@ -58,8 +58,8 @@ class Lattice:
         (height, width, _), unit = image.shape, math.sqrt(2 / 3) * CORNERS
         y, x = np.indices((height, width), F).reshape(2, -1)
         colors = image.reshape(-1, 3).astype(F).T
-        sigma = (sigma_beta, sigma_beta, sigma_beta, sigma_alpha, sigma_alpha)
-        feature = [v * F(unit / math.sqrt((i + 1) * (i + 2)) / sigma[i]) for i, v in enumerate((*colors, x, y))]
+        sigma = (sigma_alpha, sigma_alpha, sigma_beta, sigma_beta, sigma_beta)
+        feature = [v * F(unit / math.sqrt((i + 1) * (i + 2)) / sigma[i]) for i, v in enumerate((x, y, *colors))]
         at, total = np.zeros((CORNERS, x.size), F), np.zeros(x.size, F)
         for i in range(5, 0, -1):  # onto the plane of points whose six coordinates add up to 0
             at[i] = total - feature[i - 1] * F(i)

@@ -33,10 +33,9 @@ inline CrfKeys make_crf_keys(const Shape& shape, double sigma_alpha, double sigm
     int bits = 1;
     for (; std::ldexp(1.0, bits) <= high - low; ++bits) {
     }
-    require(bits <= 20, i < 3 ? "sigma_beta" : "sigma_alpha",
-            ": expected a lattice of at most 2^20 vertices along an ", "axis, got 2^", bits, " for ", shape.height,
-            " x ", shape.width, " pixels, sigma_alpha = ", sigma_alpha, " and sigma_beta = ", sigma_beta,
-            "; choose larger ones");
+    require(bits <= 20, i < 3 ? "sigma_beta" : "sigma_alpha", ": expected a lattice of at most 2^20 vertices along an ",
+            "axis, got 2^", bits, " for ", shape.height, " x ", shape.width, " pixels, sigma_alpha = ", sigma_alpha,
+            " and sigma_beta = ", sigma_beta, "; choose larger ones");
     keys.low[i] = int32_t(low);
     keys.shift[i] = keys.bits;
     keys.bits += bits;

@@ -29,12 +29,12 @@ constexpr int crf_key_bits = 63;
 constexpr int64_t max_crf_pixels = int64_t(1) << 28;  // corners of all pixels are int32
 constexpr float least_crf_score = -1e30f;             // of a class that cannot be
 constexpr float least_crf_share = -40.0f;  // what has a smaller logarithm is 0, or products would leave float32
-constexpr int rows_of_crf_band = 16;       // px
+constexpr int rows_of_crf_band = 32;       // px
 constexpr int crf_piece = 256;             // pixels of a vertex that are summed by themselves
 
-// How features become a vertex's key. Five integers that tell its six coordinates, which add up to 0, lie side by side in
-// it, those that lead it the place in the image alone: vertices that follow each other belong to the same part of it, and
-// what is read for one is still in the cache for the next.
+// How features become a vertex's key. Five integers that tell its six coordinates, which add up to 0, lie side by side
+// in it, those that lead it the place in the image alone: vertices that follow each other belong to the same part of
+// it, and what is read for one is still in the cache for the next.
 struct CrfKeys {
   float scale[crf_features];  // lattice units for a unit of a feature
   int32_t low[crf_features];  // the least value of each integer

@@ -423,12 +423,13 @@ def encode_alone(rng: np.random.Generator) -> tuple[Array, ...]:
     return tuple(_numpy.encode(*arrays, **options, num_threads=2))
 
 
-def top_down_call(rng: np.random.Generator) -> tuple[tuple[Array, ...], dict[str, Any]]:
+def top_down_call(rng: np.random.Generator, *, large: bool = False) -> tuple[tuple[Array, ...], dict[str, Any]]:
     """Arguments of the operator: boxes in, around and outside of the image, of no size and inverted; masks of few and
-    many samples, of noise, of zeros and ones, with NaN, or of the whole image; logits and labels; equal scores."""
+    many samples, of noise, of zeros and ones, with NaN, or of the whole image; logits and labels; equal scores. Maps
+    that are `large` do not stay in a cache: they are written around it."""
     n, k, classes = int(rng.integers(1, 3)), int(rng.integers(0, 9)), 6
-    height, width = (int(side) for side in rng.integers(1, 200, 2))
-    boxes = rng.uniform(-40, 220, (n, k, 4)).astype(np.float32)
+    height, width = (int(side) for side in (rng.integers(1025, 1100, 2) if large else rng.integers(1, 200, 2)))
+    boxes = rng.uniform(-40, 220, (n, k, 4)).astype(np.float32) * np.float32(5 if large else 1)
     if rng.random() < 0.7:
         boxes[..., 2:] = boxes[..., :2] + np.abs(rng.normal(60, 60, (n, k, 2)))
     boxes = np.round(boxes / 8) * np.float32(8) if rng.random() < 0.4 else boxes
@@ -474,6 +475,14 @@ def top_down_alone(rng: np.random.Generator) -> tuple[Array, ...]:
     return tuple(_numpy.top_down(*arrays, **options, num_threads=2))
 
 
+def top_down_around_the_cache() -> Digests:
+    return {
+        str(seed): digest(_numpy.top_down(*arrays, **options, num_threads=2))
+        for seed in range(4)
+        for arrays, options in [top_down_call(np.random.default_rng(seed), large=True)]
+    }
+
+
 ALONE = {
     "top_down": top_down_alone,
     "semantic_loss": semantic_loss_alone,
@@ -497,7 +506,7 @@ def main() -> None:
             case = build(seed)
             digests[f"{name} {seed}"], found[f"{name} {seed}"] = through_all(case, seed)
     digests |= {f"alone {seed}": stages_alone(seed) for seed in range(STAGE_CASES)}
-    digests |= {"sigmoid": sigmoid_alone(), "halves": half_order()}
+    digests |= {"sigmoid": sigmoid_alone(), "halves": half_order(), "around the cache": top_down_around_the_cache()}
     assert "torch" not in sys.modules  # it alone would take longer than the cases
     json.dump({"digests": digests, "facts": found}, sys.stdout)
 

@@ -288,9 +288,11 @@ def test_a_probability_of_the_threshold_is_in_the_mask_for_detectron2_alone() ->
 # --- one result for all ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(120))
-def test_the_engine_equals_its_twin(seed: int, assert_same: Any) -> None:
-    arrays, options = top_down_call(np.random.default_rng(seed))
+@pytest.mark.parametrize(
+    ("seed", "large"), [*((seed, False) for seed in range(120)), *((seed, True) for seed in range(4))]
+)
+def test_the_engine_equals_its_twin(seed: int, large: bool, assert_same: Any) -> None:
+    arrays, options = top_down_call(np.random.default_rng(seed), large=large)
     want = top_down.top_down(*arrays, **options)
     for threads in (1, 2, 5):
         made = numpy_ops.top_down(*arrays, **options, num_threads=threads)

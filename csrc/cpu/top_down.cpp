@@ -246,7 +246,7 @@ void top_down(const TopDown& of, const Panoptic& out, void* scratch, const Paral
         std::fill_n(instance, shape.pixels(), 0);
         return accept(of, n, candidate, candidates, PlainPainter<T>{of, n, instance}, out, parallel);
       }
-      paint.clear(shape);
+      std::fill_n(paint.taken, shape.height * paint.words, uint64_t(0));
       with_simd(parallel.simd, [&](auto lanes) {
         accept(of, n, candidate, candidates, FastPainter<decltype(lanes), T>{of, n, paint}, out, parallel);
       });
@@ -260,6 +260,13 @@ void top_down(const TopDown& of, const Panoptic& out, void* scratch, const Paral
   const auto painted = [&](const Band& band) {
     return PaintLayout(of, layout.painter + band.n * layout.painter_bytes);
   };
+  const auto row_of = [&](const Band& band, const PaintLayout& paint, int y) {
+    const int64_t at = band.row_of(y);
+    return MapRow{paint.taken_row(y), out.semantic + at, out.instance + at, paint.free_class_row(y), shape.width};
+  };
+  // Lines of both maps have to begin at the same pixels.
+  const bool streams = shape.pixels() * int64_t(sizeof(int32_t)) >= too_large_to_stay &&
+                       elements_to_line(out.semantic) == elements_to_line(out.instance);
   each_band([&](const Band& band) {
     const PixelClasses classes = band.classes();
     if (!fast) {
@@ -269,11 +276,15 @@ void top_down(const TopDown& of, const Panoptic& out, void* scratch, const Paral
     }
     const PaintLayout paint = painted(band);
     with_simd(parallel.simd, [&](auto lanes) {
-      const RowWriter<decltype(lanes)> writer{classes};
-      band.write([&](int y, const int32_t* label, int32_t* semantic, int32_t* instance) {
-        writer.write(label, paint.number_row(shape, y), paint.taken_row(y), semantic, instance, shape.width);
-      });
+      const auto write = [&](auto around_the_cache) {
+        const RowWriter<decltype(lanes), decltype(around_the_cache)::value> writer{classes};
+        band.write([&](int y, const int32_t* label, int32_t*, int32_t*) {
+          writer.write(label, paint.number_row(y), row_of(band, paint, y));
+        });
+      };
+      streams ? write(std::true_type{}) : write(std::false_type{});
     });
+    end_stream();
   });
   parallel_for(parallel, shape.images, 1, [&](int64_t n) { add_up_classes(of, n, layout.free_area, out.class_area); });
   each_band([&](const Band& band) {
@@ -288,8 +299,7 @@ void top_down(const TopDown& of, const Panoptic& out, void* scratch, const Paral
         drop_small_stuff(class_area, instance, semantic, 0, shape.width);
       } else {
         with_simd(parallel.simd, [&](auto lanes) {
-          drop_small_stuff_fast<decltype(lanes)>(class_area, instance, painted(band).taken_row(y), semantic,
-                                                 shape.width);
+          drop_small_stuff_fast<decltype(lanes)>(class_area, row_of(band, painted(band), y));
         });
       }
     }

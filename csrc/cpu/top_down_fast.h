@@ -2,7 +2,8 @@
 // The fast form of top_down. A mask becomes bits, 64 pixels a word, so that areas and overlaps are counted bits. Along
 // a row of pixels a mask is either known from its two samples, or crosses `least` between them: only the latter pixels
 // are interpolated, a vector at a time. Instances are painted as 16 bits, which a cache holds: both maps are written
-// once, at the end (top_down_rows.h).
+// once, at the end (top_down_rows.h). A number counts only where `taken` has its bit, so none is cleared beforehand,
+// and in a word of which nothing is taken yet a mask paints all 64 pixels.
 #pragma once
 
 #include <algorithm>
@@ -78,7 +79,8 @@ void fill_bits(uint64_t bits, T* to, T value) {
 struct PaintLayout {
   int64_t words;           // of a row
   uint64_t *taken, *mask;  // [H, words] pixels of the instances, and of the mask that is looked at
-  uint16_t* number;        // [H, W] the instance of each pixel, 0: none
+  uint16_t* number;        // [H, words · 64] the instance of each pixel that is taken
+  int32_t* free_class;     // [H, words] see MapRow
   int padded;              // samples of a row with its frame, in whole vectors
   float *sample, *row;     // [m + 2, padded] of a mask with its frame, and a row between two of them
   float* past;             // [W] of each column's PasteCell
@@ -91,7 +93,8 @@ struct PaintLayout {
     words = (width + word - 1) / word;
     taken = scratch.take<uint64_t>(height * words);
     mask = scratch.take<uint64_t>(height * words);
-    number = scratch.take<uint16_t>(height * width);
+    number = scratch.take<uint16_t>(height * words * word);
+    free_class = scratch.take<int32_t>(height * words);
     padded = int(whole_vectors(samples + 1));
     sample = scratch.take<float>(samples * padded);
     row = scratch.take<float>(padded);
@@ -102,11 +105,8 @@ struct PaintLayout {
 
   uint64_t* taken_row(int y) const { return taken + y * words; }
   uint64_t* mask_row(int y) const { return mask + y * words; }
-  uint16_t* number_row(const Shape& shape, int y) const { return number + int64_t(y) * shape.width; }
-  void clear(const Shape& shape) const {
-    std::fill_n(taken, shape.height * words, uint64_t(0));
-    std::fill_n(number, shape.pixels(), uint16_t(0));
-  }
+  int32_t* free_class_row(int y) const { return free_class + y * words; }
+  uint16_t* number_row(int y) const { return number + y * words * word; }
 };
 
 template <class L, class T>
@@ -136,7 +136,7 @@ struct FastPainter {
       if constexpr (is_whole) {
         read_bits(of.mask.plane<T>(n, k), y, bits);
       } else {
-        paste_row(paste_cell(area.rows, y, of.side), bits);
+        paste_row(paste_cell(area.rows, float(y), of.side), bits);
       }
       for (int64_t i = first; i <= last; ++i) {
         found.area += __builtin_popcountll(bits[i]);
@@ -151,10 +151,11 @@ struct FastPainter {
     for (int y = area.rows.begin; y < area.rows.end; ++y) {
       const uint64_t* const bits = at.mask_row(y);
       uint64_t* const taken = at.taken_row(y);
-      uint16_t* const row = at.number_row(of.shape, y);
+      uint16_t* const row = at.number_row(y);
       for (int64_t i = area.columns.begin / word; i <= (area.columns.end - 1) / word; ++i) {
-        fill_bits(bits[i] & ~taken[i], row + i * word, uint16_t(number));
-        taken[i] |= bits[i];
+        const uint64_t free = bits[i] & ~taken[i];
+        fill_bits(taken[i] == 0 && free != 0 ? all_of_word : free, row + i * word, uint16_t(number));
+        taken[i] |= free;
       }
     }
   }
@@ -164,21 +165,31 @@ struct FastPainter {
 
   void read_samples(const Plane<T>& mask) const {
     std::fill_n(at.sample, (of.side + 2) * at.padded, 0.0f);
-    for (int y = 0; y < of.side; ++y) {
-      for (int x = 0; x < of.side; ++x) {
-        at.sample[(y + 1) * at.padded + x + 1] = mask(y, x);
+    with_density(mask.column == 1, [&](auto dense) {
+      for (int y = 0; y < of.side; ++y) {
+        const T* const from = mask.data + y * mask.row;
+        float* const to = at.sample + (y + 1) * at.padded + 1;
+        for (int x = 0; x < of.side; ++x) {
+          to[x] = to_float(from[dense.value ? x : x * mask.column]);
+        }
       }
-    }
+    });
   }
 
   void find_columns(const PasteAxis& columns) const {
+    using Int = typename L::Int;
+    Float along;
+    for (int i = 0; i < L::count; ++i) {
+      along[i] = float(i);
+    }
     int cell = 0;
     at.start[0] = columns.begin;
-    for (int x = columns.begin; x < columns.end; ++x) {
-      const PasteCell found = paste_cell(columns, x, of.side);
-      at.past[x] = found.past;
-      for (; cell < found.before; ++cell) {
-        at.start[cell + 1] = x;
+    for (int x = columns.begin; x < columns.end; x += L::count) {  // past the end too, where nobody looks
+      const PasteCellOf<Float> found = paste_cell(columns, along + float(x), of.side);
+      store(at.past + x, found.past);
+      while (cell < found.before[L::count - 1]) {
+        const int past_cell = __builtin_ctz(bits_of(less(broadcast<Int>(cell), found.before)));
+        at.start[++cell] = std::min(x + past_cell, columns.end);
       }
     }
     std::fill(at.start + cell + 1, at.start + of.side + 2, columns.end);

@@ -3,6 +3,7 @@
 // mostly share their value, and the few values of a word are looked at one after the other.
 #pragma once
 
+#include "simd/stream.h"
 #include "top_down_fast.h"
 
 namespace deeperlab::cpu {
@@ -43,43 +44,88 @@ void visit_values(const typename L::Int* key, uint64_t wanted, const ValueAt& va
   }
 }
 
-template <class L>
+// A row of both maps. Its words begin where a line of the cache does, that each may be written as whole lines; pixels
+// before the first and after the last are visited one by one.
+struct MapRow {
+  const uint64_t* taken;  // [words of PaintLayout]
+  int32_t *semantic, *instance;
+  int32_t* free_class;  // [words of PaintLayout] of each word's pixels of no instance, or one of the two below
+  int width;
+
+  static constexpr int32_t none = -1, several = -2;  // none: nor is one void, of which there is nothing to drop
+
+  int begin() const { return std::min(int(elements_to_line(semantic)), width); }
+  int end() const { return begin() + (width - begin()) / int(word) * int(word); }
+  bool is_taken(int x) const { return taken[x / word] >> x % word & 1u; }
+  // Of pixels x … x + 63.
+  uint64_t taken_from(int x) const {
+    const int64_t first = x / word, shift = x % word;
+    return shift == 0 ? taken[first] : taken[first] >> shift | taken[first + 1] << (word - shift);
+  }
+  int32_t& free_class_from(int x) const { return free_class[(x - begin()) / word]; }
+};
+
+template <class L, bool streams>
 struct RowWriter {
   using Int = typename L::Int;
   static constexpr int parts = int(word) / L::count;
 
   const PixelClasses& classes;
 
-  // `semantic` may be `label` itself.
-  void write(const int32_t* label, const uint16_t* number, const uint64_t* taken, int32_t* semantic, int32_t* instance,
-             int width) const {
-    int x = 0;
-    for (; x + word <= width; x += int(word)) {
-      write_word(label + x, number + x, taken[x / word], semantic + x, instance + x);
+  // `row.semantic` may be `label` itself.
+  void write(const int32_t* label, const uint16_t* number, const MapRow& row) const {
+    write_pixels(label, number, row, 0, row.begin());
+    for (int x = row.begin(); x < row.end(); x += int(word)) {
+      row.free_class_from(x) = write_word(label + x, number + x, row.taken_from(x), row.semantic + x, row.instance + x);
     }
-    std::copy(number + x, number + width, instance + x);
-    classes.write(label, instance, semantic, x, width);
+    write_pixels(label, number, row, row.end(), row.width);
   }
 
  private:
-  // An instance stands as −1 − its number, below all labels.
-  void write_word(const int32_t* label, const uint16_t* number, uint64_t taken, int32_t* semantic,
-                  int32_t* instance) const {
-    Int key[parts], made[parts];
-    for (int i = 0; i < parts; ++i) {
-      key[i] = maximum(load<Int>(label + i * L::count), broadcast<Int>(-1));
-      Int here{};
-      if (taken != 0) {
-        here = __builtin_convertvector(load<Vector<uint16_t, L::count>>(number + i * L::count), Int);
-        key[i] = select(less(Int{}, here), -1 - here, key[i]);
-      }
-      store(instance + i * L::count, here);
-      made[i] = key[i];
+  void write_pixels(const int32_t* label, const uint16_t* number, const MapRow& row, int begin, int end) const {
+    for (int x = begin; x < end; ++x) {
+      row.instance[x] = row.is_taken(x) ? number[x] : 0;
     }
+    classes.write(label, row.instance, row.semantic, begin, end);
+  }
+
+  static void put(int32_t* to, const Int& value) {
+    if constexpr (streams) {
+      stream(to, value);
+    } else {
+      store(to, value);
+    }
+  }
+
+  // An instance stands as −1 − its number, below all labels. Where all pixels are taken no label is read. Returns the
+  // class of the free pixels.
+  int32_t write_word(const int32_t* label, const uint16_t* number, uint64_t taken, int32_t* semantic,
+                     int32_t* instance) const {
+    Int key[parts]{}, made[parts];
+    for (int i = 0; i < parts; ++i) {
+      Int here{};
+      if (taken != all_of_word) {
+        key[i] = maximum(load<Int>(label + i * L::count), broadcast<Int>(-1));
+      }
+      if (taken != 0) {
+        const auto mine = lanes_of_bits<Int>(uint32_t(taken >> (i * L::count)));
+        here = __builtin_convertvector(load<Vector<uint16_t, L::count>>(number + i * L::count), Int);
+        key[i] = select(mine, -1 - here, key[i]);
+        here = select(mine, here, Int{});
+      }
+      put(instance + i * L::count, here);
+    }
+    std::copy_n(key, parts, made);
     const auto key_of = [&](int i) { return taken >> i & 1u ? -1 - int32_t(number[i]) : std::max(label[i], -1); };
+    int32_t free_class = MapRow::none;
     visit_values<L>(key, all_of_word, key_of, [&](int32_t value, uint64_t same) {
-      const int32_t to =
-          value < -1 ? classes.category[-value - 2] : classes.of_label(value, __builtin_popcountll(same));
+      int32_t to = 0;
+      if (value < -1) {
+        to = classes.category[-value - 2];
+      } else {
+        to = classes.of_label(value, __builtin_popcountll(same));
+        free_class = to < 0 ? free_class : free_class == MapRow::none ? to : MapRow::several;
+      }
       if (to != value) {
         for (int i = 0; i < parts; ++i) {
           made[i] = select(equal(key[i], broadcast<Int>(value)), broadcast<Int>(to), made[i]);
@@ -87,8 +133,9 @@ struct RowWriter {
       }
     });
     for (int i = 0; i < parts; ++i) {
-      store(semantic + i * L::count, made[i]);
+      put(semantic + i * L::count, made[i]);
     }
+    return free_class;
   }
 };
 
@@ -102,26 +149,31 @@ inline void drop_small_stuff(const int32_t* class_area, const int32_t* instance,
   }
 }
 
+// The fast form reads no word whose free pixels are all of one class.
 template <class L>
-void drop_small_stuff_fast(const int32_t* class_area, const int32_t* instance, const uint64_t* taken, int32_t* semantic,
-                           int width) {
+void drop_small_stuff_fast(const int32_t* class_area, const MapRow& row) {
   using Int = typename L::Int;
-  int x = 0;
-  for (; x + word <= width; x += int(word)) {
-    int32_t* const at = semantic + x;
-    Int key[word / L::count];
-    for (int i = 0; i < word / L::count; ++i) {
-      key[i] = load<Int>(at + i * L::count);
+  drop_small_stuff(class_area, row.instance, row.semantic, 0, row.begin());
+  for (int x = row.begin(); x < row.end(); x += int(word)) {
+    const int32_t free_class = row.free_class_from(x);
+    int32_t* const at = row.semantic + x;
+    if (free_class == MapRow::several) {
+      Int key[word / L::count];
+      for (int i = 0; i < word / L::count; ++i) {
+        key[i] = load<Int>(at + i * L::count);
+      }
+      visit_values<L>(
+          key, ~row.taken_from(x), [&](int i) { return at[i]; },
+          [&](int32_t value, uint64_t same) {
+            if (value >= 0 && class_area[value] == 0) {
+              fill_bits(same, at, int32_t(-1));
+            }
+          });
+    } else if (free_class >= 0 && class_area[free_class] == 0) {
+      fill_bits(~row.taken_from(x), at, int32_t(-1));
     }
-    visit_values<L>(
-        key, ~taken[x / word], [&](int i) { return at[i]; },
-        [&](int32_t value, uint64_t same) {
-          if (value >= 0 && class_area[value] == 0) {
-            fill_bits(same, at, int32_t(-1));
-          }
-        });
   }
-  drop_small_stuff(class_area, instance, semantic, x, width);
+  drop_small_stuff(class_area, row.instance, row.semantic, row.end(), row.width);
 }
 
 }  // namespace deeperlab::cpu

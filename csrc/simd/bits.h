@@ -19,4 +19,14 @@ uint64_t bits_of_word(const typename L::Int* any) {
   return ~zeros;
 }
 
+// Lane i: bit i of `bits`, of which there are at least as many.
+template <class V>
+MaskOf<V> lanes_of_bits(uint32_t bits) {
+  V lane_bit;
+  for (int i = 0; i < lanes_of<V>; ++i) {
+    lane_bit[i] = int32_t(1u << i);
+  }
+  return equal(broadcast<V>(int32_t(bits)) & lane_bit, lane_bit);
+}
+
 }  // namespace deeperlab::cpu

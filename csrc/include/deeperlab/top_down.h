@@ -94,16 +94,18 @@ DEEPERLAB_HD inline PasteArea paste_area(const TopDown& of, int64_t n, int k) {
 }
 
 // Between which samples a pixel falls: `before` and the one after it, 0 … m.
-struct PasteCell {
-  int before;
-  float past;  // [0, 1]
+template <class V>
+struct PasteCellOf {
+  IntOf<V> before;
+  V past;  // [0, 1]
 };
+using PasteCell = PasteCellOf<float>;
 
-DEEPERLAB_HD inline PasteCell paste_cell(const PasteAxis& axis, int pixel, int side) {
-  const float at = clamp((float(pixel) + 0.5f - axis.origin) * axis.scale + axis.shift, 0.0f, float(side + 1));
-  const auto cell = int(at);
-  const int before = cell < side ? cell : side;
-  return {before, at - float(before)};
+template <class V>
+DEEPERLAB_HD inline PasteCellOf<V> paste_cell(const PasteAxis& axis, const V& pixel, int side) {
+  const V at = clamp((pixel + 0.5f - axis.origin) * axis.scale + axis.shift, 0.0f, float(side + 1));
+  const IntOf<V> before = minimum(to_int(at), broadcast<IntOf<V>>(side));
+  return {before, at - to_real(before)};
 }
 
 // A sample of a mask, or of its frame.
@@ -129,7 +131,8 @@ DEEPERLAB_HD inline bool is_in_mask(const Plane<T>& mask, const PasteCell& row, 
 // The same of pixel (y, x), for any kind of mask.
 template <class T>
 DEEPERLAB_HD inline bool is_in_mask(const TopDown& of, const PasteArea& area, const Plane<T>& mask, int y, int x) {
-  return is_in_mask(mask, paste_cell(area.rows, y, of.side), paste_cell(area.columns, x, of.side), of.side, of.least);
+  const PasteCell row = paste_cell(area.rows, float(y), of.side), column = paste_cell(area.columns, float(x), of.side);
+  return is_in_mask(mask, row, column, of.side, of.least);
 }
 
 DEEPERLAB_HD inline bool is_in_mask(const TopDown&, const PasteArea&, const Plane<uint8_t>& mask, int y, int x) {

@@ -117,15 +117,18 @@ def test_the_example_of_the_networks_runs(tmp_path: Path, monkeypatch: pytest.Mo
     save_file(backbone.state_dict() | classifier, tmp_path / "mobilenetv2_100.safetensors")
     monkeypatch.chdir(tmp_path)
     scope: dict[str, Any] = {"images": torch.randint(0, 256, (2, 3, 50, 71), dtype=torch.uint8)}
-    paper, _, systems = blocks(ROOT / "docs" / "models.md", "python")  # the second is run by test_graphs.py
+    paper, _, systems, ensemble = blocks(ROOT / "docs" / "models.md", "python")  # the second is run by test_graphs.py
     with torch.no_grad():
         exec(paper, scope)
         exec(systems, {"models": scope["models"]})
+        exec(ensemble, together := {"models": scope["models"], "images": scope["images"]})
     assert isinstance(scope["model"], DeeperLab)
     loaded = scope["model"].backbone.conv_stem.weight[:, :, 1:-1, 1:-1]  # 3 x 3 kernels within 5 x 5
     assert torch.equal(loaded, backbone.conv_stem.weight)
     assert scope["heads"].semantic.shape == (2, 19, 13, 18)
     assert scope["panoptic"].size == (50, 71)
+    assert together["scores"].semantic.shape == (1, 21, 50, 71)
+    assert (tmp_path / "both" / "model.safetensors").exists()
 
 
 @pytest.mark.slow

@@ -11,11 +11,13 @@ require_torch("deeperlab.models")
 from .contexts import SpatialPyramidPooling
 from .crf import CRF
 from .deeperlab import MODELS, DeeperLab
+from .ensemble import Ensemble
 from .facts import FACTS
 from .hub import find_folder
 from .measure import convolutions, multiply_adds, parameters
 from .network import Network, Supervised
 from .onnx_graph import export_onnx
+from .proposals import of_proposals
 from .receptive_field import ReceptiveField, receptive_field
 from .registry import create, from_pretrained, list_models, list_options
 from .settings import MAX_IMAGE_SIZE
@@ -30,6 +32,7 @@ __all__ = [
     "MODELS",
     "SYSTEMS",
     "DeeperLab",
+    "Ensemble",
     "Network",
     "ReceptiveField",
     "SpatialPyramidPooling",
@@ -46,6 +49,7 @@ __all__ = [
     "load_backbone",
     "load_weights",
     "multiply_adds",
+    "of_proposals",
     "parameters",
     "receptive_field",
 ]

@@ -78,13 +78,8 @@ class Network(Pretrained):
 
     def __init__(self, config: Mapping[str, Any], parts: Parts) -> None:
         super().__init__()
-        self.config = dict(config)
-        self.graph = Graph.from_config(config["graph"])
-        self.fusion, self.stuff_area = dict(config["fusion"]), config["stuff_area"]
-        self.image_size, self.radius = config["image_size"], config["radius"]
-        self.num_classes, self.in_channels = config["num_classes"], config["in_channels"]
-        self.mean, self.std = (_of_channels(getattr(parts.backbone, n), self.in_channels) for n in ("mean", "std"))
-        self.stride, self._frame, self._top, self._scales = parts.stride, parts.frame, parts.top, parts.scales
+        self._settle(config, parts.backbone, parts.stride)
+        self._frame, self._top, self._scales = parts.frame, parts.top, parts.scales
         self._skips: tuple[int, ...] = tuple(parts.decoder.skips)  # type: ignore[arg-type]
         self.backbone, self.context, self.decoder = parts.backbone, parts.context, parts.decoder
         p, e = len(self.graph.keypoints), len(self.graph.edges)
@@ -98,6 +93,16 @@ class Network(Pretrained):
         for norm in batch_norms(self).values():
             norm.momentum = config["bn_momentum"]
         self.mark_untrained()
+
+    def _settle(self, config: Mapping[str, Any], seen: Any, stride: int) -> None:
+        """Set the attributes; `seen` has the mean and the deviation of images."""
+        self.config = dict(config)
+        self.graph = Graph.from_config(config["graph"])
+        self.fusion, self.stuff_area = dict(config["fusion"]), config["stuff_area"]
+        self.image_size, self.radius = config["image_size"], config["radius"]
+        self.num_classes, self.in_channels = config["num_classes"], config["in_channels"]
+        self.mean, self.std = (_of_channels(getattr(seen, n), self.in_channels) for n in ("mean", "std"))
+        self.stride = stride
 
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the heads as tensors, those that there are, in the order of `Heads`."""

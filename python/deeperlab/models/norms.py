@@ -41,7 +41,7 @@ def warn_of_initial_statistics(model: nn.Module) -> None:
     """
     shares = {name: initial_share(norm) for name, norm in batch_norms(model).items()}
     untouched = [name for name, share in shares.items() if share == 1]
-    fresh = [share for name, share in shares.items() if not name.startswith("backbone.")]
+    fresh = [share for name, share in shares.items() if "backbone." not in name]
     if untouched:
         found = (
             f"{len(untouched)} of {len(shares)} batch norms, as {untouched[0]}, have the statistics they were made with"

@@ -10,6 +10,7 @@ from typing import Any
 from deeperlab.data.network_folder import CONFIG, read_config
 
 from .deeperlab import MODELS, DeeperLab
+from .ensemble import Ensemble
 from .hub import find_folder
 from .network import Network
 from .system import System, options_of
@@ -73,7 +74,7 @@ def from_pretrained(source: str | Path, **options: Any) -> Network:
     of_hub = ("force_download", "token", "cache_dir", "local_files_only", "revision")
     folder = find_folder(source, **{name: options.pop(name) for name in of_hub if name in options})
     config = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    kind = System if "system" in config else DeeperLab
+    kind = System if "system" in config else Ensemble if "networks" in config else DeeperLab
     return kind.from_pretrained(folder, **options)
 
 

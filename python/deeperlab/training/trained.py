@@ -28,6 +28,8 @@ def of_network(source: str | os.PathLike[str]) -> Layer:
         names = ", ".join(shipped.NAMES)
         raise FileNotFoundError(f"--from: expected a folder with {CONFIG}, or {names}, got {os.fspath(source)!r}")
     root = Field.load(folder / CONFIG)
+    if "networks" in root.value:
+        raise root.fault("expected one network, got an ensemble of several; train its parts")
     apart = ("num_classes", "in_channels", "radius", "system", "options")
     made = {name: value for name, value in root.value.items() if name not in apart}
     found = {"model.weights": os.fspath(source), "data.radius": root.get("radius", float)}

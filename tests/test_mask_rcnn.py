@@ -142,6 +142,28 @@ def test_a_folder_of_photographs_becomes_coco_panoptic(tmp_path: Path) -> None:
     assert [len(entry["segments_info"]) for entry in written["annotations"]] == [3, 3]
 
 
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1)])
+def test_an_image_too_thin_for_the_detector_has_no_instances(size: tuple[int, int]) -> None:
+    found = parser()
+    found.model.transform = Transform(found.model.transform)
+    panoptic = found(photo(size, (0, 0)))
+    assert (panoptic.count, found.model.seen) == (0, [])
+    assert (panoptic.semantic == SKY).all()
+    assert found(photo((20, 40), (10, 20))).count > 0
+
+
+class Transform:
+    """Calls another one, and has the sizes of torchvision's."""
+
+    min_size, max_size = (800,), 1333
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(
         TypeError, match="model: expected torchvision's with transform, backbone, rpn, roi_heads, got Conv2d"

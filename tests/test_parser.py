@@ -130,7 +130,7 @@ def test_a_map_does_not_depend_on_its_neighbors(assert_same: Any) -> None:
 
 def test_a_batch_of_one_size_is_fused_at_once(assert_same: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    from deeperlab.predictor import base as module
+    from deeperlab.predictor import heads_parser as module
 
     fuse = module.fuse
     monkeypatch.setattr(module, "fuse", lambda heads, *a, **k: calls.append(heads.batched) or fuse(heads, *a, **k))

@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
@@ -20,8 +16,10 @@ from .. import shipped
 from ..crf import PRESETS
 from ..params import FuseParams
 from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
+from .detector import Detector, DetectorClasses, add_detector, check_detector
 from .files import MaxPixels, pixel_limit
 from .fusion import MaxCandidates, MaxInstances, Paper, fusion
+from .interruption import at_once, terminable
 from .network import Runtime, check_onnx, labels_of, load_network, load_onnx_network, network_files
 from .streams import complain, plain
 
@@ -42,6 +40,8 @@ deeperlab predict leftImg8bit/val --model xception71 --weights best.safetensors 
 deeperlab predict photos --model runs/mine/best --runtime onnx --out results
 
 deeperlab predict survey.tif --model runs/mine/best --tile 2049 --max-pixels 250000000
+
+deeperlab predict photos --model runs/mine/best --detector maskrcnn.pth --detector-classes names.txt --out results
 
 deeperlab predict drive.mp4 'more/*.png' --model OWNER/NAME --labels my-labels.json --out results
 
@@ -87,6 +87,8 @@ def predict(
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of the whole network: .safetensors, .pth, .pt or .ckpt.")
     ] = None,
+    detector: Detector = None,
+    detector_classes: DetectorClasses = None,
     size: Annotated[
         int | None,
         typer.Option(
@@ -184,17 +186,18 @@ def predict(
     job: BatchJob | None = None
     kinds = ValueError, TypeError, OSError, ImportError
     with (
-        _at_once(lambda: job is not None and job.is_busy),
+        at_once(lambda: job is not None and job.is_busy),
         one_line(*kinds, smaller="--batch, --tile or --size"),
         warnings_in_lines(),
         pixel_limit(max_pixels),
     ):
         try:
-            with _terminable():
+            with terminable():
                 from ..predictor import BatchJob, describe_request, find_sources, list_suffixes, recall_settings
 
                 if runtime is Runtime.onnx:
                     check_onnx(device=device, half=half, compiled=compiled, weights=weights)
+                check_detector(detector, detector_classes, runtime=runtime, heads=heads)
                 label_set = labels_of(model, labels)
                 found = find_sources(sources, out)
                 faults = found.faults
@@ -210,6 +213,7 @@ def predict(
                     "runtime": runtime.value,
                 }
                 files = None if half and device == "auto" else network_files(model, weights, random_weights)
+                files = files and [*files, *(file for file in (detector, detector_classes) if file)]
                 request = describe_request(files, asked, runtime=runtime.package)
                 options: dict[str, Any] = {"labels": label_set, "request": request, "heads": heads}
                 options["overwrite"] = overwrite
@@ -236,6 +240,9 @@ def predict(
                     else:
                         how |= {"device": where, "half": half, "compile": compiled}
                         parser = Parser(network.fold_batch_norm(), label_set, **how)
+                    if detector is not None:
+                        parser, told = add_detector(parser, detector, detector_classes, where, max_instances)
+                        console.print(told, soft_wrap=True)
                     settings = describe_settings(network, parser, trained=trained, **look)
                     job = BatchJob(parser, found.sources, out, settings, **options)
                     begin = time.perf_counter()
@@ -301,33 +308,6 @@ def _steps(progress: Progress, task: TaskID, job: BatchJob) -> tuple[Callable[[]
             progress.update(task, completed=min(job.total, done + tiles / of), total=job.total)
 
     return image, tile
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Obey SIGTERM, as a batch system sends it, like Ctrl-C; its exit code goes along."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt(143)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _at_once(is_busy: Callable[[], bool]) -> Iterator[None]:
-    """End the process with a command that fails while the network computes: it cannot be interrupted, nor write."""
-    try:
-        yield
-    except typer.Exit as end:
-        if is_busy():
-            with suppress(AttributeError, OSError):  # closed by the shell
-                sys.stdout.flush()
-            os._exit(end.exit_code)
-        raise
 
 
 def _device(name: str) -> str:

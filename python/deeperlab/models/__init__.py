@@ -14,6 +14,7 @@ from .deeperlab import MODELS, DeeperLab
 from .ensemble import Ensemble
 from .facts import FACTS
 from .hub import find_folder
+from .mask_rcnn import load_mask_rcnn
 from .measure import convolutions, multiply_adds, parameters
 from .network import Network, Supervised
 from .onnx_graph import export_onnx
@@ -47,6 +48,7 @@ __all__ = [
     "list_models",
     "list_options",
     "load_backbone",
+    "load_mask_rcnn",
     "load_weights",
     "multiply_adds",
     "of_proposals",

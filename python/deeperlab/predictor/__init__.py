@@ -4,8 +4,9 @@ for folders and videos."""
 
 from __future__ import annotations
 
-from .base import BaseParser, Parsed, params_of
+from .base import BaseParser, Parsed
 from .batch import BatchJob
+from .heads_parser import params_of
 from .mask_rcnn import MaskRCNNParser
 from .onnx_network import OnnxNetwork
 from .onnx_parser import OnnxParser

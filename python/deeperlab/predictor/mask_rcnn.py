@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._layout import require_torch
-from ..data.labels import LabelSet, find
+from .._layout import is_finite, require_torch
+from ..data.labels import LabelSet
 from ..heads import Heads
 from ..merge_top_down import merge_top_down
 from .base import BaseParser, Parsed
 from .images import pixels_of
+from .settings import digest
 
 if TYPE_CHECKING:
     import torch
@@ -66,11 +66,8 @@ class MaskRCNNParser(BaseParser):
             raise TypeError(f"model: expected torchvision's with {', '.join(_PARTS)}, got {type(model).__name__}")
         if not callable(semantic):
             raise TypeError(f"semantic: expected a function or a parser, got {type(semantic).__name__}")
-        labels = labels if isinstance(labels, LabelSet) else find(labels)
-        of_model = SimpleNamespace(num_classes=len(labels))
-        super().__init__(
-            of_model, labels, size=0, batch=batch, params=None, stuff_area=0.0, tile=None, halo=None, crf=None
-        )
+        super().__init__(labels, batch=batch)
+        labels = self.labels
         self.model = model.eval()
         self.semantic, self.stride, self.merge = semantic, stride, {"paste": "torchvision", **merge}
         self.classes = dict({labels.ids[c]: c for c in labels.things} if classes is None else classes)
@@ -87,27 +84,40 @@ class MaskRCNNParser(BaseParser):
         pixels = pixels if isinstance(pixels, torch.Tensor) else torch.from_numpy(pixels.copy())
         return pixels.to(next(self.model.parameters()).device)
 
-    def _resized(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        return image  # the detector and the semantic network see to that
+    def settings(self) -> dict[str, Any]:
+        """As of `BaseParser`; what decides the semantic map is told where a parser gives it."""
+        of_semantic = self.semantic.settings() if isinstance(self.semantic, BaseParser) else {}
+        detector = {"name": type(self.model).__name__, "weights": digest(self.model)}
+        classes = {str(label): c for label, c in self.classes.items()}
+        return {**of_semantic, "detector": {**detector, "classes": classes, **self.merge}}
 
-    def _heads(self, images: Sequence[Any], sizes: Sequence[tuple[int, int]], padded: tuple[int, int]) -> Heads:
-        raise NotImplementedError("MaskRCNNParser: images are joined one by one, and have no heads in common")
+    def _together(self, image: torch.Tensor) -> Hashable:
+        return tuple(image.shape)  # a larger neighbor would pad it, and so change what is seen at its borders
 
-    def _parse(self, images: Sequence[torch.Tensor]) -> list[Parsed]:
+    def _parse(self, images: Sequence[torch.Tensor], on_tiles: Callable[[int, int], None]) -> list[Parsed]:
         import torch
 
         if self.model.training:
             raise RuntimeError("model: expected eval mode, got training mode; call model.eval() before parsing")
         with torch.no_grad():
-            found = _detect(self.model, [image.permute(2, 0, 1).float() / 255 for image in images])
-            return [self._join(image, one) for image, one in zip(images, found, strict=True)]
+            if _is_seen(self.model.transform, images[0].shape):
+                found = _detect(self.model, [image.permute(2, 0, 1).float() / 255 for image in images])
+            else:
+                found = [_nothing(image) for image in images]
+            return [self._join(image, one, on_tiles) for image, one in zip(images, found, strict=True)]
 
-    def _join(self, image: torch.Tensor, found: Mapping[str, torch.Tensor]) -> Parsed:
+    def _join(
+        self, image: torch.Tensor, found: Mapping[str, torch.Tensor], on_tiles: Callable[[int, int], None]
+    ) -> Parsed:
         import torch
 
-        size = (image.shape[0], image.shape[1])
-        said = self.semantic(image)
-        semantic = said.semantic if isinstance(self.semantic, BaseParser) else said
+        size, finite = (image.shape[0], image.shape[1]), True
+        if isinstance(self.semantic, BaseParser):
+            said = next(self.semantic.stream([image], on_tiles))
+            semantic, finite = said.panoptic.semantic, is_finite(said.heads.semantic) & said.finite
+        else:
+            semantic = self.semantic(image)
+        found = {name: tensor.to(semantic.device) for name, tensor in found.items()}  # where the map came to lie
         labels = [self.classes.get(label, -1) for label in found["labels"].tolist()]
         known = [k for k, label in enumerate(labels) if label >= 0]
         classes = len(self.labels) if semantic.ndim == 2 else None  # logits tell their number
@@ -117,7 +127,7 @@ class MaskRCNNParser(BaseParser):
         panoptic = merge_top_down(
             found["boxes"][known],
             found["scores"][known],
-            torch.tensor([labels[k] for k in known], dtype=torch.int32, device=image.device),
+            torch.tensor([labels[k] for k in known], dtype=torch.int32, device=semantic.device),
             found["masks"][known],
             heads.semantic,
             self.labels.things,
@@ -126,7 +136,20 @@ class MaskRCNNParser(BaseParser):
             size=size,
             **self.merge,
         )
-        return Parsed(panoptic, heads, size)
+        return Parsed(panoptic, heads, size, finite)
+
+
+def _is_seen(transform: Any, shape: Sequence[int]) -> bool:
+    """Whether an image [H, W, 3] has a pixel on either side, once torchvision's transform has made it smaller."""
+    shorter, longer = sorted(shape[:2])
+    least, most = getattr(transform, "min_size", (shorter,)), getattr(transform, "max_size", longer)
+    return bool(shorter * min(least[-1] / shorter, most / longer) >= 1)
+
+
+def _nothing(image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """No detections, on the device of an image."""
+    shapes = {"boxes": (0, 4), "scores": (0,), "labels": (0,), "masks": (0, 1, 28, 28)}
+    return {name: image.new_zeros(shape).float() for name, shape in shapes.items()}
 
 
 def _detect(model: Any, images: list[torch.Tensor]) -> list[dict[str, Any]]:

@@ -16,13 +16,13 @@ from ..crf import CRFParams
 from ..data.labels import LabelSet
 from ..heads import Heads
 from ..params import FuseParams
-from .base import BaseParser
+from .heads_parser import HeadsParser
 from .images import pixels_of
 from .onnx_network import OnnxNetwork
 from .resize import resized_array, scaled_array
 
 
-class OnnxParser(BaseParser):
+class OnnxParser(HeadsParser):
     """Parses images as `Parser` does, by ONNX Runtime on the CPU: maps and heads are NumPy arrays.
 
     They are those of `Parser` up to rounding in the network: class and instance of few pixels in thousands differ, at

@@ -13,7 +13,7 @@ from ..crf import CRFParams
 from ..data.labels import LabelSet
 from ..heads import Heads
 from ..params import FuseParams
-from .base import GRID, BaseParser
+from .heads_parser import GRID, HeadsParser
 from .images import pixels_of
 from .resize import resized_image, scaled
 
@@ -38,7 +38,7 @@ class HeadsNetwork(Protocol):
         """Heads of images [N, 3, H, W], less `mean`, over `std`."""
 
 
-class Parser(BaseParser):
+class Parser(HeadsParser):
     """Parses images with a network: scaling, padding, the network, the fusion, and back to the size of the image.
 
     An image is resized (bilinear, antialiased, half-pixel centers) so that its longer side has `size` px, scaled by

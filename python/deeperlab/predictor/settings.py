@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._layout import dtype_of, shape_of
-from ..params import FuseParams
 
 if TYPE_CHECKING:
     from .base import BaseParser
@@ -41,16 +40,11 @@ def describe(
         "trained": trained,
         "labels": parser.labels.name,
         "labels_sha256": hashlib.sha256(labels.encode()).hexdigest(),
-        "size": parser.size,
         "exif": exif,
         "overlay": overlay,
         "runtime": parser.runtime,
-        "dtype": "float32" if parser.dtype is None else str(parser.dtype).removeprefix("torch."),
-        "fusion": asdict(parser.params or FuseParams()),
+        **parser.settings(),
     }
-    settings |= {"stuff_area": parser.stuff_area} if parser.stuff_area else {}
-    settings |= {} if parser.tile is None else {"tile": parser.tile, "halo": parser.halo}
-    settings |= {"crf": asdict(parser.crf)} if parser.crf else {}
     settings |= {} if trained else {"warning": "random weights: the results mean nothing"}
     as_json: dict[str, Any] = json.loads(json.dumps(settings))  # tuples are lists there
     return as_json

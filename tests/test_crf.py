@@ -75,6 +75,33 @@ def test_it_agrees_with_the_sum_over_all_pairs_of_pixels(preset: str, normalizat
     assert np.mean(errors) <= 0.003
 
 
+PUBLISHED = {
+    "symmetric": [
+        [0.00371, 0.00105, 0.00145, 0.01129],
+        [0.00191, 0.08373, 0.21136, 0.09828],
+        [0.93007, 0.89207, 0.20972, 0.66305],
+    ],
+    "after": [
+        [0.00346, 0.00108, 0.00140, 0.01240],
+        [0.00182, 0.08222, 0.17711, 0.14043],
+        [0.94505, 0.90171, 0.15781, 0.68717],
+    ],
+}
+
+
+@pytest.mark.parametrize("normalization", PUBLISHED)
+def test_the_lattice_is_that_of_the_published_library(normalization: Any) -> None:
+    """Another embedding of the features approximates the kernel as well, and gives other labels where colors are busy:
+    these are values of the C++ that pydensecrf 1.0rc3 bundles."""
+    y, x = np.indices((30, 40))
+    colors = ((7 * x + 3 * y) % 256, (5 * y * y // 4 + x) % 256, (x * y) % 256)
+    z = np.arange(4)[:, None, None]
+    logits = 2 * np.sin(0.35 * x * (z + 1) + 0.2 * y) + 1.5 * np.cos(0.3 * y * (z + 1) - 0.1 * x)
+    params = CRFParams(w1=5, sigma_alpha=8, sigma_beta=30, w2=0, iterations=2, normalization=normalization)
+    q = deeperlab.crf(logits.astype(np.float32), np.stack(colors, -1).astype(np.uint8), params, stride=1)
+    np.testing.assert_allclose(q[1, 7::8, 4::9], PUBLISHED[normalization], atol=6e-6)
+
+
 def test_it_mends_a_noisy_head() -> None:
     for seed in range(4):
         semantic, image, label = scene(seed)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import systems_quality
 from deeperlab import models
 from deeperlab.visualize.composition import COLORS, draw_composition
 
@@ -42,11 +43,10 @@ them in the terminal.
 
 {classes} classes. Multiply-adds are those of convolutions at {counted}². The receptive field is that of an output,
 along the longest path, with the interpolation between nodes (∞: a part of the network pools the whole image; what the
-others see follows).{times} Published figures are the authors' own, on their data; "–": none that could be checked.
+others see follows).{times}{quality} Published figures are the authors' own, on their data; "–": none that could be
+checked.
 
-{missing} not measured yet.
-
-## What they are made of
+{missing}## What they are made of
 
 Each bar is a convolution, from left to right in the order in which they are computed: as high as its channels are many
 (by the logarithm), as low as its grid is coarse, in the color of its part: {colors}. All of it is drawn from the
@@ -56,7 +56,10 @@ networks themselves, by `make systems`.
 
 TIMES = """ Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads, the least of {passes} passes,
 all in one run of {date}."""
-QUALITY = "quality of all of them after the same short training on the same data"
+QUALITY = """ mIoU: per cent on unseen images, after {steps} steps of {batch} crops of {crop} px from random weights,
+seed {seed}, the semantic head alone, `python -m benchmarks.systems_quality`: so short a training tells how fast a
+network begins to learn, not what it can."""
+KINDS = {"scenes": "mIoU, drawn scenes", "photographs": "mIoU, photographs"}
 
 
 def milliseconds(model: models.Network) -> float:
@@ -73,7 +76,7 @@ def milliseconds(model: models.Network) -> float:
     return 1e3 * min(times[1:])
 
 
-def row(name: str, *, timed: bool) -> tuple[str, str]:
+def row(name: str, *, timed: bool, qualities: list[dict[str, dict[str, float]]]) -> tuple[str, str]:
     """Measure a network: its line of the table, and its picture."""
     fact = models.FACTS[name]
     torch.manual_seed(0)
@@ -86,7 +89,8 @@ def row(name: str, *, timed: bool) -> tuple[str, str]:
         f"[`{name}`](#{name})", str(fact.year), fact.idea, f"{models.parameters(models.create(name, CLASSES)):,}",
         f"{sum(layer.multiply_adds for layer in layers) / 1e9:.1f}",
         f"∞ ({seen.size})" if seen.is_global else str(seen.size), str(model.stride),
-        *([f"{milliseconds(model):.0f}"] if timed else []), fact.published,
+        *([f"{milliseconds(model):.0f}"] if timed else []),
+        *(f"{100 * found[name]['miou']:.1f}" if name in found else "–" for found in qualities), fact.published,
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |", draw_composition(name, layers)
 
@@ -96,25 +100,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--time", action="store_true")
     timed = parser.parse_args().time
+    kept = systems_quality.kept()["quality"]
+    qualities = [kept[kind] for kind in KINDS if kind in kept]
     columns = (
         "network", "year", "idea", "parameters", "10⁹ multiply-adds", "receptive field, px", "stride",
-        *(["ms"] if timed else []), "published",
+        *(["ms"] if timed else []), *(title for kind, title in KINDS.items() if kind in kept), "published",
     )  # fmt: skip
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     pictures = []
     PICTURES.mkdir(exist_ok=True)
     for name in sorted(models.list_models(), key=lambda name: models.FACTS[name].year):
-        line, picture = row(name, timed=timed)
+        line, picture = row(name, timed=timed, qualities=qualities)
         print(line, flush=True)
         lines.append(line)
         (PICTURES / f"{name}.svg").write_text(picture)
         pictures.append(f"### {name}\n\n{models.FACTS[name].source}\n\n![{name}](systems/{name}.svg)\n")
     date, threads = datetime.date.today().isoformat(), torch.get_num_threads()
     times = TIMES.format(timed=TIMED, passes=PASSES, threads=threads, date=date) if timed else ""
-    missing = f"The {QUALITY} is" if timed else f"Their times on one machine, and the {QUALITY}, are"
+    quality = QUALITY.format(
+        steps=systems_quality.STEPS, batch=systems_quality.BATCH, crop=systems_quality.CROP, seed=systems_quality.SEED
+    )
+    wanting = [name for name in models.list_models() if any(name not in found for found in qualities)]
+    missing = "".join(
+        sentence + "\n\n"
+        for sentence, is_missing in (
+            ("Their times on one machine are not measured yet.", not timed),
+            ("Their quality after the same short training is not measured yet.", not qualities),
+            (f"Not trained yet: {', '.join(wanting)}.", bool(wanting)),
+        )
+        if is_missing
+    )
     head = HEAD.format(
         table="\n".join(lines), classes=CLASSES, counted=COUNTED, colors=", ".join(COLORS), times=times,
-        missing=missing,
+        quality=quality if qualities else "", missing=missing,
     )  # fmt: skip
     PAGE.write_text(head + "\n" + "\n".join(pictures))
 

@@ -6,7 +6,8 @@ Each scene is a group of its own. Its yardsticks, all on one thread but where sa
 * same_answer: the definition without pruning in plain C++, compared bit for bit; ratios are taken to it;
 * upsample_first: what users do, every head upsampled before anything else; the PQ of its answer is in extra_info;
 * expert: PyTorch, vectorized, on one thread and on two; its PQ too;
-* numpy: the reference, where it is not too slow.
+* numpy: the reference, where it is not too slow;
+* floor: no fusion at all, but what memory alone costs, on one thread and on two.
 
 `-m quick` is the part that `make bench-quick` runs.
 """
@@ -23,7 +24,7 @@ from deeperlab import Panoptic, metrics
 
 from .cases import CLASSES, THINGS, Spec
 from .conftest import Case, as_arrays, twin
-from .yardsticks import expert, plain
+from .yardsticks import expert, floor, plain
 
 ISTHING = {c: c in THINGS for c in range(CLASSES)}
 
@@ -43,7 +44,10 @@ UNTIMED = (
 MOST_WORK = 7_000_000
 """Nodes times instances that the reference is given: 50 things at 1441 px and stride 4."""
 QUICK_SCENES = (Spec(721, 50), Spec(1441, 50))
-QUICK = ("bench_fuse_tensors", "bench_fuse_yardstick_same_answer", "bench_fuse_yardstick_expert")
+QUICK = (
+    *("bench_fuse_tensors", "bench_fuse_yardstick_same_answer"),
+    *("bench_fuse_yardstick_expert", "bench_fuse_yardstick_floor"),
+)
 
 
 def marks(function: str, spec: Spec) -> list[pytest.MarkDecorator]:
@@ -103,6 +107,16 @@ def bench_fuse_yardstick_expert(benchmark: Any, timed: Any, case: Case, threads:
     benchmark.extra_info |= {"pq": round(found.all.pq, 4), "things pq": round(found.things.pq, 4)}
     assert found.all.pq > 0.99
     assert len(result.keypoints) == pytest.approx(case.info["found"], rel=0.02)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def bench_fuse_yardstick_floor(timed: Any, case: Case, threads: int) -> None:
+    heads = as_arrays(case.heads)
+    arrays, size = floor.heads_of(heads), heads.default_size
+    facts = {"contender": "floor", "threads": threads}
+    found, maps = timed(lambda: floor.read_and_write(arrays, size, threads), "fuse", rounds=20, **facts)
+    assert found == floor.total(heads)
+    assert all((written == -1).all() and written.shape == size for written in maps)
 
 
 def bench_fuse_baseline_numpy(timed: Any, case: Case) -> None:

@@ -40,6 +40,8 @@ QUIET = 0.1
 
 LIBRARY = ("tensors", "arrays")
 YARDSTICK = "same_answer"
+FLOOR = "floor"
+"""What memory alone costs: every head read once, both maps written once."""
 OTHERS = {
     YARDSTICK: "plain C++, same answer",
     "upsample_first": "plain C++, upsampling first",
@@ -192,6 +194,15 @@ def _ms(ms: float) -> str:
     return f"{ms:,.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 10 else f"{ms:.2f}"
 
 
+def _over_floor(figures: list[Figure], contender: str) -> str:
+    """The times of a contender over the floor, the least of as many threads or fewer."""
+    times = []
+    for figure in sorted((f for f in figures if f.contender == contender), key=lambda f: f.threads):
+        floors = [f.ms for f in figures if f.contender == FLOOR and f.threads <= figure.threads]
+        times += [f"{figure.ms / min(floors):.1f}"] if floors else []
+    return " / ".join(times)
+
+
 def _beside(figures: list[Figure], contender: str) -> str:
     """The time of another contender, over the library's of one thread; PQ where it gives another answer."""
     library = [f.ms for f in figures if f.contender in LIBRARY and f.threads == 1]
@@ -207,14 +218,15 @@ def table(run: Run) -> str:
     """The fusion, one row a scene: minima, ms."""
     threads = sorted({f.threads for f in run.figures if f.contender in LIBRARY})
     columns = [f"{name}, {' / '.join(map(str, threads))} threads" for name in LIBRARY]
-    lines = [["scene", "found", "mixed cells", *columns, *OTHERS.values(), "the paper"]]
+    lines = [["scene", "found", "mixed cells", *columns, "tensors over the floor", *OTHERS.values(), "the paper"]]
     for scene, figures in run.scenes().items():
         info, ordered = figures[0].info, sorted(figures, key=lambda f: f.threads)
         times = [" / ".join(_ms(f.ms) for f in ordered if f.contender == name) for name in LIBRARY]
         beside = [_beside(figures, name) for name in OTHERS]
         paper = PAPER_MS.get(figures[0].shape)
         line = [scene.removeprefix("fuse: "), str(info["found"]), f"{100 * info['mixed cells']:.1f} %"]
-        lines.append([*line, *times, *beside, "" if paper is None else str(paper)])
+        floor = _over_floor(figures, "tensors")
+        lines.append([*line, *times, floor, *beside, "" if paper is None else str(paper)])
     return _markdown(lines)
 
 
@@ -237,7 +249,10 @@ def report(run: Run) -> str:
         f"numpy {m['numpy']}, python {m['python']}; other work had {run.other_work:.1f} processors meanwhile."
     ]
     if run.figures:
-        note = "Minima, ms; (× …) over the library on one thread; PQ of things, the library's answer being the truth."
+        note = (
+            "Minima, ms; (× …) over the library on one thread; PQ of things, the library's answer being the truth. The "
+            "floor is what memory alone costs: every head read once, both maps written once."
+        )
         parts += [note, table(run), scaling(run)]
     if run.measured:
         rows = [

@@ -200,6 +200,16 @@ def test_the_table_has_ratios_and_the_figures_of_the_paper(full: report.Run) -> 
     ]
 
 
+def test_the_table_has_the_time_over_the_floor(write: Callable[..., Path]) -> None:
+    """A floor of two threads that is slower than that of one is none."""
+    scene = scene_of(1000, 50, 1.0)
+    facts = scene[0]["extra_info"] | {"contender": "floor"}
+    floors = [benchmark(scene[0]["group"], ms, facts | {"threads": n}) for n, ms in ((1, 4.0), (2, 5.0))]
+    head, _, line = report.table(report.read(write("run.json", raw(scene + floors)))).splitlines()
+    at = head.split(" | ").index("tensors over the floor")
+    assert line.split(" | ")[at] == "2.5 / 1.2"
+
+
 def test_curves_are_of_like_scenes(full: report.Run) -> None:
     pixels, things = (full.curve("tensors", 1, over_things=over) for over in (False, True))
     assert [pixel_count for pixel_count, _ in pixels] == [257**2, 1441**2, 1025 * 2049, 2881**2]

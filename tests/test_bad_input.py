@@ -323,9 +323,9 @@ def expanded(kind: str, n: int, h: int, w: int, classes: int = 6) -> Given:
 @pytest.mark.parametrize(
     ("shape", "stride", "size", "name", "expected"),
     [
-        ((1, 4096, 4097), 1, (9, 9), "heatmap", "2^24 nodes"),
-        ((1, 1, 2**24 + 1), 1, (1, 9), "heatmap", "2^24 nodes"),
-        ((1, 2**30, 2**20), 1, (1, 9), "heatmap", "2^24 nodes"),
+        ((1, 8192, 8193), 1, (9, 9), "heatmap", "2^26 nodes"),
+        ((1, 1, 2**24 + 1), 1, (1, 9), "heatmap", "2^24 a side"),
+        ((1, 2**30, 2**20), 1, (1, 9), "heatmap", "2^26 nodes"),
         ((1, 1, 2**20 + 1), 1, None, "size", "2^20 pixels a side"),
         ((1, 2**18, 1), 5, None, "size", "2^20 pixels a side"),
         ((1, 4096, 4096), 12, None, "size", "2^31 - 1 in all"),

@@ -415,13 +415,35 @@ def test_more_ballots_than_fit(op: str, calls: Calls) -> None:
 @pytest.mark.parametrize("op", ["refine", "vote", "trace", "rescore"])
 def test_more_nodes_than_the_fixed_point_holds(op: str, calls: Calls) -> None:
     arguments = calls[op]
-    for h, w in ((4096, 4097), (1, 2**24 + 1)):
+    for h, w, bound in ((8192, 8193, "2^26 nodes"), (1, 2**24 + 1, "2^24 a side")):
         wide = {}
         for name, tensor in arguments.items():
             if name in HEADS:
                 wide[name] = torch.zeros(1).expand(*tensor.shape[:2], h, w)
-        with refused(f"({'|'.join(wide)})", "2^24 nodes", f"{h} x {w}"):
+        with refused(f"({'|'.join(wide)})", bound, f"{h} x {w}"):
             call(calls, op, **wide)
+
+
+@pytest.mark.slow
+def test_all_of_the_most_nodes_vote_for_one_place_without_a_carry() -> None:
+    """2^26 short votes and as many long ones, 2^4 units each: twice 2^30, weighed by 256, in two cells."""
+    h, w = 4, 2**24
+    to_the_left = torch.stack([-torch.arange(w, dtype=torch.float32), torch.zeros(w)])[None, :, None]
+    votes = ops.vote(
+        torch.full((1, 1, 1, 1), torch.inf).expand(1, 1, h, w),
+        to_the_left.expand(1, 2, h, w),
+        torch.zeros(1, 1, h, w, 2),
+        torch.zeros(1, h, w, dtype=torch.int32),
+        **{"stride": 1, "size": (h, 9), "things": [], "long_voters": "all", "vote_cell": 16},
+        **{"short_weight": 1.0, "long_weight": 1.0},
+    )
+    below = sum(y * 2**24 for y in range(h))  # y sixteenths of the short votes of row y
+    assert votes[0, 0].tolist() == [[(2**31 - below) * 256, 0], [below * 256, 0]]
+
+
+def test_the_fixed_point_has_as_many_places_as_the_nodes_leave() -> None:
+    nodes = (1, 2**14), (2, 2**14), (2**12, 2**12), (2**12 + 1, 2**12), (2, 2**24), (2**13, 2**13)
+    assert [reference._fraction_bits(*grid) for grid in nodes] == [16, 15, 6, 5, 5, 4]
 
 
 @pytest.mark.parametrize("op", ["refine", "vote", "trace", "rescore"])
@@ -507,7 +529,7 @@ def test_scores_that_have_no_order(name: str, calls: Calls) -> None:
 @pytest.mark.parametrize("value", [-1, -(2**63), 2**63 - 1, 2**45])
 @pytest.mark.parametrize("op", ["peaks", "rescore"])
 def test_votes_that_no_nodes_can_cast(op: str, value: int, calls: Calls) -> None:
-    """All votes for a keypoint add up to 2^42, or to little more: 2^24 nodes, 2^6 each, two weights of 2^11."""
+    """All votes for a keypoint add up to 2^42, or to little more: 2^26 nodes, 2^4 each, two weights of 2^11."""
     for votes in (torch.full_like(calls[op]["votes"], value), spoiled(calls[op]["votes"], value)):
         with refused("votes"):
             call(calls, op, votes=votes)

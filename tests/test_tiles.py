@@ -240,10 +240,10 @@ def test_labels_of_tiles_are_those_of_the_whole_to_the_bit(classes: int) -> None
 
 
 def test_more_nodes_than_one_fusion_takes_are_refused_after_the_first_tile() -> None:
-    h = w = 4097
+    h = w = 8193
     one = np.zeros((1, 1, 1), np.float32)
     heads = Heads(*(np.broadcast_to(one, (c, 9, 9)) for c in (2, 5, 10, 16, 10)))
-    with pytest.raises(ValueError, match=f"at most 2\\^24 nodes .* got {h} x {w}") as ours:
+    with pytest.raises(ValueError, match=f"at most 2\\^26 nodes .* got {h} x {w}") as ours:
         Mosaic((4 * h - 3, 4 * w - 3)).add(Tile(Window(0, 0, 33, 33), Window(0, 0, 33, 33)), heads)
     whole = Heads(*(np.broadcast_to(one, (c, h, w)) for c in (2, 5, 10, 16, 10)))
     with pytest.raises(ValueError, match="heatmap: expected at most") as theirs:

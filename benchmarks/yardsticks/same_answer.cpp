@@ -31,7 +31,7 @@ int fraction_bits(const Problem& in) {
   while ((int64_t(1) << log2) < int64_t(in.h) * in.w) {
     ++log2;
   }
-  return std::min(std::max(30 - log2, 6), 16);
+  return std::min(std::max(30 - log2, 4), 16);
 }
 
 struct Solver {

@@ -19,8 +19,9 @@ inline Shape make_shape(int64_t images, int64_t classes, const char* nodes_name,
   const int64_t h = nodes[0], w = nodes[1], height = size[0], width = size[1];
   in_range("num_classes", classes, 1, max_classes);
   require(h >= 1 && w >= 1, nodes_name, ": expected at least 1 x 1 nodes, got ", h, " x ", w);
-  require(h <= max_nodes && w <= max_nodes && h * w <= max_nodes, nodes_name,
-          ": expected at most 2^24 nodes in one image (the fixed point of the votes), got ", h, " x ", w);
+  require(h <= max_grid_side && w <= max_grid_side && h * w <= max_nodes, nodes_name,
+          ": expected at most 2^26 nodes in one image (the fixed point of the votes) and 2^24 a side, got ", h, " x ",
+          w);
   in_range("stride", stride, 1, max_stride);
   require(height >= 1 && height <= stride * h && width >= 1 && width <= stride * w, size_name,
           ": expected 1 to stride * h = ", stride * h, " by 1 to stride * w = ", stride * w, " pixels, got ", height,

@@ -35,8 +35,9 @@ Shape shape_of_votes(const Call<Traits>& call, const char* nodes_name, const Int
   return make_shape(sizes[0], 1, nodes_name, nodes, stride, "votes", size);
 }
 
-// All votes for a keypoint add up to at most 66 * 2^36: 2^24 nodes, 2^6 + 2 each, two weights of 2^11. Their moments,
-// times positions up to 2^20 + 2^16 px, stay within 64 bits up to this bound and not much beyond.
+// All votes for a keypoint add up to at most 9 * 2^39: of 2^26 nodes, 2^4 + 2 each (two units for the rounding of four
+// shares), with two weights of 2^11; of fewer nodes less, as 2^30 and two units for each. Their moments, times
+// positions up to 2^20 + 2^16 px, stay within 64 bits up to this bound and not much beyond.
 template <class Traits>
 const int64_t* checked_votes(const Call<Traits>& call, const Problem& problem) {
   const auto& array = call.array("votes");

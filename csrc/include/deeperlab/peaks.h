@@ -45,7 +45,7 @@ DEEPERLAB_HD inline bool is_peak(const int64_t* votes, int y, int x, const VoteG
 }
 
 // Centroid of the votes in the 3 × 3 cells around a peak, in px. The sums are exact: at most
-// 66 · 2^36 · (2^20 + 2^16) px (see the bounds in params.h and params.py).
+// 9 · 2^39 · (2^20 + 2^16) px (see `checked_votes`).
 DEEPERLAB_HD inline Point centroid(const int64_t* votes, int y, int x, const VoteGrid& grid) {
   int64_t sum = 0, sum_y = 0, sum_x = 0;
   for (int ny = y > 0 ? y - 1 : 0; ny <= y + 1 && ny < grid.rows; ++ny) {

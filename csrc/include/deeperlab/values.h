@@ -26,7 +26,8 @@ struct Problem;
 constexpr int max_classes = 1 << 15;
 constexpr int max_side = 1 << 20;              // px, image height and width
 constexpr int max_stride = 1 << 16;            // px
-constexpr int64_t max_nodes = 1 << 24;         // h · w
+constexpr int max_grid_side = 1 << 24;         // h, w: a float32 holds every index
+constexpr int64_t max_nodes = 1 << 26;         // h · w
 constexpr int64_t max_pixels = 0x7fffffff;     // H · W: areas are int32
 constexpr int most_candidates = 1 << 16;       // K
 constexpr int most_instances = (1 << 16) - 1;  // M

@@ -15,8 +15,8 @@ struct VoteParams {
 };
 
 // The score map: rows × columns square vote cells of `cell` px; cell (y, x) is centered on pixel (cell·y, cell·x).
-// A weight of 1 is 2^fraction_bits: h · w votes of 1 in one cell are 2^30 at most. Short and long votes are weighed in
-// 1/256, so the unit of a score is 2^-(fraction_bits + 8) votes.
+// A weight of 1 is 2^fraction_bits, 4 … 16: h · w votes of 1 in one cell are 2^30 at most, as h · w is 2^26 at most.
+// Short and long votes are weighed in 1/256, so the unit of a score is 2^-(fraction_bits + 8) votes.
 struct VoteGrid {
   int cell, rows, columns, fraction_bits;
 
@@ -39,7 +39,7 @@ DEEPERLAB_HD inline VoteGrid vote_grid(const Shape& shape, const VoteParams& par
     ++log2_nodes;
   }
   const int bits = 30 - log2_nodes;
-  grid.fraction_bits = bits < 6 ? 6 : bits > 16 ? 16 : bits;
+  grid.fraction_bits = bits < 4 ? 4 : bits > 16 ? 16 : bits;
   return grid;
 }
 

@@ -16,8 +16,8 @@ from .tiles import Tile, Window
 
 LABELS = "semantic"
 MOST_OF_A_BYTE = 256
-MOST_NODES = 1 << 24
-"""Of an image in one fusion: 16,384 × 16,384 px at stride 4."""
+MOST_NODES, MOST_NODES_A_SIDE = 1 << 26, 1 << 24
+"""Of an image in one fusion: 32,768 × 32,768 px at stride 4."""
 
 
 class Mosaic:
@@ -62,10 +62,10 @@ class Mosaic:
     def _room(self, like: Heads) -> Heads:
         """Heads of the image that hold nothing yet."""
         h, w = (-(-(side - 1) // like.stride) + 1 for side in self._size)
-        if h * w > MOST_NODES:  # before hours of work, of which the fusion would refuse the result
+        if h * w > MOST_NODES or max(h, w) > MOST_NODES_A_SIDE:  # before hours of work that the fusion would refuse
             raise ValueError(
                 f"heatmap: expected at most 2^{MOST_NODES.bit_length() - 1} nodes in one image (the fixed point of the "
-                f"votes), got {h} x {w}"
+                f"votes) and 2^{MOST_NODES_A_SIDE.bit_length() - 1} a side, got {h} x {w}"
             )
         made = {name: _empty(getattr(like, name), (getattr(like, name).shape[0], h, w)) for name in NAMES[1:]}
         kind = "uint8" if like.classes <= MOST_OF_A_BYTE else "int16"

@@ -133,7 +133,7 @@ def _box(keypoints: Array) -> tuple[Array, Array, Array]:
 
 def _fraction_bits(h: int, w: int) -> int:
     """Q, the binary places of a fixed-point vote, such that one vote of every node sums to 2^30 at most."""
-    return min(max(30 - (h * w - 1).bit_length(), 6), 16)
+    return min(max(30 - (h * w - 1).bit_length(), 4), 16)
 
 
 def argmax(semantic: Array, *, num_classes: int, stride: int, nodes: Size, size: Size) -> tuple[Array, Array]:

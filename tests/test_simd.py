@@ -19,8 +19,8 @@ import pytest
 HERE = Path(__file__).parent
 LEVELS = ("plain", "baseline", "avx2", "avx512")  # ascending
 FLAGS = {
-    "avx2": {"avx2", "bmi1", "bmi2"},
-    "avx512": {"avx2", "bmi1", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx2": {"avx2", "bmi1", "bmi2", "f16c"},
+    "avx512": {"avx2", "bmi1", "bmi2", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"},
 }
 CALL = "_numpy.argmax(np.zeros((1, 2, 3, 4), np.float32), num_classes=2, stride=1, nodes=(3, 4), size=(3, 4))"
 ARRAYS = f"import conftest, numpy as np; from deeperlab import _numpy; print(_numpy.argmax.__name__, {CALL}[0].sum())"

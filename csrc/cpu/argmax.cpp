@@ -82,40 +82,60 @@ struct Labeler {
   }
 
   // Labels and rivals of the nodes of a row, `wide` vectors at a time; the row below is called for meanwhile: 66
-  // classes are more streams than the hardware follows by itself. NaN may raise `second` and `third`, which remain
-  // bounds.
+  // classes are more streams than the hardware follows by itself.
   template <int wide>
   void label_nodes(int y, int64_t x, const Rivals& rivals) const {
-    Float best[wide], second[wide], third[wide];
-    Int chosen[wide], runner[wide];
-    for (int i = 0; i < wide; ++i) {
-      best[i] = second[i] = third[i] = broadcast<Float>(-infinity);
-      chosen[i] = runner[i] = Int{};
-    }
+    NodeRanks<L> ranks[wide];
     const int64_t column = logits.column;
     for (int c = 0; c < shape.classes; ++c) {
       const T* from = row(c, y) + x * column;
       for (int i = 0; i < wide; ++i) {
         __builtin_prefetch(from + logits.row + i * L::count * column, 0, 3);
-        const Float value = load_floats<Float, dense>(from + i * L::count * column, column);
-        const auto first = less(best[i], value), ahead = less(second[i], value);
-        third[i] = maximum(minimum(value, second[i]), third[i]);
-        second[i] = maximum(minimum(value, best[i]), second[i]);
-        best[i] = select(first, value, best[i]);
-        runner[i] = select(first, chosen[i], select(ahead, broadcast<Int>(c), runner[i]));
-        chosen[i] = select(first, broadcast<Int>(c), chosen[i]);
+        ranks[i].offer(load_floats<Float, dense>(from + i * L::count * column, column), c);
       }
     }
     for (int i = 0; i < wide; ++i) {
-      const int64_t at = x + i * L::count;
-      store(nodes + int64_t(y) * shape.grid_w + at, chosen[i]);
-      store(rivals.runner + at, runner[i]);
-      store(rivals.second + at, second[i]);
-      store(rivals.third + at, third[i]);
+      ranks[i].store_to(nodes + int64_t(y) * shape.grid_w, rivals, x + i * L::count);
     }
   }
 
+  // Where channels are last a node's logits lie side by side, and are searched node by node: no rivals are kept, as
+  // those of the few mixed cells are soon read anew.
+  bool by_rows() const { return !dense && logits.channel == 1 && shape.classes >= L::count && shape.grid_w > L::count; }
+
+  void label_nodes_by_rows(int y, int64_t x) const {
+    const T* const from = row(0, y) + x * logits.column;
+    Float most[L::count];
+    for (int i = 0; i < L::count; ++i) {
+      most[i] = greatest_of_row<L>(from + i * logits.column, shape.classes, 4 * L::count * logits.column);
+    }
+    transpose(most);
+    for (int i = 1; i < L::count; ++i) {
+      most[0] = maximum(most[0], most[i]);
+    }
+    float best[L::count];
+    store(best, most[0]);
+    int32_t* const to = nodes + int64_t(y) * shape.grid_w + x;
+    for (int i = 0; i < L::count; ++i) {
+      to[i] = first_of_row<L>(from + i * logits.column, shape.classes, best[i]);
+    }
+  }
+
+  // Whether no class but those of the corners reaches `least` at any of them.
+  bool others_stay_below(float least, int y, int x, const int32_t (&known)[4]) const {
+    const T* const top = row(0, y) + x * logits.column;
+    const T* const corner[4] = {top, top + logits.column, top + logits.row, top + logits.row + logits.column};
+    Float most = broadcast<Float>(-infinity);
+    for (const T* from : corner) {
+      most = maximum(greatest_of_others<L>(from, shape.classes, known), most);
+    }
+    return all(less(most, broadcast<Float>(least)));
+  }
+
   void label_nodes(int y, const Rivals& rivals) const {
+    if (by_rows()) {
+      return visit_blocks(shape.grid_w, L::count, [&](int64_t x) { label_nodes_by_rows(y, x); });
+    }
     constexpr int wide = L::count == 16 ? 4 : 2;  // as many as there are registers for
     if (shape.grid_w >= wide * L::count) {
       visit_blocks(shape.grid_w, wide * L::count, [&](int64_t x) { label_nodes<wide>(y, x, rivals); });
@@ -146,8 +166,16 @@ struct Labeler {
     visit_bits(mixed, [&](int i) {
       least[i] = out_of_reach(begin({above[i], above[i + 1], below[i], below[i + 1]}, y, int(x) + i, cells[i]));
     });
-    const Float most = most_of_others<L>(labels, rivals, rivals_below, x);
-    visit_bits(mixed & ~bits_of(less(most, load<Float>(least))), [&](int i) {
+    uint32_t open = mixed;
+    if (by_rows()) {
+      visit_bits(mixed, [&](int i) {
+        const int32_t known[4] = {above[i], above[i + 1], below[i], below[i + 1]};
+        open ^= others_stay_below(least[i], y, int(x) + i, known) ? 1u << i : 0u;
+      });
+    } else {
+      open &= ~bits_of(less(most_of_others<L>(labels, rivals, rivals_below, x), load<Float>(least)));
+    }
+    visit_bits(open, [&](int i) {
       for (int candidate = 0; candidate < shape.classes; ++candidate) {
         const CornersOf<float> at = corners(candidate, y, int(x) + i);
         if (may_reach(at, least[i])) {

@@ -49,11 +49,90 @@ void offer_cell(const CellPixels& pixels, const CornersOf<float>& scores, int32_
   }
 }
 
+// The logits of a node side by side, `classes` of them and at least a vector: the last vector overlaps the one before.
+// Calls visit(first, values) for the vectors.
+template <class L, class T, class Visit>
+void visit_row(const T* row, int classes, const Visit& visit) {
+  for (int c = 0; c < classes; c += L::count) {
+    const int first = std::min(c, classes - L::count);
+    visit(first, load_floats<typename L::Float, true>(row + first, 1));
+  }
+}
+
+// Lane by lane; NaN counts as -inf. What lies `ahead` elements further is called for meanwhile.
+template <class L, class T>
+typename L::Float greatest_of_row(const T* row, int classes, int64_t ahead) {
+  auto most = broadcast<typename L::Float>(-infinity);
+  visit_row<L>(row, classes, [&](int first, const auto& values) {
+    __builtin_prefetch(row + first + ahead, 0, 3);
+    most = maximum(values, most);
+  });
+  return most;
+}
+
+// The same without up to four classes.
+template <class L, class T>
+typename L::Float greatest_of_others(const T* row, int classes, const int32_t (&known)[4]) {
+  using Int = typename L::Int;
+  auto most = broadcast<typename L::Float>(-infinity);
+  Int along;
+  for (int i = 0; i < L::count; ++i) {
+    along[i] = i;
+  }
+  visit_row<L>(row, classes, [&](int first, const auto& values) {
+    const Int c = along + first;
+    const auto is_known = (equal(c, broadcast<Int>(known[0])) | equal(c, broadcast<Int>(known[1]))) |
+                          (equal(c, broadcast<Int>(known[2])) | equal(c, broadcast<Int>(known[3])));
+    most = maximum(select(is_known, broadcast<typename L::Float>(-infinity), values), most);
+  });
+  return most;
+}
+
+// The first class whose logit is `best`, the greatest; 0 where all are NaN.
+template <class L, class T>
+int32_t first_of_row(const T* row, int classes, float best) {
+  for (int c = 0; c < classes; c += 64) {
+    const int group = std::min(c, std::max(classes - 64, 0));
+    uint64_t found = 0;
+    visit_row<L>(row + group, std::min(classes - group, 64), [&](int first, const auto& values) {
+      found |= uint64_t(bits_of(equal(values, broadcast<typename L::Float>(best)))) << first;
+    });
+    if (found != 0) {
+      return group + __builtin_ctzll(found);
+    }
+  }
+  return 0;
+}
+
 // What a row of nodes knows beside its labels: no class but the label exceeds `second`, none but the label and `runner`
 // exceeds `third`.
 struct Rivals {
   int32_t* runner;
   float *second, *third;
+};
+
+// The best classes of `lanes` nodes so far. NaN may raise `second` and `third`, which remain bounds.
+template <class L>
+struct NodeRanks {
+  using Float = typename L::Float;
+  using Int = typename L::Int;
+  Float best = broadcast<Float>(-infinity), second = best, third = best;
+  Int chosen{}, runner{};
+
+  void offer(const Float& value, int c) {
+    const auto first = less(best, value), ahead = less(second, value);
+    third = maximum(minimum(value, second), third);
+    second = maximum(minimum(value, best), second);
+    best = select(first, value, best);
+    runner = select(first, chosen, select(ahead, broadcast<Int>(c), runner));
+    chosen = select(first, broadcast<Int>(c), chosen);
+  }
+  void store_to(int32_t* label, const Rivals& rivals, int64_t x) const {
+    store(label + x, chosen);
+    store(rivals.runner + x, runner);
+    store(rivals.second + x, second);
+    store(rivals.third + x, third);
+  }
 };
 
 // The greatest score, at any corner of cells x …, of a class that is the label of none; `labels` are their corners'.

@@ -30,39 +30,7 @@ void refine_row(const Heads& heads, const Problem& problem, const Row& row) {
   }
 }
 
-// The fast form: neighbors in a row of a plane are fetched together, as one word.
-
-// from[offset] and the element after it, for each lane.
-template <class V, class T>
-void load_pairs(const T* from, int64_t step, Vector<int32_t, lanes_of<V>> offset, V& first, V& second) {
-  for (int i = 0; i < lanes_of<V>; ++i) {
-    first[i] = to_float(from[offset[i]]);
-    second[i] = to_float(from[offset[i] + step]);
-  }
-}
-
-#if defined(DEEPERLAB_AVX)
-[[gnu::target("avx512f")]] inline void load_pairs(const float* from, const Vector<int32_t, 16>& offset,
-                                                  Vector<float, 16>& first, Vector<float, 16>& second) {
-  __m256i index[2];
-  memcpy(index, &offset, sizeof index);
-  const __m512i none = _mm512_setzero_si512();  // the forms without a mask begin undefined, and GCC 12 warns of it
-  const __m512i low = _mm512_mask_i32gather_epi64(none, 0xff, index[0], from, 4);
-  const __m512i high = _mm512_mask_i32gather_epi64(none, 0xff, index[1], from, 4);
-  first = concat_even(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
-  second = concat_odd(reinterpret_cast<Vector<float, 16>>(low), reinterpret_cast<Vector<float, 16>>(high));
-}
-
-[[gnu::target("avx2")]] inline void load_pairs(const float* from, const Vector<int32_t, 8>& offset,
-                                               Vector<float, 8>& first, Vector<float, 8>& second) {
-  const auto* words = reinterpret_cast<const long long*>(from);
-  const auto index = reinterpret_cast<__m256i>(offset);
-  const __m256i low = _mm256_i32gather_epi64(words, _mm256_castsi256_si128(index), 4);
-  const __m256i high = _mm256_i32gather_epi64(words, _mm256_extracti128_si256(index, 1), 4);
-  first = concat_even(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
-  second = concat_odd(reinterpret_cast<Vector<float, 8>>(low), reinterpret_cast<Vector<float, 8>>(high));
-}
-#endif
+// The fast form: neighbors in a row of a plane, or x and y of a node where channels are last, are fetched together.
 
 // A plane of at least 2 × 2 nodes, sampled at many positions.
 template <class L, class T>
@@ -88,24 +56,34 @@ struct Sampler {
   // As sample_offset of view.h.
   PointOf<Float> offset(const View& head, int64_t n, int k, const PointOf<Float>& position) const {
     const At at = locate(position, int32_t(head.row), int32_t(head.column));
-    return {sample(head.plane<T>(n, 2 * k), at), sample(head.plane<T>(n, 2 * k + 1), at)};
+    const Plane<T> x = head.plane<T>(n, 2 * k), y = head.plane<T>(n, 2 * k + 1);
+    if (head.channel != 1) {
+      return {sample(x, at), sample(y, at)};
+    }
+    const Int right = broadcast<Int>(int32_t(head.column));
+    const auto a = load_pairs<Float>(x.data, at.top), b = load_pairs<Float>(x.data, at.top + right);
+    const auto c = load_pairs<Float>(x.data, at.bottom), d = load_pairs<Float>(x.data, at.bottom + right);
+    return {blend_corners(a.first, b.first, c.first, d.first, at),
+            blend_corners(a.second, b.second, c.second, d.second, at)};
   }
 
   Float sample(const Plane<T>& plane, const At& at) const {
-    Float a, b, c, d;
-    if constexpr (std::is_same_v<T, float> && L::count > 4) {
-      if (plane.column == 1) {
-        load_pairs(plane.data, at.top, a, b);
-        load_pairs(plane.data, at.bottom, c, d);
-        return from_pairs(a, b, c, d, at);
-      }
+    if (plane.column == 1) {
+      const auto top = load_pairs<Float>(plane.data, at.top), bottom = load_pairs<Float>(plane.data, at.bottom);
+      return blend_corners(top.first, top.second, bottom.first, bottom.second, at);
     }
-    load_pairs(plane.data, plane.column, at.top, a, b);
-    load_pairs(plane.data, plane.column, at.bottom, c, d);
-    return from_pairs(a, b, c, d, at);
+    Float a{}, b{}, c{}, d{};
+    for (int i = 0; i < L::count; ++i) {
+      const T *const top = plane.data + at.top[i], *const bottom = plane.data + at.bottom[i];
+      a[i] = to_float(top[0]);
+      b[i] = to_float(top[plane.column]);
+      c[i] = to_float(bottom[0]);
+      d[i] = to_float(bottom[plane.column]);
+    }
+    return blend_corners(a, b, c, d, at);
   }
 
-  static Float from_pairs(const Float& a, const Float& b, const Float& c, const Float& d, const At& at) {
+  static Float blend_corners(const Float& a, const Float& b, const Float& c, const Float& d, const At& at) {
     const auto inside = equal(at.shifted, Int{});
     return interpolate<Float>({select(inside, a, b), b, select(inside, c, d), d}, at.fx, at.fy);
   }
@@ -131,6 +109,10 @@ void refine_row_fast(const Heads& heads, const Problem& problem, const Row& row)
     if (dx.column == 1 && dy.column == 1 && columns[L::count - 1] - columns[0] == L::count - 1) {  // side by side
       px = load_floats<Float, true>(dx.data + y * dx.row + columns[0], 1);
       py = load_floats<Float, true>(dy.data + y * dy.row + columns[0], 1);
+    } else if (long_range.channel == 1) {
+      const auto offset = load_pairs<Float>(dx.data + y * dx.row, nodes * int32_t(dx.column));
+      px = offset.first;
+      py = offset.second;
     } else {
       for (int i = 0; i < L::count; ++i) {
         px[i] = dx(y, columns[i]);

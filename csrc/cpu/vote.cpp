@@ -2,6 +2,7 @@
 #include "deeperlab/vote.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "deeperlab/problem.h"
 #include "deeperlab/scratch.h"
@@ -128,22 +129,44 @@ struct Voter {
   }
 };
 
+// What a row of nodes of one keypoint says. Where channels are last dy lies beside dx, and the heatmap of another
+// keypoint beside that of this one: `beside` elements from it, 1 or −1; 0: not so.
+template <class T>
+struct ShortVotes {
+  Plane<T> heatmap, dx, dy;
+  int beside;
+};
+
 template <class L, bool dense, class T>
-void vote_short_fast(const Plane<T>& heatmap, const Plane<T>& dx, const Plane<T>& dy, int y, const Shape& shape,
-                     const VoteGrid& grid, Voter<L>& voter) {
+void vote_short_fast(const ShortVotes<T>& from, int y, const Shape& shape, const VoteGrid& grid, Voter<L>& voter) {
   using Float = typename L::Float;
+  const Plane<T>&heatmap = from.heatmap, &dx = from.dx, &dy = from.dy;
   Float along;
+  typename L::Int lane;
   for (int i = 0; i < L::count; ++i) {
     along[i] = float(i * shape.stride);
+    lane[i] = i;
   }
   const auto row = [&](const Plane<T>& plane, int x) {
     return load_floats<Float, dense>(plane.data + y * plane.row + x * plane.column, plane.column);
   };
+  const auto pairs = [&](const Plane<T>& plane, int x, int first) {
+    return load_pairs<Float>(plane.data + y * plane.row + x * plane.column + first, lane * int32_t(plane.column));
+  };
+  const auto offsets = [&](int x) {
+    return dense || from.beside == 0 ? Pairs<Float>{row(dx, x), row(dy, x)} : pairs(dx, x, 0);
+  };
+  const auto scores = [&](int x) {
+    return dense || from.beside == 0 ? row(heatmap, x)
+           : from.beside > 0         ? pairs(heatmap, x, 0).first
+                                     : pairs(heatmap, x, -1).second;
+  };
   int x = 0;
   for (; x + L::count <= shape.grid_w; x += L::count) {
-    const Float px = (float(int64_t(shape.stride) * x) + along) + row(dx, x);
-    const Float py = float(int64_t(shape.stride) * y) + row(dy, x);
-    voter.cast({px, py}, sigmoid(row(heatmap, x)));
+    const auto [right, down] = offsets(x);
+    const Float px = (float(int64_t(shape.stride) * x) + along) + right;
+    const Float py = float(int64_t(shape.stride) * y) + down;
+    voter.cast({px, py}, sigmoid(scores(x)));
   }
   vote_short(heatmap, dx, dy, y, x, shape, grid, AddToWords{voter.words, grid});
 }
@@ -217,6 +240,9 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
       const int64_t n = plane / keypoints, k = plane % keypoints, cells = grid.size();
       const Plane<T> heat = heatmap.plane<T>(n, k);
       const Plane<T> dx = short_range.plane<T>(n, 2 * k), dy = short_range.plane<T>(n, 2 * k + 1);
+      const bool last = heatmap.channel == 1 && short_range.channel == 1 && keypoints > 1 &&
+                        std::max(std::abs(heatmap.column), std::abs(short_range.column)) < INT32_MAX / widest_lanes;
+      const ShortVotes<T> short_votes{heat, dx, dy, !last ? 0 : k + 1 < keypoints ? 1 : -1};
       const auto row_targets = [&](int64_t y) {
         return targets.at + nodes.packed(shape, keypoints, n, int(k), int(y));
       };
@@ -241,7 +267,7 @@ void vote(const Heads& heads, const Problem& problem, const Targets& targets, co
         Voter<L> short_voter(shape, grid, short_words), long_voter(shape, grid, long_words);
         with_density(heat.column == 1 && dx.column == 1, [&](auto dense) {
           for (int64_t y = 0; y < rows && !parallel.stopped(parallel); ++y) {
-            vote_short_fast<L, dense.value>(heat, dx, dy, int(y), shape, grid, short_voter);
+            vote_short_fast<L, dense.value>(short_votes, int(y), shape, grid, short_voter);
             vote_long_fast(row_targets(y), voter + y * w, voters[y], shape, grid, long_voter);
           }
         });

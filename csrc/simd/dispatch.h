@@ -18,12 +18,12 @@ template <class Body>
 
 #if defined(DEEPERLAB_AVX)
 template <class Body>
-[[gnu::target("avx2,bmi,bmi2"), gnu::flatten, gnu::noinline]] void run_avx2(const Body& body) {
+[[gnu::target("avx2,bmi,bmi2,f16c"), gnu::flatten, gnu::noinline]] void run_avx2(const Body& body) {
   body(Lanes<8>{});
 }
 
 template <class Body>
-[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2"), gnu::flatten, gnu::noinline]] void run_avx512(
+[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2,f16c"), gnu::flatten, gnu::noinline]] void run_avx512(
     const Body& body) {
   body(Lanes<16>{});
 }
@@ -46,7 +46,8 @@ void with_simd([[maybe_unused]] Simd simd, const Body& body) {
 // The best instruction set of this machine.
 inline Simd best_simd() {
 #if defined(DEEPERLAB_AVX)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+                    __builtin_cpu_supports("f16c");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return Simd::avx512;

@@ -103,14 +103,47 @@ namespace cpu {
 
 using deeperlab::select;  // beside the stage of that name
 
+// Floats of 16 bits, T, as vectors: those in the lower halves of lanes, or side by side in memory.
+template <class V, class T>
+struct Widened {
+  static V of_lanes(const IntOf<V>& bits) { return to_float<V>(bits & 0xffff, T{}); }
+  static V of_memory(const T* from) {
+    return to_float<V>(__builtin_convertvector(load<Vector<uint16_t, lanes_of<V>>>(from), IntOf<V>), T{});
+  }
+};
+
+#if defined(DEEPERLAB_AVX)
+template <>
+struct Widened<Vector<float, 8>, Half> {
+  using V = Vector<float, 8>;
+  [[gnu::target("avx2,f16c")]] static V of_lanes(const Vector<int32_t, 8>& bits) {
+    const auto low = __m256i(bits & 0xffff);
+    return V(_mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1))));
+  }
+  [[gnu::target("avx2,f16c")]] static V of_memory(const Half* from) {
+    return V(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+  }
+};
+
+template <>
+struct Widened<Vector<float, 16>, Half> {
+  using V = Vector<float, 16>;
+  [[gnu::target("avx512f")]] static V of_lanes(const Vector<int32_t, 16>& bits) {
+    return V(_mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, __m512i(bits))));
+  }
+  [[gnu::target("avx512f")]] static V of_memory(const Half* from) {
+    return V(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+  }
+};
+#endif
+
 // Elements from[0], from[column], … as floats; dense: column is 1, and known to be.
 template <class V, bool dense, class T>
 V load_floats(const T* from, int64_t column) {
   if constexpr (dense && sizeof(T) == sizeof(float)) {
     return load<V>(from);
   } else if constexpr (dense) {
-    const auto bits = __builtin_convertvector(load<Vector<uint16_t, lanes_of<V>>>(from), IntOf<V>);
-    return to_float<V>(bits, T{});
+    return Widened<V, T>::of_memory(from);
   } else {
     V out;
     for (int i = 0; i < lanes_of<V>; ++i) {
@@ -118,6 +151,63 @@ V load_floats(const T* from, int64_t column) {
     }
     return out;
   }
+}
+
+// An element of each lane, and the one after it in memory.
+template <class V>
+struct Pairs {
+  V first, second;
+};
+
+#if defined(DEEPERLAB_AVX)
+[[gnu::target("avx512f")]] inline Pairs<Vector<float, 16>> gather_pairs(const float* from,
+                                                                        const Vector<int32_t, 16>& offset) {
+  using V = Vector<float, 16>;
+  __m256i index[2];
+  memcpy(index, &offset, sizeof index);
+  const __m512i none = _mm512_setzero_si512();  // the forms without a mask begin undefined, and GCC 12 warns of it
+  const __m512i low = _mm512_mask_i32gather_epi64(none, 0xff, index[0], from, 4);
+  const __m512i high = _mm512_mask_i32gather_epi64(none, 0xff, index[1], from, 4);
+  return {concat_even(V(low), V(high)), concat_odd(V(low), V(high))};
+}
+
+[[gnu::target("avx2")]] inline Pairs<Vector<float, 8>> gather_pairs(const float* from,
+                                                                    const Vector<int32_t, 8>& offset) {
+  using V = Vector<float, 8>;
+  const auto* words = reinterpret_cast<const long long*>(from);
+  const __m256i low = _mm256_i32gather_epi64(words, _mm256_castsi256_si128(__m256i(offset)), 4);
+  const __m256i high = _mm256_i32gather_epi64(words, _mm256_extracti128_si256(__m256i(offset), 1), 4);
+  return {concat_even(V(low), V(high)), concat_odd(V(low), V(high))};
+}
+
+// Words of 4 bytes, at offsets in units of 2 bytes.
+[[gnu::target("avx512f")]] inline Vector<int32_t, 16> gather_words(const void* from,
+                                                                   const Vector<int32_t, 16>& offset) {
+  return Vector<int32_t, 16>(_mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xffff, __m512i(offset), from, 2));
+}
+
+[[gnu::target("avx2")]] inline Vector<int32_t, 8> gather_words(const void* from, const Vector<int32_t, 8>& offset) {
+  return Vector<int32_t, 8>(_mm256_i32gather_epi32(static_cast<const int*>(from), __m256i(offset), 2));
+}
+#endif
+
+// from[offset] and the element after it: fetched as one word where there are instructions for that.
+template <class V, class T>
+Pairs<V> load_pairs(const T* from, const IntOf<V>& offset) {
+#if defined(DEEPERLAB_AVX)
+  if constexpr (lanes_of<V> > 4 && sizeof(T) == 2) {
+    const IntOf<V> word = gather_words(from, offset);
+    return {Widened<V, T>::of_lanes(word), Widened<V, T>::of_lanes(word >> 16)};
+  } else if constexpr (lanes_of<V> > 4) {
+    return gather_pairs(from, offset);
+  }
+#endif
+  Pairs<V> out{};
+  for (int i = 0; i < lanes_of<V>; ++i) {
+    out.first[i] = to_float(from[offset[i]]);
+    out.second[i] = to_float(from[offset[i] + 1]);
+  }
+  return out;
 }
 
 // The least of all lanes; no lane is NaN.

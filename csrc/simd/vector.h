@@ -89,6 +89,20 @@ V concat_odd(V a, V b) {
   return shuffle(a, b, [](int i) { return 2 * i + 1; });
 }
 
+// Rows become columns: lane j of row i goes to lane i of row j.
+template <class V>
+void transpose(V (&rows)[lanes_of<V>]) {
+  constexpr int n = lanes_of<V>;
+  for (int half = 1; half < n; half *= 2) {
+    V mixed[n];
+    for (int i = 0; i < n / 2; ++i) {
+      mixed[2 * i] = interleave_low(rows[i], rows[i + n / 2]);
+      mixed[2 * i + 1] = interleave_high(rows[i], rows[i + n / 2]);
+    }
+    std::copy(mixed, mixed + n, rows);
+  }
+}
+
 // Calls body(std::true_type) where elements lie side by side, body(std::false_type) otherwise.
 template <class Body>
 void with_density(bool dense, const Body& body) {

@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots systems asan compilers aarch64 wheel wheels wheel-again sdist gates install-check old-glibc clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots systems systems-check asan compilers aarch64 wheel wheels wheel-again sdist gates install-check old-glibc clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -21,6 +21,9 @@ demo: $(INSTALLED) ## draw a scene, encode it, add noise, fuse it; pictures in d
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=16
 test: $(INSTALLED) ## all tests, and every benchmark once, untimed; FAST=1: the quick tests, in under a minute
 	$(PYTEST) $(if $(FAST),tests -m "not slow",tests benchmarks)
+
+systems-check: $(INSTALLED) ## every network trained, parsed with, evaluated and exported, one after the other; half an hour of a core
+	$(BIN)/python -m pytest tests/test_every_system.py -m "systems or not systems"
 
 CXX_FILES := find .ci csrc src benchmarks/yardsticks tests -name third_party -prune -o \( -name "*.h" -o -name "*.cpp" -o -name "*.cu*" \) -print
 # The loops in the flags of their build; the kernels with the header that emulates CUDA's.

@@ -473,30 +473,6 @@ def test_a_compiled_network_gives_the_same(name: str) -> None:
     torch.testing.assert_close(got.semantic, want.semantic, rtol=1e-3, atol=1e-4 * float(want.semantic.std()))
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")  # of torch
-@pytest.mark.parametrize("name", ["fcn8s", "deconvnet", "deeplab_v2_vgg16", "pspnet_resnet50", "unet", "fusionnet"])
-def test_exported_for_any_size_and_to_onnx(name: str, tmp_path: Path) -> None:
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package)
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model = small(name)
-    least = 257 if name == "deconvnet" else 49  # below 224 px it extends images, by how much is another graph
-    sizes = ((least, least + 16), (least + 13, least + 2))
-    exportable, images = model.exportable(), torch.randn(1, 3, *sizes[0])
-    dimensions = {2: torch.export.Dim("height", min=least, max=513), 3: torch.export.Dim("width", min=least, max=513)}
-    program = torch.export.export(exportable, (images,), dynamic_shapes=(dimensions,))
-    torch.onnx.export(program, (), tmp_path / "model.onnx", input_names=["images"], dynamo=True, verbose=False)
-    session, module = onnxruntime.InferenceSession(tmp_path / "model.onnx"), program.module()
-    for size in sizes:
-        image = torch.randn(1, 3, *size)
-        with torch.no_grad():
-            (want,), (got,) = exportable(image), module(image)
-        close = {"rtol": 1e-3, "atol": 1e-3 * float(want.std())}
-        torch.testing.assert_close(got, want, **close)
-        (answer,) = session.run(None, {"images": image.numpy()})
-        torch.testing.assert_close(torch.from_numpy(answer), want, **close)
-
-
 @pytest.mark.parametrize("name", ["deeplab_v1_largefov", "unet", "deeplab_v3plus_xception65"])
 def test_a_folder_is_loaded_whichever_network_it_is(name: str, tmp_path: Path) -> None:
     model = small(name, 2)

@@ -75,8 +75,15 @@ def test_of_images_and_tiles_of_16_m_plus_1_px_all_tiles_are_of_one_size(h: int,
 
 
 def test_no_fewer_tiles_would_do() -> None:
-    assert len(tiles((1025, 2049), 1025, 128)) == 3  # 0 … 896, … 1664 (896 − 128 + 1025 − 1 − 128), … 2049
-    assert [one.write.right for one in tiles((17, 2049), 1025, 128)] == [896, 1664, 2049]
+    """And what they have too much is parted: halos of 256 px here."""
+    assert len(tiles((1025, 2049), 1025, 128)) == 3
+    assert [(one.read.left, one.write.left) for one in tiles((17, 2049), 1025, 128)] == [
+        (0, 0),
+        (512, 768),
+        (1024, 1280),
+    ]
+    assert [one.read.left for one in tiles((17, 1793), 1025, 128)] == [0, 768]  # not a pixel too much
+    assert [one.read.left for one in tiles((17, 1809), 1025, 128)] == [0, 400, 784]
     assert tiles((100, 50), 2049, 512) == [Tile(Window(0, 0, 100, 50), Window(0, 0, 100, 50))]
 
 
@@ -143,6 +150,16 @@ def test_windows_that_agree_have_themselves_for_a_mean(weights: Any) -> None:
     np.testing.assert_allclose(average.mean(), whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.uint8, np.int64])
+@pytest.mark.parametrize("weights", ["uniform", "tent"])
+def test_narrow_numbers_are_added_up_as_wide_ones(weights: Any, dtype: Any) -> None:
+    average = Average((1, 600, 600), weights)
+    for tile in sliding((600, 600), 580, 20):  # in the middle a window weighs more than float16 holds
+        average.add(tile, np.full((1, *tile.write.size), 3, dtype))
+    assert average.mean().dtype == np.float32
+    np.testing.assert_allclose(average.mean(), 3, rtol=1e-6)
+
+
 def test_the_tent_weighs_the_middle_and_uniform_weights_do_not() -> None:
     means = {}
     for weights in ("uniform", "tent"):
@@ -167,7 +184,7 @@ torch = pytest.importorskip("torch")
 
 from deeperlab import Heads, fuse, scenes  # noqa: E402
 from deeperlab.data import labels  # noqa: E402
-from deeperlab.models import create, receptive_field  # noqa: E402
+from deeperlab.models import coarsest_stride, create, receptive_field  # noqa: E402
 from deeperlab.predictor import Parser  # noqa: E402
 from deeperlab.predictor.mosaic import Mosaic  # noqa: E402
 
@@ -216,6 +233,61 @@ def test_with_the_halo_of_the_receptive_field_heads_are_those_of_the_whole(
     assert (found.panoptic.semantic == whole.panoptic.semantic).float().mean() > 0.99
 
 
+class Coarse(torch.nn.Module):
+    """Five strides of 2, and heads there: nodes every 32 px."""
+
+    num_classes, mean, std = len(VOC), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        channels = (3, 8, 8, 8, 8, len(VOC) + 41)
+        pairs = itertools.pairwise(channels)
+        self.layers = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 3, 2, padding=1) for a, b in pairs)
+
+    def forward(self, x: torch.Tensor) -> Heads:
+        for i, layer in enumerate(self.layers):
+            x = layer(x if i == 0 else x.relu())
+        return Heads(*x.split((len(VOC), 5, 10, 16, 10), dim=1), stride=32)
+
+
+@pytest.mark.parametrize("width", [433, 449, 440])
+@pytest.mark.parametrize(("tile", "batch"), [(161, 1), (177, 2), (193, 5)])
+def test_windows_of_a_network_of_stride_32_begin_at_its_nodes(width: int, tile: int, batch: int) -> None:
+    """Though images are padded to 16 m + 1 px, and tiles may be of that size."""
+    model, image = Coarse().eval(), scenes.draw(5, (43, width), instances=4).image
+    assert coarsest_stride(model) == 32
+    whole = next(Parser(model, VOC, size=0).stream([image]))
+    parser = Parser(model, VOC, tile=tile, batch=batch)
+    assert parser.halo == 0  # an eighth of the tile is less than 32
+    found = next(Parser(model, VOC, tile=tile, halo=32, batch=batch).stream([image]))
+    for name in ("heatmap", *OFFSETS):
+        torch.testing.assert_close(getattr(found.heads, name), getattr(whole.heads, name), rtol=1e-5, atol=1e-6)
+    assert (found.heads.semantic == fuse(whole.heads, (), size=whole.size).semantic).float().mean() > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "stride"), [("fcn8s", 32), ("deconvnet", 32), ("unet", 16)])
+def test_networks_that_pool_tell_their_coarsest_stride_and_tiles_give_the_labels_of_the_whole(
+    name: str, stride: int
+) -> None:
+    torch.manual_seed(0)
+    model = create(name, len(VOC), graph="none").eval()
+    for layer in model.modules():
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    model.mark_untrained()
+    assert coarsest_stride(model) == stride
+    halo = receptive_field(model, multiple=stride).halo
+    image = scenes.draw(3, (17, 2 * halo + 433), instances=6).image
+    parser = Parser(model, VOC, tile=2 * halo + 161, halo=halo)
+    assert parser.halo == halo
+    whole, found = (next(one.stream([image])) for one in (Parser(model, VOC, size=0), parser))
+    labels_of_whole = fuse(whole.heads, (), size=whole.size).semantic
+    assert len(torch.unique(labels_of_whole)) > 3
+    assert (found.heads.semantic == labels_of_whole).float().mean() > 0.999
+
+
 def test_with_no_halo_they_are_not(image: np.ndarray) -> None:
     model = network(aspp=False)
     whole = next(Parser(model, VOC, size=0).stream([image]))
@@ -227,7 +299,7 @@ def test_with_no_halo_they_are_not(image: np.ndarray) -> None:
 def test_labels_of_tiles_are_those_of_the_whole_to_the_bit(classes: int) -> None:
     rng = np.random.default_rng(classes)
     heads = Heads(*(rng.normal(size=(c, 9, 13)).astype(np.float32) for c in (classes, 5, 10, 16, 10)))
-    size, mosaic = (31, 47), Mosaic((31, 47))
+    size, mosaic = (31, 47), Mosaic((31, 47), (33, 49))
     for tile in tiles((33, 49), 33, 8, multiple=8):
         rows, columns = tile.read.nodes(4)
         mosaic.add(tile, heads.map(lambda head: head[:, rows, columns]))  # noqa: B023 - called at once
@@ -241,10 +313,11 @@ def test_labels_of_tiles_are_those_of_the_whole_to_the_bit(classes: int) -> None
 
 def test_more_nodes_than_one_fusion_takes_are_refused_after_the_first_tile() -> None:
     h = w = 8193
+    size = 4 * h - 3, 4 * w - 3
     one = np.zeros((1, 1, 1), np.float32)
     heads = Heads(*(np.broadcast_to(one, (c, 9, 9)) for c in (2, 5, 10, 16, 10)))
     with pytest.raises(ValueError, match=f"at most 2\\^26 nodes .* got {h} x {w}") as ours:
-        Mosaic((4 * h - 3, 4 * w - 3)).add(Tile(Window(0, 0, 33, 33), Window(0, 0, 33, 33)), heads)
+        Mosaic(size, size).add(Tile(Window(0, 0, 33, 33), Window(0, 0, 33, 33)), heads)
     whole = Heads(*(np.broadcast_to(one, (c, h, w)) for c in (2, 5, 10, 16, 10)))
     with pytest.raises(ValueError, match="heatmap: expected at most") as theirs:
         fuse(whole, ())

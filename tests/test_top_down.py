@@ -441,6 +441,8 @@ def test_what_does_not_fit_is_named(face: str) -> None:
         ({"size": (66, 90)}, None),
         ({"size": (69, 90)}, r"size: expected 1 to stride \* h"),
         ({"size": 5}, r"size: expected \(H, W\), got 5"),
+        ({"size": (65.0, 90)}, "size: expected an int, got 65.0"),
+        ({"paste": 3}, "paste: expected str, got 3"),
         ({"variant": "coco"}, "variant: expected one of .*, got 'coco'"),
         ({"paste": "coco"}, "paste: expected 'detectron2' or 'torchvision', got 'coco'"),
         ({"mask_threshold": 0}, "mask_threshold: expected more than 0 and at most 1, got 0"),

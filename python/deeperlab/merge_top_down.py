@@ -14,7 +14,6 @@ from .fuse import class_ids
 from .panoptic import Panoptic
 
 VARIANTS = ("panopticapi", "detectron2")
-PASTES = ("detectron2", "torchvision")
 _FLOATS = ("float32", "float16", "bfloat16")
 _INTEGERS = ("uint8", "int16", "int32", "int64")
 
@@ -100,6 +99,8 @@ def merge_top_down(
     thing_ids = class_ids(things, classes)
     if variant not in VARIANTS:
         raise ValueError(f"variant: expected one of {VARIANTS}, got {variant!r}")
+    if not isinstance(paste, str):
+        raise TypeError(f"paste: expected str, got {paste!r}")
     no_stuff = set(thing_ids) if variant == "panopticapi" else {0}
     options: dict[str, Any] = {
         "things": list(thing_ids),
@@ -213,7 +214,7 @@ def _size(arrays: dict[str, Any], size: Any, stride: Any, is_labels: bool, whole
             size = tuple((side - 1) * stride + 1 for side in arrays["semantic"].shape[-2:])
     elif not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size: expected (H, W), got {size!r}")
-    height, width = size
+    height, width = (_integer("size", side) for side in size)
     for name, found in known.items():
         if found != (height, width):
             raise ValueError(f"{name}: expected {height} x {width} px, got {found[0]} x {found[1]}")

@@ -35,7 +35,7 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     forward, given = Net.forward, list[tuple[int, ...]]()
 
     def told(self: Net, images: torch.Tensor) -> Heads:
-        if images.shape[2] < 1000:  # no strip by which the halo is measured
+        if images.shape[3] > 17:  # no strip by which it is measured
             given.append(tuple(images.shape))
         return forward(self, images)
 

@@ -19,7 +19,7 @@ from .measure import convolutions, multiply_adds, parameters
 from .network import Network, Supervised
 from .onnx_graph import export_onnx
 from .proposals import of_proposals
-from .receptive_field import ReceptiveField, receptive_field
+from .receptive_field import ReceptiveField, coarsest_stride, receptive_field
 from .registry import create, from_pretrained, list_models, list_options
 from .settings import MAX_IMAGE_SIZE
 from .system import System
@@ -40,6 +40,7 @@ __all__ = [
     "Supervised",
     "System",
     "WeightsError",
+    "coarsest_stride",
     "convolutions",
     "create",
     "export_onnx",

@@ -89,6 +89,54 @@ def receptive_field(model: nn.Module, *, multiple: int = 16) -> ReceptiveField:
     raise ValueError(f"model: expected outputs that see at most {MOST // 2} px to a side, got more")
 
 
+def coarsest_stride(model: nn.Module) -> int:
+    """Measure the stride of a network's coarsest map, inside or out: shifts by it alone shift all outputs.
+
+    It runs on two strips: what one map has more rows of in the longer one tells its stride. Maps of as many rows in
+    both, such as what pools all that it is given, have none.
+
+    Args:
+        model: as of `receptive_field`.
+
+    Returns:
+        Px, 1 or more.
+
+    Raises:
+        ValueError: it makes more maps of one strip than of the other.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        model = copy.deepcopy(model).float().cpu().eval()
+        shorter, longer = (_rows_of_maps(model, length) for length in (LEAST // 4, LEAST // 2))
+    if len(shorter) != len(longer):
+        raise ValueError(f"model: expected as many maps of any image, got {len(shorter)} and {len(longer)}")
+    more = [b - a for a, b in zip(shorter, longer, strict=True) if b > a]
+    return max(1, round(LEAST // 4 / min(more, default=LEAST)))
+
+
+def _rows_of_maps(model: nn.Module, length: int) -> list[int]:
+    """The rows of every map [N, C, h, w] that a network makes of a strip, in order."""
+    maps = _Rows()
+    with maps:
+        model(torch.full((1, 3, length + 1, 17), BRIGHTNESS))
+    return maps.rows
+
+
+class _Rows(TorchFunctionMode):
+    """Lists the rows of all maps that functions return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.ndim == 4 and result.is_floating_point():
+            self.rows.append(result.shape[2])
+        return result
+
+
 def _measure(model: nn.Module, length: int, multiple: int) -> ReceptiveField | None:
     """Measure it on a strip of length + 1 px; None: the middle sees one of its ends."""
     strip = torch.full((1, 3, length + 1, multiple + 1), BRIGHTNESS, requires_grad=True)

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import abc
+import math
 import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from ..crf import CRFParams
@@ -21,7 +23,7 @@ from .checks import integer
 from .mosaic import Mosaic
 from .refine import refined
 from .small_stuff import without_small_stuff
-from .tiles import round_up, take_window, tiles
+from .tiles import Tile, round_up, take_window, tiles
 
 GRID = 16
 """Inputs are padded to 16 m + 1 px, as all of the paper's sizes are: there the nodes of every stride up to 16 lie on
@@ -81,13 +83,29 @@ class HeadsParser(BaseParser):
         if tile is None and halo is not None:
             raise ValueError(f"halo: expected None without a tile, got {halo!r}")
         self.tile = None if tile is None else _side(integer("tile", tile, least=4 * GRID + 1))
-        self.halo = None if self.tile is None else _halo(halo, self.tile, lambda: self._reach(model))
+        self._multiple = GRID if self.tile is None else math.lcm(GRID, self._coarsest_stride(model))
+        self.halo = None if self.tile is None else self._halo(halo, self.tile, model)
         self.crf = None if crf is None else crf_params(crf)
 
     @staticmethod
-    def _reach(model: Any) -> int | None:
-        """How many px around a window a network sees, where that can be told."""
+    def _coarsest_stride(model: Any) -> int:
+        """Px, of which windows begin at multiples; here, where it cannot be told, that of the coarsest networks."""
+        return 32
+
+    @staticmethod
+    def _reach(model: Any, multiple: int) -> int | None:
+        """How many px around a window a network sees, a multiple, where that can be told."""
         return None
+
+    def _halo(self, halo: int | None, tile: int, model: Any) -> int:
+        """Px around what a tile writes, a multiple of that of windows."""
+        multiple = self._multiple
+        if halo is None:
+            most, needed = tile // 8 // multiple * multiple, self._reach(model, multiple)
+            return most if needed is None else min(most, needed)
+        halo, least = round_up(integer("halo", halo, least=0), multiple), multiple + 1
+        integer("tile", tile, least=2 * halo + least, why=f", {least} beside a halo of {halo} on either side")
+        return halo
 
     @abc.abstractmethod
     def _resized(self, image: Any, size: tuple[int, int]) -> Any:
@@ -151,16 +169,16 @@ class HeadsParser(BaseParser):
         assert self.tile is not None
         assert self.halo is not None
         size = self.input_size(*image.shape[:2])
-        pixels, mosaic = self._resized(image, size), Mosaic(size)
-        plan = tiles(self._padded(image), self.tile, self.halo, multiple=GRID)
-        for first in range(0, len(plan), self.batch):
-            group = plan[first : first + self.batch]
+        pixels, mosaic, done = self._resized(image, size), Mosaic(size, self._padded(image)), 0
+        plan = tiles(self._padded(image), self.tile, self.halo, multiple=self._multiple)
+        for group in _alike(plan, self.batch):
             windows = [tile.read.clipped(size) for tile in group]
             parts = [take_window(pixels, window) for window in windows]
             heads = self._heads(parts, [window.size for window in windows], group[0].read.size)
             for i, tile in enumerate(group):
                 mosaic.add(tile, _image(heads, i))
-            on_tiles(first + len(group), len(plan))
+            done += len(group)
+            on_tiles(done, len(plan))
         del pixels, parts, heads
         whole = mosaic.heads()
         judged = self._judged(whole, image, size)
@@ -193,11 +211,8 @@ def _side(tile: int) -> int:
     return tile
 
 
-def _halo(halo: int | None, tile: int, reach: Callable[[], int | None]) -> int:
-    """Px around what a tile writes, a multiple of the grid."""
-    if halo is None:
-        most, needed = tile // 8 // GRID * GRID, reach()
-        return most if needed is None else min(most, needed)
-    halo = round_up(integer("halo", halo, least=0), GRID)
-    integer("tile", tile, least=2 * halo + GRID + 1, why=f", {GRID + 1} beside a halo of {halo} on either side")
-    return halo
+def _alike(plan: Sequence[Tile], batch: int) -> Iterator[list[Tile]]:
+    """At most so many tiles at a time, of one size: the last ones of a side may be shorter."""
+    for _, run in groupby(sorted(plan, key=lambda tile: tile.read.size), key=lambda tile: tile.read.size):
+        held = list(run)
+        yield from (held[i : i + batch] for i in range(0, len(held), batch))

@@ -28,13 +28,14 @@ class Mosaic:
 
     Args:
         size: (H, W) px of the image as the network sees it, without padding.
+        padded: likewise, with it.
 
     Attributes:
         finite: whether all logits were: labels do not tell any more. A scalar where the heads are, not waited for.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self._size = size
+    def __init__(self, size: tuple[int, int], padded: tuple[int, int]) -> None:
+        self._size, self._padded = size, padded
         self._heads: Heads | None = None
         self.finite: Any = True
 
@@ -61,7 +62,10 @@ class Mosaic:
 
     def _room(self, like: Heads) -> Heads:
         """Heads of the image that hold nothing yet."""
-        h, w = (-(-(side - 1) // like.stride) + 1 for side in self._size)
+        h, w = (
+            min(-(-(side - 1) // like.stride), (padded - 1) // like.stride) + 1
+            for side, padded in zip(self._size, self._padded, strict=True)
+        )
         if h * w > MOST_NODES or max(h, w) > MOST_NODES_A_SIDE:  # before hours of work that the fusion would refuse
             raise ValueError(
                 f"heatmap: expected at most 2^{MOST_NODES.bit_length() - 1} nodes in one image (the fixed point of the "

@@ -32,7 +32,8 @@ class OnnxParser(HeadsParser):
         model: a folder of `save_pretrained`, into which model.onnx is written at first, or an `OnnxNetwork`. None: that
             of the package, `photo16`.
         labels, size, batch, params, stuff_area, tile, crf: as of `Parser`.
-        halo: likewise; None: an eighth of the tile, as only torch can measure how far a network sees.
+        halo: likewise, rounded up to a multiple of 32; None: an eighth of the tile, as only torch can
+            measure a network.
 
     Attributes:
         labels, size, batch, params, stuff_area, tile, halo, crf, model: as above; a size of None: images keep theirs.

@@ -13,7 +13,7 @@ from ..crf import CRFParams
 from ..data.labels import LabelSet
 from ..heads import Heads
 from ..params import FuseParams
-from .heads_parser import GRID, HeadsParser
+from .heads_parser import HeadsParser
 from .images import pixels_of
 from .resize import resized_image, scaled
 
@@ -71,7 +71,8 @@ class Parser(HeadsParser):
             together into one fusion, so that memory does not depend on what the network takes for a whole image.
             `size` is then 0 unless it is given. Context that a network pools from all that it is given
             (`ReceptiveField.is_global`, as ASPP does) comes from the tile, so that heads are not those of the whole.
-        halo: px around what a tile writes, which are computed and thrown away; rounded up to a multiple of 16. With
+        halo: px around what a tile writes, which are computed and thrown away; rounded up to a multiple of 16, or of
+            `coarsest_stride(model)` if that is more, at multiples of which windows begin. With
             `receptive_field(model).halo`, heads are those of the whole image to rounding, but for what is global. None:
             that, but at most an eighth of the tile.
         crf: a fully connected CRF on the semantic head before the fusion, with the image as the network saw it: its
@@ -163,10 +164,16 @@ class Parser(HeadsParser):
         return torch.from_numpy(pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy())
 
     @staticmethod
-    def _reach(model: Any) -> int | None:
+    def _coarsest_stride(model: Any) -> int:
+        from ..models import coarsest_stride
+
+        return coarsest_stride(model)
+
+    @staticmethod
+    def _reach(model: Any, multiple: int) -> int | None:
         from ..models import receptive_field
 
-        return receptive_field(model, multiple=GRID).halo
+        return receptive_field(model, multiple=multiple).halo
 
     def _resized(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return resized_image(image, size, self.device)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._layout import dtype_of
 from .arrays import arange, take
 from .checks import integer
 
@@ -61,12 +63,13 @@ class Tile:
 def tiles(size: tuple[int, int], tile: int, halo: int, *, multiple: int = 16, mirror: bool = False) -> list[Tile]:
     """Plan tiles that write every pixel of an image once, row by row.
 
-    All windows to read are of one size. They begin at multiples of `multiple`, so that the nodes of a tile, at whatever
+    All windows to read are of one size, but the last ones of a side, which may be shorter by less than `multiple`. They
+    begin at multiples of `multiple`, so that the nodes of a tile, at whatever
     stride divides it, are nodes of the image too; with `mirror`, `halo` px before one.
 
     * Without `mirror`, for networks that pad, windows stay in the image and hold `halo` px around what they write, but
-      at the borders of the image, where the network pads as it would there anyway. A side of the image that is no
-      longer than `tile` is not cut.
+      at the borders of the image, where the network pads as it would there anyway. There are as few as can be, spread
+      evenly: what they have too much widens the halo. A side of the image that is no longer than `tile` is not cut.
     * With `mirror`, for networks that do not pad and whose output is `halo` px smaller on each side, windows hold
       `halo` px around what they write on every side, and what lies beyond the image is to be mirrored: see
       `take_window`. U-Net: a halo of 92 px, and tiles of 16 m + 12 px, such as 572.
@@ -86,7 +89,7 @@ def tiles(size: tuple[int, int], tile: int, halo: int, *, multiple: int = 16, mi
     integer("halo", halo, least=0)
     halo = halo if mirror else round_up(halo, multiple)
     integer("tile", tile, least=2 * halo + multiple, why=f", {multiple} beside a halo of {halo} on either side")
-    rows, columns = (_spans(side, tile, halo, multiple, mirror) for side in size)
+    rows, columns = ((_mirrored_spans if mirror else _spans)(side, tile, halo, multiple) for side in size)
     return _grid(rows, columns)
 
 
@@ -132,18 +135,22 @@ def _grid(rows: Sequence[_Span], columns: Sequence[_Span]) -> list[Tile]:
     ]
 
 
-def _spans(length: int, tile: int, halo: int, multiple: int, mirror: bool) -> list[_Span]:
-    spans, begin = list[_Span](), 0
-    while begin < length:
-        first = begin - halo
-        if mirror:
-            end = min(length, begin + (tile - 2 * halo) // multiple * multiple)
-        else:  # the last ones begin earlier, so that all are of one size
-            first = max(0, min(first, round_up(length - tile, multiple)))
-            end = length if first + tile >= length else (first + tile - halo) // multiple * multiple
-        spans.append((first, first + tile if mirror else min(length, first + tile), begin, end))
-        begin = end
-    return spans
+def _mirrored_spans(length: int, tile: int, halo: int, multiple: int) -> list[_Span]:
+    step = (tile - 2 * halo) // multiple * multiple
+    return [(begin - halo, begin - halo + tile, begin, min(length, begin + step)) for begin in range(0, length, step)]
+
+
+def _spans(length: int, tile: int, halo: int, multiple: int) -> list[_Span]:
+    """Spread as many windows as are needed evenly, and part them in the middle of what two of them share."""
+    last = round_up(max(0, length - tile), multiple)
+    longest = (tile - halo) // multiple * multiple - halo  # from one to the next
+    gaps = -(-last // longest)
+    firsts = [(2 * i * last // multiple + gaps) // (2 * gaps) * multiple for i in range(gaps + 1)] if gaps else [0]
+    parts = [0, *((a + tile + b) // 2 // multiple * multiple for a, b in pairwise(firsts)), length]
+    return [
+        (first, min(length, first + tile), begin, end)
+        for first, (begin, end) in zip(firsts, pairwise(parts), strict=True)
+    ]
 
 
 def take_window(image: Any, window: Window) -> Any:
@@ -183,13 +190,17 @@ class Average:
         self._weight: Any = None
 
     def add(self, tile: Tile, values: Any) -> None:
-        """Add the output […, h, w] of a window, an array or a tensor; all are of one kind and dtype."""
+        """Add the output […, h, w] of a window, an array or a tensor; all are of one kind and dtype.
+
+        Numbers of less than 32 bits, or of none behind the point, are added up as float32: they would overflow.
+        """
         window = tile.write
         rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
         if tuple(values.shape[-2:]) != window.size or tuple(values.shape[:-2]) != self._shape[:-2]:
             raise ValueError(
                 f"values: expected shape {[*self._shape[:-2], *window.size]}, got {list(values.shape)}"
             )  # fmt: skip
+        values = _wide(values)
         if self._sum is None:
             self._sum, self._weight = _zeros(self._shape, values), _zeros(self._shape[-2:], values)
         weights = _like(self._weights(window.size), values)
@@ -209,6 +220,13 @@ class Average:
             return np.ones(size, np.float32)
         y, x = (np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)).astype(np.float32) for n in size)
         return np.outer(y, x)
+
+
+def _wide(values: Any) -> Any:
+    """As float32 or float64."""
+    if dtype_of(values) in ("float32", "float64"):
+        return values
+    return values.astype(np.float32) if isinstance(values, np.ndarray) else values.float()
 
 
 def _zeros(shape: Sequence[int], like: Any) -> Any:

@@ -32,8 +32,8 @@ class OnnxParser(HeadsParser):
         model: a folder of `save_pretrained`, into which model.onnx is written at first, or an `OnnxNetwork`. None: that
             of the package, `photo16`.
         labels, size, batch, params, stuff_area, tile, crf: as of `Parser`.
-        halo: likewise, rounded up to a multiple of 32; None: an eighth of the tile, as only torch can
-            measure a network.
+        halo: likewise, rounded up to a multiple of 16, or of 32 for `models.SYSTEMS`; None: an eighth of the
+            tile, as only torch can measure a network.
 
     Attributes:
         labels, size, batch, params, stuff_area, tile, halo, crf, model: as above; a size of None: images keep theirs.

@@ -281,7 +281,7 @@ def test_kernels_round_as_the_cpu_does(tmp_path: Path) -> None:
 
 def test_the_build_names_its_architectures() -> None:
     text = (build.ROOT / "CMakeLists.txt").read_text()
-    assert re.search(r"CMAKE_CUDA_ARCHITECTURES 75-real 80-real 90 100-real 120\)", text)
+    assert re.search(r"CMAKE_CUDA_ARCHITECTURES 75-real 80-real 90 100-real 120-real\)", text)
     assert "-fmad=false" in text
 
 

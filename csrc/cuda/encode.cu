@@ -87,7 +87,7 @@ __device__ void add(Sum& to, const Sum& more) {
 }
 
 // visit(n, id, y, x0, x1) for the runs of equal pixels in one strip, other than those of id 0.
-template <class T, class Visit>
+template <class Visit>
 __device__ void visit_strip(const Encoding& of, const Visit& visit) {
   const int64_t i = thread_index(), strips = (of.width + strip - 1) / strip, row = i / strips;
   if (row >= of.images * of.height) {
@@ -96,23 +96,21 @@ __device__ void visit_strip(const Encoding& of, const Visit& visit) {
   const int64_t n = row / of.height;
   const int y = int(row % of.height), begin = int(i % strips) * strip;
   const int end = begin + strip < of.width ? begin + strip : of.width;
-  const T* const map = of.instance.plane<T>(n, 0).data + y * of.instance.row;
   for (int x0 = begin; x0 < end;) {
-    const T id = map[x0 * of.instance.column];
+    const int64_t id = integer_at(of.instance, n, y, x0);
     int next = x0 + 1;
-    while (next < end && map[next * of.instance.column] == id) {
+    while (next < end && integer_at(of.instance, n, y, next) == id) {
       ++next;
     }
     if (id != 0) {
-      visit(n, int64_t(id), y, x0, next - 1);
+      visit(n, id, y, x0, next - 1);
     }
     x0 = next;
   }
 }
 
-template <class T>
 __global__ void find_instances(Encoding of, Found found) {
-  visit_strip<T>(of, [&](int64_t n, int64_t id, int y, int x0, int x1) {
+  visit_strip(of, [&](int64_t n, int64_t id, int y, int x0, int x1) {
     const int64_t slot = id < 0 ? -1 : take_slot(found, n, id);
     if (slot < 0) {
       atomicMin(found.fault + n, int32_t(id < 0 ? negative_id : too_many));
@@ -130,9 +128,8 @@ __global__ void find_instances(Encoding of, Found found) {
 }
 
 // Once the first and the last rows and columns are known.
-template <class T>
 __global__ void measure_extremes(Encoding of, Found found) {
-  visit_strip<T>(of, [&](int64_t n, int64_t id, int y, int x0, int x1) {
+  visit_strip(of, [&](int64_t n, int64_t id, int y, int x0, int x1) {
     const int64_t slot = id < 0 ? -1 : find_slot(found, n, id);
     if (slot < 0) {
       return;
@@ -246,7 +243,6 @@ __device__ void encode_disks(const Encoding& of, const Found& found, const Targe
 }
 
 // What a node says of its own instance, and where the heatmap is trained.
-template <class T>
 __device__ void encode_member(const Encoding& of, const Found& found, const TargetMaps& out, const Node& node) {
   const int64_t plane = node.n * of.nodes() + node.i;
   bool trained = out.count[node.n] >= 0;
@@ -255,8 +251,7 @@ __device__ void encode_member(const Encoding& of, const Found& found, const Targ
     trained = trained && ignore.data[node.at.y * ignore.row + node.at.x * ignore.column] == 0;
   }
   out.heatmap_valid[plane] = trained;
-  const Plane<T> map = of.instance.plane<T>(node.n, 0);
-  const int64_t id = map.data[node.at.y * map.row + node.at.x * map.column];
+  const int64_t id = integer_at(of.instance, node.n, node.at.y, node.at.x);
   const int64_t slot = id > 0 && out.count[node.n] > 0 ? find_slot(found, node.n, id) : -1;
   const bool valid = slot >= 0;
   out.long_valid[plane] = valid;
@@ -268,7 +263,6 @@ __device__ void encode_member(const Encoding& of, const Found& found, const Targ
 }
 
 // One thread for each node and keypoint, and one for the rest.
-template <class T>
 __global__ void encode_nodes(Encoding of, Found found, TargetMaps out) {
   const int64_t thread = thread_index(), plane = thread / of.nodes(), i = thread % of.nodes();
   const int64_t planes = of.graph.keypoints + 1, n = plane / planes;
@@ -280,7 +274,7 @@ __global__ void encode_nodes(Encoding of, Found found, TargetMaps out) {
   if (k < of.graph.keypoints) {
     encode_disks(of, found, out, node, k);
   } else {
-    encode_member<T>(of, found, out, node);
+    encode_member(of, found, out, node);
   }
 }
 
@@ -305,18 +299,15 @@ const char* encode(const Encoding& of, const TargetMaps& out, void* scratch, Str
   fill_with_zeros(out.ids, of.images * of.room, stream);
   fill_with_zeros(out.keypoints, of.images * of.room * keypoints, stream);
   launch(clear_slots, blocks_for(slots, block), stream, of, found);
-  with_integer_type(of.instance.type, [&](auto id) {
-    using T = decltype(id);
-    launch(find_instances<T>, blocks_for(strips, block), stream, of, found);
-    if (extremes) {
-      launch(measure_extremes<T>, blocks_for(strips, block), stream, of, found);
-    }
-    if (of.rows > 0) {
-      launch(find_rows, blocks_for(of.images * of.rows, block), stream, of, found);
-    }
-    launch(place_keypoints, blocks_for(slots, block), stream, of, found, out);
-    launch(encode_nodes<T>, blocks_for(of.images * (keypoints + 1) * of.nodes(), block), stream, of, found, out);
-  });
+  launch(find_instances, blocks_for(strips, block), stream, of, found);
+  if (extremes) {
+    launch(measure_extremes, blocks_for(strips, block), stream, of, found);
+  }
+  if (of.rows > 0) {
+    launch(find_rows, blocks_for(of.images * of.rows, block), stream, of, found);
+  }
+  launch(place_keypoints, blocks_for(slots, block), stream, of, found, out);
+  launch(encode_nodes, blocks_for(of.images * (keypoints + 1) * of.nodes(), block), stream, of, found, out);
   return explain(cudaGetLastError());
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fusion on a GPU: eagerly, from a CUDA graph, in batches, beside PyTorch on the same GPU.
+"""The fusion and the CRF on a GPU: eagerly, from a CUDA graph, in batches, beside PyTorch on the same GPU.
 
 Times are those of the device, between two events; each round takes another set of inputs, so that no cache holds what
 it reads. Answers are those of the CPU, bit for bit. `benchmarks/gpu.sh` runs this, with DEEPERLAB_TEST_DEVICE=cuda;
@@ -132,8 +132,11 @@ def traffic(heads: Heads, panoptic: Panoptic) -> int:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The paper's sizes when timed, small ones otherwise; yardsticks take one image."""
+    timed = metafunc.config.getoption("benchmark_enable", False)
+    if "crf_size" in metafunc.fixturenames:
+        metafunc.parametrize("crf_size", [(375, 500), (1441, 1441)] if timed else [(37, 50)])
     if "batch" in metafunc.fixturenames:
-        batches = TIMED if metafunc.config.getoption("benchmark_enable", False) else UNTIMED
+        batches = TIMED if timed else UNTIMED
         batches = tuple((spec, n) for spec, n in batches if n == 1 or "yardstick" not in metafunc.function.__name__)
         ids = [f"{spec}, batch of {n}" for spec, n in batches]
         metafunc.parametrize("batch", batches, ids=ids, indirect=True)
@@ -177,6 +180,24 @@ def bench_gpu_params(clock: Callable[..., Any], params: str) -> None:
     there = heads.map(lambda head: head.to(DEVICE))
     found = clock(lambda heads: deeperlab.fuse(heads, THINGS, params=PARAMS[params]), "parameters", [there], rounds=20)
     assert_equal(found, deeperlab.fuse(heads, THINGS, params=PARAMS[params]))
+
+
+def bench_gpu_crf(clock: Callable[..., Any], crf_size: tuple[int, int]) -> None:
+    """DeepLab v1, 21 classes, ten iterations: soft patches of color with noise, logits of another such kind."""
+    height, width = crf_size
+    generator = torch.Generator().manual_seed(0)
+
+    def smooth(channels: int, size: tuple[int, int], noise: float) -> torch.Tensor:
+        coarse = torch.randn(1, channels, 12, 16, generator=generator)
+        fine = torch.randn(1, channels, *size, generator=generator)
+        return torch.nn.functional.interpolate(coarse, size, mode="bicubic") + noise * fine
+
+    semantic = 3 * smooth(21, (height // 4 + 1, width // 4 + 1), 0.2)[0]
+    image = (128 + 60 * smooth(3, crf_size, 0.08)[0].movedim(0, -1)).clip(0, 255).byte()
+    there = semantic.to(DEVICE), image.to(DEVICE)
+    group = f"crf, {width} x {height} px"
+    found = clock(lambda given: deeperlab.crf(*given, stride=4), group, [there], rounds=10)
+    assert torch.equal(found.cpu(), deeperlab.crf(semantic, image, stride=4))
 
 
 def bench_gpu_yardstick_expert(clock: Callable[..., Any], batch: Batch) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -80,6 +81,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     fast = "FAST: slow tests and benchmarks are left out; `make test` runs them too"
     notes = [fast] if config.option.markexpr == "not slow" else []
     return [*notes, f"deeperlab {deeperlab.__version__}, numpy {np.__version__}, {tensors}"]
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Any:
+    """The operators by the text of the CUDA kernels, on emulated threads."""
+    if not (shutil.which("g++") or shutil.which("c++")):
+        pytest.skip("no C++ compiler to build the emulator with")
+    from emulator import build
+
+    return build.load()
 
 
 @pytest.fixture(params=sorted(GRAPHS))

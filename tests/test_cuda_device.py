@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from crf_cases import random_case as random_crf
+from crf_cases import scene
 from simd_digests import EAGER, Case, random_case, scene_case, semantic_loss_case
 
 import deeperlab
-from deeperlab import Heads, Panoptic
+from deeperlab import CRFParams, Heads, Panoptic
+from deeperlab.models import CRF
+from deeperlab.predictor.refine import refined
+from deeperlab.stages import crf_ops
 from deeperlab.stages.torch_ops import HAS_CUDA
 from deeperlab.training import losses
 
@@ -92,6 +97,85 @@ def test_a_wrong_label_makes_the_loss_of_its_image_nan() -> None:
     labels = torch.zeros(2, 9, 9, dtype=torch.int32)
     labels[1, 3, 4] = 5
     assert losses.semantic(torch.zeros(2, 5, 3, 3).cuda(), labels.cuda()).isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_crfs(seed: int) -> None:
+    semantic, image, options = random_crf(seed)
+    given = torch.from_numpy(semantic), torch.from_numpy(image)
+    want = crf_ops.crf(*given, **options)
+    assert torch.equal(crf_ops.crf(*(part.cuda() for part in given), **options).cpu(), want)
+    for name in ("stride", "iterations", "probabilities"):
+        del options[name]
+    values = torch.randn(*semantic.shape[:2], *image.shape[1:3])
+    for transposed in (False, True):
+        want = crf_ops.crf_filter(values, given[1], **options, transposed=transposed)
+        got = crf_ops.crf_filter(values.cuda(), given[1].cuda(), **options, transposed=transposed)
+        assert torch.equal(got.cpu(), want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_crfs_of_half_types_and_odd_strides_a_hundred_times(dtype: torch.dtype) -> None:
+    semantic, image = (torch.from_numpy(array)[None] for array in scene(1)[:2])
+    semantic = semantic.to(dtype)
+    semantic[0, 1, 3:6], semantic[0, 2, 5:8] = torch.nan, torch.inf
+    want = deeperlab.crf(semantic, image)
+    turned = semantic.cuda().contiguous(memory_format=torch.channels_last)
+    planar = image.cuda().movedim(-1, 1).contiguous().movedim(1, -1)
+    for _ in range(100):
+        assert torch.equal(deeperlab.crf(turned, planar).cpu(), want)
+
+
+def test_the_gradient_of_a_crf() -> None:
+    semantic, image = (torch.from_numpy(array)[None].cuda() for array in scene(0)[:2])
+    layer = CRF(CRFParams(iterations=2)).cuda()
+    semantic.requires_grad_()
+    scores = layer(semantic, image)
+    np.testing.assert_allclose(
+        scores.softmax(1).detach().cpu(), deeperlab.crf(semantic, image, iterations=2).cpu(), atol=1e-4
+    )
+    values = torch.rand(1, 3, *image.shape[1:3])
+    kernels = CRFParams().kernels()
+    found = []
+    for device in ("cpu", "cuda"):
+        given = values.to(device).requires_grad_()
+        message = crf_ops.crf_filter(given, image.to(device), **kernels, transposed=False)
+        found.append(torch.autograd.grad((message * values.to(device)).sum(), given)[0].cpu())
+    assert torch.equal(*found)
+    scores.square().mean().backward()
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in (semantic, layer.w1, layer.w2))
+
+
+def test_heads_are_refined_where_they_lie(case: Case) -> None:
+    heads = on("cuda", case.heads).map(lambda head: head[0])
+    colors = torch.randint(0, 256, (*case.size, 3), dtype=torch.uint8)
+    made = refined(heads, colors, CRFParams())
+    assert made.semantic.is_cuda
+    assert torch.equal(made.semantic.cpu(), refined(heads.map(lambda head: head.cpu()), colors, CRFParams()).semantic)
+
+
+def test_a_crf_is_not_captured_unless_nothing_waits() -> None:
+    semantic, image = (torch.from_numpy(array).cuda() for array in scene(0)[:2])
+    want = deeperlab.crf(semantic, image, w1=0)
+    deeperlab.crf(semantic, image)
+    with torch.cuda.graph(graph := torch.cuda.CUDAGraph()):
+        found = deeperlab.crf(semantic, image, w1=0)
+    graph.replay()
+    assert torch.equal(found, want)
+    with (
+        pytest.raises((ValueError, RuntimeError), match="a graph is being captured"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
+        deeperlab.crf(semantic, image)
+
+
+def test_opcheck_of_crfs() -> None:
+    semantic, image = (torch.from_numpy(array)[None].cuda() for array in scene(0)[:2])
+    kernels = CRFParams().kernels()
+    options = {**kernels, "stride": 4, "iterations": 1, "probabilities": False}
+    torch.library.opcheck(crf_ops.crf, (semantic, image), options)
+    values = torch.randn(1, 2, *image.shape[1:3], device="cuda", requires_grad=True)
+    torch.library.opcheck(crf_ops.crf_filter, (values, image), {**kernels, "transposed": False})
 
 
 def test_a_thousand_times() -> None:

@@ -28,13 +28,6 @@ ALONE = Graph(("center",), ())
 pytestmark = pytest.mark.slow  # the emulator has to be built first
 
 
-@pytest.fixture(scope="session")
-def emulated() -> Any:
-    if not (shutil.which("g++") or shutil.which("c++")):
-        pytest.skip("no C++ compiler to build the emulator with")
-    return build.load()
-
-
 def op_call(case: Case) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arrays and the options of the operator."""
     heads, size = case.heads, image_size(case.heads, case.size)

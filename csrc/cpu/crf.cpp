@@ -214,7 +214,10 @@ struct Filters {
 
 }  // namespace
 
-void crf(const Crf& of, int64_t n, const CrfMemory& memory, float* out, const Parallel& parallel) {
+int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return CrfValues::lay_out(of, vertices, nullptr).bytes; }
+
+void crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out, const Parallel& parallel) {
+  const CrfMemory memory(of, blocks);
   const Filters filters{of, memory, parallel};
   filters.prepare();
   with_float_type(of.semantic.type,
@@ -226,7 +229,8 @@ void crf(const Crf& of, int64_t n, const CrfMemory& memory, float* out, const Pa
   write_planes(of, memory.values.share, out, parallel);
 }
 
-void crf_filter(const Crf& of, int64_t n, const CrfMemory& memory, float* out, const Parallel& parallel) {
+void crf_filter(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out, const Parallel& parallel) {
+  const CrfMemory memory(of, blocks);
   const Filters filters{of, memory, parallel};
   filters.prepare();
   read_values(of, n, memory.values.share, parallel);

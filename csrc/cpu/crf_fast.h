@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "deeperlab/crf.h"
+#include "crf_memory.h"
 #include "simd/dispatch.h"
 #include "simd/number.h"
 

@@ -159,8 +159,11 @@ int32_t number_vertices(const Lattice& lattice, const SortRoom& room, int64_t gr
 }  // namespace
 
 int64_t crf_sort_bytes(const Crf& of) { return SortRoom(of, nullptr).bytes; }
+int64_t crf_lattice_bytes(const Crf& of) { return Lattice::lay_out(of, nullptr).bytes; }
+int64_t crf_links_bytes(const Crf&, int64_t vertices) { return Links::lay_out(vertices, nullptr).bytes; }
 
-int64_t find_vertices(const Crf& of, int64_t n, const Lattice& lattice, void* sort, const Parallel& parallel) {
+int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, const Parallel& parallel) {
+  const Lattice lattice = Lattice::lay_out(of, blocks.lattice);
   const SortRoom room(of, sort);
   const int64_t entries = of.shape.pixels() * crf_corners;
   const auto visit_parts = [&](const auto& task) {
@@ -208,7 +211,8 @@ int64_t find_vertices(const Crf& of, int64_t n, const Lattice& lattice, void* so
   return vertices;
 }
 
-void link_vertices(const Crf& of, const Links& links, void* sort, const Parallel& parallel) {
+void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort, const Parallel& parallel) {
+  const Links links = Links::lay_out(blocks.vertices, blocks.links);
   const uint64_t* const key = SortRoom(of, sort).key[0];
   parallel_for(parallel, SortRoom::tasks(links.vertices) * crf_corners, 1, [&](int64_t task) {
     const int axis = int(task % crf_corners);

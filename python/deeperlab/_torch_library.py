@@ -47,14 +47,11 @@ def register_fake(name: str) -> Any:
 _load()
 HAS_CUDA = bool(torch._C._dispatch_has_kernel_for_dispatch_key("deeperlab::fuse", "CUDA"))
 """Whether it was built with nvcc."""
-ON_CPU_ONLY = ("crf", "crf_filter")
-"""Operators without CUDA kernels, however it was built."""
 
 
-def require_kernels(name: str, tensor: Tensor, operator: str = "fuse") -> None:
-    """Raise a ValueError where an operator does not run on a tensor's device."""
-    has_cuda = HAS_CUDA and operator not in ON_CPU_ONLY
-    kernels = ("cpu", "cuda", "meta") if has_cuda else ("cpu", "meta")
+def require_kernels(name: str, tensor: Tensor) -> None:
+    """Raise a ValueError where the operators do not run on a tensor's device."""
+    kernels = ("cpu", "cuda", "meta") if HAS_CUDA else ("cpu", "meta")
     if tensor.device.type not in kernels:
         hint = "" if HAS_CUDA else ", or build deeperlab with DEEPERLAB_CUDA=ON"
         raise ValueError(f"{name}: expected device {' or '.join(kernels[:-1])}, got {tensor.device}; use .cpu(){hint}")

@@ -114,10 +114,10 @@ def crf(
 
     Q begins as softmax of the logits; an update is Q ← softmax(log P + Σ_m w_m K_m Q). The bilateral kernel is filtered
     on the permutohedral lattice, the spatial one along rows and columns, out to where its weight is below 2⁻²⁰. A pixel
-    speaks to itself too, as in the published library. On the CPU the result has the same bits for tensors and arrays,
-    for any number of threads and any place in a batch. Images are done one after the other: the memory beyond the
-    result is that of one of them, at 21 classes some 430 bytes a pixel (docs/crf.md). It is not differentiable:
-    `deeperlab.models.CRF` is.
+    speaks to itself too, as in the published library. The result has the same bits for tensors and arrays, on the CPU
+    and on a GPU, for any number of threads and any place in a batch. Images are done one after the other: the memory
+    beyond the result is that of one of them, at 21 classes some 430 bytes a pixel (docs/crf.md). It is not
+    differentiable: `deeperlab.models.CRF` is.
 
     Args:
         semantic: logits [N, C, h, w] or [C, h, w], float32, float16 or (tensors) bfloat16. Node (i, j) is pixel
@@ -133,7 +133,8 @@ def crf(
 
     Returns:
         Q float32 [N, C, H, W] or [C, H, W], of the kind of `semantic`; each pixel adds up to 1, and what is less than
-        e⁻⁴⁰ of its greatest is 0. There are no CUDA kernels: tensors on a GPU are refused.
+        e⁻⁴⁰ of its greatest is 0. On a GPU the host waits once an image, unless w1 is 0, for the size of the lattice;
+        so a call cannot be captured in a CUDA graph.
 
     Raises:
         ValueError, TypeError: an argument that does not fit, named with what was expected and what came; among them a
@@ -169,7 +170,7 @@ def crf(
         from ._torch_library import call, require_kernels
         from .stages.crf_ops import crf as crf_tensors
 
-        require_kernels("semantic", semantic, "crf")
+        require_kernels("semantic", semantic)
         q = call(crf_tensors, given[0].detach(), given[1], **options)
     return q if batched else q[0]
 

@@ -86,28 +86,27 @@ Crf read_crf(const Call<Traits>& call, const char* name, int64_t stride) {
   return of;
 }
 
-// Image after image: run(engine, n, memory).
+// Image after image: run(engine, n, blocks).
 template <class Traits, class Run>
 void visit_lattices(const Call<Traits>& call, const Crf& of, const Run& run) {
   const auto engine = call.traits.engine();
   const bool has_lattice = of.w1 > 0.0f;
   for (int64_t n = 0; n < of.shape.images; ++n) {
-    const auto kept = call.template make<uint8_t>({has_lattice ? Lattice::lay_out(of, nullptr).bytes : 0});
-    const Lattice lattice = Lattice::lay_out(of, out<void, Traits>(kept));
-    int64_t vertices = 0;
-    auto linked = call.template make<uint8_t>({0});
+    CrfBlocks blocks{};
+    const auto lattice = call.template make<uint8_t>({has_lattice ? engine.crf_lattice_bytes(of) : 0});
+    blocks.lattice = out<void, Traits>(lattice);
+    auto links = call.template make<uint8_t>({0});
     if (has_lattice) {
       const auto sort = call.template make<uint8_t>({engine.crf_sort_bytes(of)});
       void* const room = out<void, Traits>(sort);
-      call.run([&] { vertices = engine.find_vertices(of, n, lattice, room); });
-      linked = call.template make<uint8_t>({Links::lay_out(vertices, nullptr).bytes});
-      const Links links = Links::lay_out(vertices, out<void, Traits>(linked));
-      call.run([&] { engine.link_vertices(of, links, room); });
+      call.run([&] { blocks.vertices = engine.find_vertices(of, n, blocks, room); });
+      links = call.template make<uint8_t>({engine.crf_links_bytes(of, blocks.vertices)});
+      blocks.links = out<void, Traits>(links);
+      call.run([&] { engine.link_vertices(of, blocks, room); });
     }
-    const Links links = Links::lay_out(vertices, out<void, Traits>(linked));
-    const auto rows = call.template make<uint8_t>({CrfValues::lay_out(of, vertices, nullptr).bytes});
-    const CrfValues values = CrfValues::lay_out(of, vertices, out<void, Traits>(rows));
-    call.run([&] { run(engine, n, CrfMemory{lattice, links, values}); });
+    const auto values = call.template make<uint8_t>({engine.crf_values_bytes(of, blocks.vertices)});
+    blocks.values = out<void, Traits>(values);
+    call.run([&] { run(engine, n, blocks); });
   }
 }
 
@@ -119,8 +118,8 @@ Results<Traits> crf(const Call<Traits>& call) {
   const Shape& shape = of.shape;
   const auto q = call.template make<float>({shape.images, shape.classes, shape.height, shape.width});
   float* const planes = out<float, Traits>(q);
-  visit_lattices(call, of, [&](const auto& engine, int64_t n, const CrfMemory& memory) {
-    engine.crf(of, n, memory, planes + n * shape.classes * shape.pixels());
+  visit_lattices(call, of, [&](const auto& engine, int64_t n, const CrfBlocks& blocks) {
+    engine.crf(of, n, blocks, planes + n * shape.classes * shape.pixels());
   });
   return {q};
 }
@@ -134,8 +133,8 @@ Results<Traits> crf_filter(const Call<Traits>& call) {
   require(of.semantic.type == Type::float32, "values: expected float32, got ", Traits::dtype(call.array("values")));
   const auto message = call.template make<float>({shape.images, shape.classes, shape.height, shape.width});
   float* const planes = out<float, Traits>(message);
-  visit_lattices(call, of, [&](const auto& engine, int64_t n, const CrfMemory& memory) {
-    engine.crf_filter(of, n, memory, planes + n * shape.classes * shape.pixels());
+  visit_lattices(call, of, [&](const auto& engine, int64_t n, const CrfBlocks& blocks) {
+    engine.crf_filter(of, n, blocks, planes + n * shape.classes * shape.pixels());
   });
   return {message};
 }

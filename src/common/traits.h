@@ -84,18 +84,21 @@ struct CpuEngine {
     cpu::top_down(of, out, scratch, parallel);
   }
 
-  int64_t crf_sort_bytes(const Crf& of) const { return cpu::crf_sort_bytes(of); }
-  int64_t find_vertices(const Crf& of, int64_t n, const Lattice& lattice, void* sort) const {
-    return cpu::find_vertices(of, n, lattice, sort, parallel);
+  static int64_t crf_sort_bytes(const Crf& of) { return cpu::crf_sort_bytes(of); }
+  static int64_t crf_lattice_bytes(const Crf& of) { return cpu::crf_lattice_bytes(of); }
+  static int64_t crf_links_bytes(const Crf& of, int64_t vertices) { return cpu::crf_links_bytes(of, vertices); }
+  static int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return cpu::crf_values_bytes(of, vertices); }
+  int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
+    return cpu::find_vertices(of, n, blocks, sort, parallel);
   }
-  void link_vertices(const Crf& of, const Links& links, void* sort) const {
-    cpu::link_vertices(of, links, sort, parallel);
+  void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort) const {
+    cpu::link_vertices(of, blocks, sort, parallel);
   }
-  void crf(const Crf& of, int64_t n, const CrfMemory& memory, float* out) const {
-    cpu::crf(of, n, memory, out, parallel);
+  void crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
+    cpu::crf(of, n, blocks, out, parallel);
   }
-  void crf_filter(const Crf& of, int64_t n, const CrfMemory& memory, float* out) const {
-    cpu::crf_filter(of, n, memory, out, parallel);
+  void crf_filter(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
+    cpu::crf_filter(of, n, blocks, out, parallel);
   }
 };
 

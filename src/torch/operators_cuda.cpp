@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // deeperlab._C: the operators of torch on CUDA tensors. No CUDA header here: the engine takes a stream as a pointer.
+#include "common/crf.h"
 #include "common/encode.h"
 #include "common/fuse.h"
 #include "common/resample.h"
@@ -45,6 +46,25 @@ struct CudaEngine {
   static cpu::DetectionFault fault(const TopDown&) { return {}; }  // the host does not look: it is left out
   void top_down(const TopDown& of, const Panoptic& out, void* scratch) const {
     check("semantic", cuda::top_down(of, out, scratch, stream("semantic")));
+  }
+
+  static int64_t crf_sort_bytes(const Crf& of) { return cuda::crf_sort_bytes(of); }
+  static int64_t crf_lattice_bytes(const Crf& of) { return cuda::crf_lattice_bytes(of); }
+  static int64_t crf_links_bytes(const Crf& of, int64_t vertices) { return cuda::crf_links_bytes(of, vertices); }
+  static int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return cuda::crf_values_bytes(of, vertices); }
+  int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
+    int64_t vertices = 0;
+    check("image", cuda::find_vertices(of, n, blocks, sort, vertices, stream("image")));
+    return vertices;
+  }
+  void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort) const {
+    check("image", cuda::link_vertices(of, blocks, sort, stream("image")));
+  }
+  void crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
+    check("semantic", cuda::crf(of, n, blocks, out, stream("semantic")));
+  }
+  void crf_filter(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
+    check("values", cuda::crf_filter(of, n, blocks, out, stream("values")));
   }
 
  private:
@@ -113,6 +133,16 @@ void boxed_top_down(StableIValue* stack, uint64_t, uint64_t) {
   boxed<&binding::top_down<CudaTraits>>(op, stack);
 }
 
+void boxed_crf(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("crf");
+  boxed<&binding::crf<CudaTraits>>(op, stack);
+}
+
+void boxed_crf_filter(StableIValue* stack, uint64_t, uint64_t) {
+  static const Operator& op = operator_named("crf_filter");
+  boxed<&binding::crf_filter<CudaTraits>>(op, stack);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
@@ -122,6 +152,8 @@ STABLE_TORCH_LIBRARY_IMPL(deeperlab, CUDA, m) {
   m.impl("semantic_loss_backward", &boxed_semantic_loss_backward);
   m.impl("encode", &boxed_encode);
   m.impl("top_down", &boxed_top_down);
+  m.impl("crf", &boxed_crf);
+  m.impl("crf_filter", &boxed_crf_filter);
 }
 
 }  // namespace deeperlab::binding

@@ -24,6 +24,8 @@ struct dim3 {
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess, cudaErrorNoKernelImageForDevice, cudaErrorInsufficientDriver, cudaErrorUnknown };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+enum cudaMemcpyKind { cudaMemcpyDeviceToHost };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   cudaStream_t stream = nullptr;
@@ -41,7 +43,7 @@ extern thread_local dim3 gridDim, blockDim, blockIdx, threadIdx;  // of the thre
 
 namespace emulator {
 
-extern thread_local bool reversed;
+extern thread_local bool reversed, captured;               // captured: a graph, not that it would be
 extern thread_local cudaError_t last_error, launch_error;  // launch_error: what the next launches end with
 
 void run_grid(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
@@ -77,12 +79,22 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   return emulator::launch_error;
 }
 
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = emulator::captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
 inline cudaError_t cudaGetLastError() { return std::exchange(emulator::last_error, cudaSuccess); }
 
 inline void __syncthreads() { emulator::block_barrier(); }
 inline void __syncwarp() { emulator::exchange(0xffffffffu, 0); }
 inline void __nanosleep(unsigned) { emulator::pass(); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 inline unsigned __ballot_sync(unsigned lanes, int predicate) {
   const unsigned long long* given = emulator::exchange(lanes, predicate != 0);

@@ -11,7 +11,7 @@ thread_local dim3 gridDim, blockDim, blockIdx, threadIdx;
 
 namespace emulator {
 
-thread_local bool reversed = false;
+thread_local bool reversed = false, captured = false;
 thread_local cudaError_t last_error = cudaSuccess, launch_error = cudaSuccess;
 
 namespace {

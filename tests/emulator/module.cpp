@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuse, resample, encode and the semantic loss of NumPy arrays by the kernels of csrc/cuda on emulated threads;
-// otherwise as in deeperlab._numpy.
+// Operators on NumPy arrays by the kernels of csrc/cuda on emulated threads; otherwise as in deeperlab._numpy.
 #include <pybind11/stl.h>
 
 #include "array_traits.h"
+#include "common/crf.h"
 #include "common/encode.h"
 #include "common/fuse.h"
 #include "common/resample.h"
@@ -68,6 +68,42 @@ struct EmulatedEngine {
     const char* fault = cuda::top_down(of, out, scratch, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
   }
+
+  static int64_t crf_sort_bytes(const Crf& of) { return cuda::crf_sort_bytes(of); }
+  static int64_t crf_lattice_bytes(const Crf& of) { return cuda::crf_lattice_bytes(of); }
+  static int64_t crf_links_bytes(const Crf& of, int64_t vertices) { return cuda::crf_links_bytes(of, vertices); }
+  static int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return cuda::crf_values_bytes(of, vertices); }
+
+  int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
+    memset(blocks.lattice, 0xa5, size_t(crf_lattice_bytes(of)));
+    memset(sort, 0xa5, size_t(crf_sort_bytes(of)));
+    emulator::reversed = reversed;
+    int64_t vertices = 0;
+    const char* fault = cuda::find_vertices(of, n, blocks, sort, vertices, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+    return vertices;
+  }
+
+  void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort) const {
+    memset(blocks.links, 0xa5, size_t(crf_links_bytes(of, blocks.vertices)));
+    emulator::reversed = reversed;
+    const char* fault = cuda::link_vertices(of, blocks, sort, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
+
+  void crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
+    memset(blocks.values, 0xa5, size_t(crf_values_bytes(of, blocks.vertices)));
+    emulator::reversed = reversed;
+    const char* fault = cuda::crf(of, n, blocks, out, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
+
+  void crf_filter(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
+    memset(blocks.values, 0xa5, size_t(crf_values_bytes(of, blocks.vertices)));
+    emulator::reversed = reversed;
+    const char* fault = cuda::crf_filter(of, n, blocks, out, nullptr);
+    require(fault == nullptr, fault == nullptr ? "" : fault);
+  }
 };
 
 struct EmulatedTraits : ArrayTraits {
@@ -83,8 +119,11 @@ PYBIND11_MODULE(_emulated, m) {
   define(m, "semantic_loss_backward", &semantic_loss_backward<EmulatedTraits>);
   define(m, "encode", &encode<EmulatedTraits>);
   define(m, "top_down", &top_down<EmulatedTraits>);
+  define(m, "crf", &crf<EmulatedTraits>);
+  define(m, "crf_filter", &crf_filter<EmulatedTraits>);
   // Launches end with an error from now on: 1 no kernel image, 2 driver too old, 3 another; 0: they work.
   m.def("fail", [](int error) { emulator::launch_error = cudaError_t(error); });
+  m.def("capture", [](bool captured) { emulator::captured = captured; });
 }
 
 }  // namespace deeperlab::binding

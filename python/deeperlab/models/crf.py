@@ -43,7 +43,7 @@ class CRF(nn.Module):
         """Refine logits: softmax of the result is Q, up to float32's rounding that of `deeperlab.crf`.
 
         Args:
-            semantic: [N, C, h, w], finite, on the CPU: there are no CUDA kernels.
+            semantic: [N, C, h, w], finite.
             image: uint8 RGB [N, H, W, 3] on the same device, at most stride·h by stride·w px.
 
         Returns:
@@ -52,7 +52,7 @@ class CRF(nn.Module):
         Raises:
             ValueError: shapes or devices that do not fit.
         """
-        require_kernels("semantic", semantic, "crf_filter")
+        require_kernels("semantic", semantic)
         scores = unary = self._upsample(semantic.float(), image).log_softmax(1)
         off: dict[str, Any] = {**self.params.kernels(), "w1": 0.0, "w2": 0.0, "transposed": False}
         for _ in range(self.params.iterations):

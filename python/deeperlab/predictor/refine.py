@@ -21,11 +21,11 @@ def refined(heads: Heads, image: Any, params: CRFParams) -> Heads:
             heads are.
         params: of the CRF.
     """
-    semantic = heads.semantic
+    semantic, colors = heads.semantic, _bytes_of(image)
     if not isinstance(semantic, np.ndarray):
-        semantic, image = semantic.cpu(), image.cpu()  # where the CRF has its kernels
-    label = crf(semantic, _bytes_of(image), params, stride=heads.stride).argmax(0)
-    narrow = label.astype(np.int32) if isinstance(label, np.ndarray) else label.int().to(heads.semantic.device)
+        colors = colors.to(semantic.device)
+    label = crf(semantic, colors, params, stride=heads.stride).argmax(0)
+    narrow = label.astype(np.int32) if isinstance(label, np.ndarray) else label.int()
     return replace(heads, semantic=narrow, num_classes=heads.classes)
 
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the values of crf lie on the device. A pixel, a vertex or a piece has a row of C floats, without padding: its
+// classes are shared by threads, not by vectors.
+#pragma once
+
+#include "deeperlab/crf.h"
+#include "deeperlab/scratch.h"
+#include "launch.cuh"
+
+namespace deeperlab::cuda {
+
+// The lattice of one image of P pixels: M vertices, counted from 1; 0 is none. Corner k of pixel p is entry 6p + k.
+struct CrfLattice {
+  int32_t* vertex;  // [P, 6]
+  float* slice;     // [P, 6] weight of what the vertex says to the pixel
+  int32_t* pixel;   // [6P] the pixels of a vertex, ascending, vertex by vertex
+  float* splat;     // [6P] weight of what they say to it
+  int64_t entries, bytes;
+
+  static CrfLattice lay_out(const Crf& of, void* block) {
+    Scratch scratch(block);
+    CrfLattice at{};
+    at.entries = of.shape.pixels() * crf_corners;
+    at.vertex = scratch.take<int32_t>(at.entries);
+    at.slice = scratch.take<float>(at.entries);
+    at.pixel = scratch.take<int32_t>(at.entries);
+    at.splat = scratch.take<float>(at.entries);
+    at.bytes = scratch.bytes();
+    return at;
+  }
+};
+
+// The vertices beside each vertex, and how its entries are divided. Pieces follow one another as entries do, so a piece
+// ends where the next begins, and the pieces of a vertex where those of the next one begin. A vertex may have most of
+// the pixels, and is then summed by as many threads as another thousand.
+struct CrfLinks {
+  int32_t* beside;       // [6, M, 2] before and after it along an axis
+  int32_t* first_piece;  // [M + 1]
+  int32_t* piece;        // [most_pieces + 1] its first entry
+  int64_t vertices, most_pieces, bytes;
+
+  static CrfLinks lay_out(const Crf& of, int64_t vertices, void* block) {
+    Scratch scratch(block);
+    CrfLinks at{};
+    at.vertices = vertices;
+    at.most_pieces = vertices + of.shape.pixels() * crf_corners / crf_piece;
+    at.beside = scratch.take<int32_t>(crf_corners * 2 * vertices);
+    at.first_piece = scratch.take<int32_t>(vertices + 1);
+    at.piece = scratch.take<int32_t>(at.most_pieces + 1);
+    at.bytes = scratch.bytes();
+    return at;
+  }
+  __device__ int32_t* of(int axis, int64_t vertex) const { return beside + (axis * vertices + vertex - 1) * 2; }
+};
+
+// The values of one image, in rows.
+struct CrfRows {
+  float* unary;         // [P] scores of the head, the greatest of a pixel being 0
+  float* share;         // [P] Q
+  float* across;        // [P] Q filtered along x by the spatial kernel, times what its row gives
+  float* vertex[2];     // [M + 1] vertex 0 is 0; the second holds [most_pieces] before that
+  float* weight;        // [half_width + 1] the spatial kernel along a line
+  CrfFactors* columns;  // [W]
+  CrfFactors* lines;    // [H]
+  int64_t bytes;
+
+  static CrfRows lay_out(const Crf& of, const CrfLinks& links, void* block) {
+    Scratch scratch(block);
+    CrfRows at{};
+    const int64_t pixels = of.shape.pixels(), row = of.shape.classes;
+    at.unary = scratch.take<float>(pixels * row);
+    at.share = scratch.take<float>(pixels * row);
+    at.across = scratch.take<float>(of.w2 > 0.0f ? pixels * row : 0);
+    at.vertex[0] = scratch.take<float>((links.vertices + 1) * row);
+    at.vertex[1] = scratch.take<float>((links.most_pieces + 1) * row);
+    at.weight = scratch.take<float>(of.half_width + 1);
+    at.columns = scratch.take<CrfFactors>(of.shape.width);
+    at.lines = scratch.take<CrfFactors>(of.shape.height);
+    at.bytes = scratch.bytes();
+    return at;
+  }
+};
+
+}  // namespace deeperlab::cuda

@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "crf_fast.h"
-#include "deeperlab/crf.h"
+#include "crf_lattice_fast.h"
 
 namespace deeperlab::cpu {
 namespace {

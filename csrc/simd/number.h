@@ -103,11 +103,11 @@ namespace cpu {
 
 using deeperlab::select;  // beside the stage of that name
 
-// Floats of 16 bits, T, as vectors: those in the lower halves of lanes, or side by side in memory.
+// Floats of 16 bits, T, as vectors: those in the lower halves of words, or side by side in memory.
 template <class V, class T>
 struct Widened {
-  static V of_lanes(const IntOf<V>& bits) { return to_float<V>(bits & 0xffff, T{}); }
-  static V of_memory(const T* from) {
+  static V from_words(const IntOf<V>& bits) { return to_float<V>(bits & 0xffff, T{}); }
+  static V from_memory(const T* from) {
     return to_float<V>(__builtin_convertvector(load<Vector<uint16_t, lanes_of<V>>>(from), IntOf<V>), T{});
   }
 };
@@ -116,11 +116,11 @@ struct Widened {
 template <>
 struct Widened<Vector<float, 8>, Half> {
   using V = Vector<float, 8>;
-  [[gnu::target("avx2,f16c")]] static V of_lanes(const Vector<int32_t, 8>& bits) {
+  [[gnu::target("avx2,f16c")]] static V from_words(const Vector<int32_t, 8>& bits) {
     const auto low = __m256i(bits & 0xffff);
     return V(_mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1))));
   }
-  [[gnu::target("avx2,f16c")]] static V of_memory(const Half* from) {
+  [[gnu::target("avx2,f16c")]] static V from_memory(const Half* from) {
     return V(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
   }
 };
@@ -128,10 +128,10 @@ struct Widened<Vector<float, 8>, Half> {
 template <>
 struct Widened<Vector<float, 16>, Half> {
   using V = Vector<float, 16>;
-  [[gnu::target("avx512f")]] static V of_lanes(const Vector<int32_t, 16>& bits) {
+  [[gnu::target("avx512f")]] static V from_words(const Vector<int32_t, 16>& bits) {
     return V(_mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, __m512i(bits))));
   }
-  [[gnu::target("avx512f")]] static V of_memory(const Half* from) {
+  [[gnu::target("avx512f")]] static V from_memory(const Half* from) {
     return V(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
   }
 };
@@ -143,7 +143,7 @@ V load_floats(const T* from, int64_t column) {
   if constexpr (dense && sizeof(T) == sizeof(float)) {
     return load<V>(from);
   } else if constexpr (dense) {
-    return Widened<V, T>::of_memory(from);
+    return Widened<V, T>::from_memory(from);
   } else {
     V out;
     for (int i = 0; i < lanes_of<V>; ++i) {
@@ -197,7 +197,7 @@ Pairs<V> load_pairs(const T* from, const IntOf<V>& offset) {
 #if defined(DEEPERLAB_AVX)
   if constexpr (lanes_of<V> > 4 && sizeof(T) == 2) {
     const IntOf<V> word = gather_words(from, offset);
-    return {Widened<V, T>::of_lanes(word), Widened<V, T>::of_lanes(word >> 16)};
+    return {Widened<V, T>::from_words(word), Widened<V, T>::from_words(word >> 16)};
   } else if constexpr (lanes_of<V> > 4) {
     return gather_pairs(from, offset);
   }

@@ -27,10 +27,10 @@ from deeperlab.training import Config, train
 from deeperlab.training.config_file import assignment, load
 
 KEPT = Path(__file__).resolve().parent / "results" / "systems-quality.json"
-STEPS, BATCH, CROP, SEED = 100, 4, 65, 0
+STEPS, BATCH, CROP, SEED = 300, 4, 65, 0
 OPTIONS = (
-    f"train.steps={STEPS}", f"train.batch={BATCH}", f"data.crop={CROP}", f"train.seed={SEED}", "train.optimizer=sgd",
-    "train.lr=0.01", "train.warmup=10", "train.ema=0", "train.precision=bf16", "loss.top_k=1", "loss.small_weight=1",
+    f"train.steps={STEPS}", f"train.batch={BATCH}", f"data.crop={CROP}", f"train.seed={SEED}", "train.optimizer=adamw",
+    "train.lr=1e-3", "train.warmup=30", "train.ema=0", "train.precision=bf16", "loss.top_k=1", "loss.small_weight=1",
     "data.workers=0", "validate.every=0", "validate.ceiling=0", "validate.heads=never", "validate.pictures=0",
     "model.options.graph=none", "model.options.bn_momentum=0.1",
 )  # fmt: skip

@@ -119,21 +119,6 @@ __global__ void find_factors(Crf of, CrfRows rows) {
       crf_factors(spatial_sum(at, length, of, rows.weight), of.after, of.transposed);
 }
 
-__device__ float sample_head(const Crf& of, int64_t n, int c, const Between& at) {
-  const auto sample_as = [&](auto element) {
-    const auto plane = of.semantic.plane<decltype(element)>(n, c);
-    return sample(plane, at);
-  };
-  switch (of.semantic.type) {
-    case Type::float16:
-      return sample_as(Half{});
-    case Type::bfloat16:
-      return sample_as(BFloat16{});
-    default:
-      return sample_as(float{});
-  }
-}
-
 // The scores of the head at a pixel, a thread each.
 __global__ void read_scores(Crf of, int64_t n, float* rows) {
   const int64_t pixel = thread_index();
@@ -146,7 +131,7 @@ __global__ void read_scores(Crf of, int64_t n, float* rows) {
   float* const row = rows + pixel * shape.classes;
   float most = -infinity;
   for (int c = 0; c < shape.classes; ++c) {
-    row[c] = crf_score(sample_head(of, n, c, at), of.probable);
+    row[c] = crf_score(sample(of.semantic.plane<AnyFloat>(n, c), at), of.probable);
     most = maximum(most, row[c]);
   }
   for (int c = 0; c < shape.classes; ++c) {

@@ -7,12 +7,11 @@ namespace deeperlab::cuda {
 namespace {
 
 // One node of one channel a thread.
-template <class T>
 __global__ void resample_nodes(Resampling of, float* out) {
   const int64_t i = thread_index(), nodes = int64_t(of.rows()) * of.columns(), plane = i / nodes;
   if (plane < of.images * of.channels) {
     const int y = int(i % nodes / of.columns()), x = int(i % of.columns());
-    out[i] = resample_node<T>(of, plane / of.channels, plane % of.channels, y, x);
+    out[i] = resample_node<AnyFloat>(of, plane / of.channels, plane % of.channels, y, x);
   }
 }
 
@@ -21,9 +20,7 @@ __global__ void resample_nodes(Resampling of, float* out) {
 const char* resample(const Resampling& of, float* out, Stream stream) {
   const int64_t count = of.images * of.channels * of.rows() * of.columns();
   cudaGetLastError();  // of somebody else
-  with_float_type(of.head.type, [&](auto element) {
-    launch(resample_nodes<decltype(element)>, blocks_for(count, block), stream, of, out);
-  });
+  launch(resample_nodes, blocks_for(count, block), stream, of, out);
   return explain(cudaGetLastError());
 }
 

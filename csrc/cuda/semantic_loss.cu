@@ -33,11 +33,10 @@ Layout lay_out(const Shape& shape, void* block) {
 }
 
 // One pixel a thread.
-template <class T>
 __global__ void find_losses(SemanticLoss of, PixelLosses pixels) {
   const int64_t i = thread_index(), n = i / of.shape.pixels(), pixel = i % of.shape.pixels();
   if (n < of.shape.images) {
-    find_loss<T>(of, n, int(pixel / of.shape.width), int(pixel % of.shape.width), pixels);
+    find_loss<AnyFloat>(of, n, int(pixel / of.shape.width), int(pixel % of.shape.width), pixels);
   }
 }
 
@@ -154,7 +153,6 @@ static_assert(tile * tile == block);
 
 DEEPERLAB_HD int64_t tiles_of(int64_t nodes) { return (nodes + tile - 2) / (tile - 1); }
 
-template <class T>
 __global__ void sum_gradients(SemanticLossBackward all, const ClassSet* stuff, float* out) {
   __shared__ CornersOf<float> said[block];
   all.of.stuff = stuff;
@@ -165,7 +163,7 @@ __global__ void sum_gradients(SemanticLossBackward all, const ClassSet* stuff, f
   const int y = int(at / across) * (tile - 1) + row - 1, x = int(at % across) * (tile - 1) + column - 1;
   for (int c = 0; c < shape.classes; ++c) {
     __syncthreads();  // all have read the class before
-    said[i] = cell_gradient<T>(all, n, c, y, x);
+    said[i] = cell_gradient<AnyFloat>(all, n, c, y, x);
     __syncthreads();
     if (row > 0 && column > 0 && y < shape.grid_h && x < shape.grid_w) {
       out[(n * shape.classes + c) * shape.nodes() + int64_t(y) * shape.grid_w + x] =
@@ -187,9 +185,7 @@ const char* semantic_loss(const SemanticLoss& call, const PixelLosses& pixels, C
   of.stuff = at.stuff;
   cudaGetLastError();  // of somebody else
   launch(keep_classes, 1, stream, *call.stuff, at.stuff);
-  with_float_type(of.logits.type, [&](auto element) {
-    launch(find_losses<decltype(element)>, blocks_for(images * count, block), stream, of, pixels);
-  });
+  launch(find_losses, blocks_for(images * count, block), stream, of, pixels);
   fill_with_zeros(at.bins, images * 3 * cut_bins, stream);
   for (int i = 0; i < 3; ++i) {
     launch(count_digit, images * parts, stream, pixels.loss, count, i, cut, at.bins);
@@ -207,10 +203,7 @@ const char* semantic_loss_backward(const SemanticLossBackward& of, float* out, v
   const Layout at = lay_out(shape, scratch);
   cudaGetLastError();  // of somebody else
   launch(keep_classes, 1, stream, *of.of.stuff, at.stuff);
-  with_float_type(of.of.logits.type, [&](auto element) {
-    const int64_t tiles = tiles_of(shape.grid_h) * tiles_of(shape.grid_w);
-    launch(sum_gradients<decltype(element)>, shape.images * tiles, stream, of, at.stuff, out);
-  });
+  launch(sum_gradients, shape.images * tiles_of(shape.grid_h) * tiles_of(shape.grid_w), stream, of, at.stuff, out);
   return explain(cudaGetLastError());
 }
 

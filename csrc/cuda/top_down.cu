@@ -197,13 +197,11 @@ const char* top_down(const TopDown& call, const Panoptic& out, void* scratch, St
   if (all > 0) {
     launch(rank_detections, blocks_for(all, block), stream, of, at);
   }
-  with_mask_type(of, [&](auto element) {
-    using T = decltype(element);
-    for (int rank = 0; rank < of.detections; ++rank) {
-      launch(count_mask<T>, images * blocks_of_mask, stream, of, at, out.instance, rank);
-      launch(paint_mask<T>, images * blocks_of_mask, stream, of, at, out, rank);
-    }
-  });
+  for (int rank = 0; rank < of.detections; ++rank) {
+    const int64_t blocks = images * blocks_of_mask;
+    launch(of.side == 0 ? count_mask<uint8_t> : count_mask<AnyFloat>, blocks, stream, of, at, out.instance, rank);
+    launch(of.side == 0 ? paint_mask<uint8_t> : paint_mask<AnyFloat>, blocks, stream, of, at, out, rank);
+  }
   launch(write_classes, images * blocks_for(shape.pixels(), block), stream, of, at, out);
   launch(drop_small_stuff, blocks_for(pixels, block), stream, of, out);
   launch(drop_small_areas, blocks_for(images * shape.classes, block), stream, of, out);

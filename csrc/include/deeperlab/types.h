@@ -35,6 +35,10 @@ DEEPERLAB_HD inline float to_float(float value) { return value; }
 DEEPERLAB_HD inline float to_float(BFloat16 value) { return to_float<float>(value.bits, value); }
 DEEPERLAB_HD inline float to_float(Half value) { return to_float<float>(value.bits, value); }
 
+// An element of whichever of these types, which a view tells at run time: slower to read than one that is compiled in,
+// and compiled once.
+struct AnyFloat {};
+
 enum class Type : uint8_t { float32, float16, bfloat16, uint8, int16, int32, int64 };
 
 constexpr bool is_floating(Type type) { return type <= Type::bfloat16; }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "deeperlab/types.h"
 
@@ -43,6 +44,22 @@ struct Plane {
   DEEPERLAB_HD float operator()(int y, int x) const { return to_float(data[y * row + x * column]); }
 };
 
+template <>
+struct Plane<AnyFloat> {
+  const void* data;
+  int64_t row, column;
+  Type type;
+
+  DEEPERLAB_HD float operator()(int y, int x) const {
+    const int64_t at = y * row + x * column;
+    if (type == Type::float32) {
+      return static_cast<const float*>(data)[at];
+    }
+    const uint16_t bits = static_cast<const uint16_t*>(data)[at];
+    return type == Type::float16 ? to_float(Half{bits}) : to_float(BFloat16{bits});
+  }
+};
+
 // A tensor [N, channels, h, w] of any element type and any strides; labels [N, H, W] have channel stride 0.
 struct View {
   const void* data;
@@ -51,7 +68,12 @@ struct View {
 
   template <class T>
   DEEPERLAB_HD Plane<T> plane(int64_t n, int64_t c) const {
-    return {static_cast<const T*>(data) + n * image + c * channel, row, column};
+    const int64_t first = n * image + c * channel;
+    if constexpr (std::is_same_v<T, AnyFloat>) {
+      return {static_cast<const char*>(data) + first * (type == Type::float32 ? 4 : 2), row, column, type};
+    } else {
+      return {static_cast<const T*>(data) + first, row, column};
+    }
   }
 };
 

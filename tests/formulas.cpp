@@ -211,12 +211,33 @@ void compare(const char* form, const Table& table) {
   });
 }
 
+// Elements whose type is known at run time alone, beside those whose type is compiled in.
+void compare_types(const Table& table) {
+  const char* const names[] = {"plane_of_float32", "plane_of_float16", "plane_of_bfloat16"};
+  for (const Type type : {Type::float32, Type::float16, Type::bfloat16}) {
+    const View view{table.column[0].data(), type, 4000, 37, 256, 2};
+    int differences = 0, changes = 0;
+    int32_t last = 0;
+    with_float_type(type, [&](auto element) {
+      for (int i = 0; i < 2 * 3 * 10 * 100; ++i) {
+        const int n = i / 3000, c = i / 1000 % 3, y = i / 100 % 10, x = i % 100;
+        const int32_t want = bits_of_value(view.plane<decltype(element)>(n, c)(y, x));
+        differences += bits_of_value(view.plane<AnyFloat>(n, c)(y, x)) != want;
+        changes += want != last;
+        last = want;
+      }
+    });
+    printf("any_float %s %d %d\n", names[int(type)], differences, changes);
+  }
+}
+
 }  // namespace
 }  // namespace deeperlab
 
 int main() {
   using namespace deeperlab;
   const Table table;
+  compare_types(table);
   const char* const names[] = {"plain", "baseline", "avx2", "avx512"};
   for (int simd = 1; simd <= int(cpu::best_simd()); ++simd) {
     cpu::with_simd(cpu::Simd(simd), [&](auto lanes) { compare<decltype(lanes)>(names[simd], table); });

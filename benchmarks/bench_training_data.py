@@ -21,7 +21,7 @@ from deeperlab.training.config import Config, DataConfig, TrainConfig
 from deeperlab.training.sampling import uniform
 from deeperlab.training.slots import Slots
 from deeperlab.training.sources import Source, Sources
-from deeperlab.training.transform import DRAWS, Colors, Example, transform
+from deeperlab.training.transform import DRAWS, OF_COLORS, Colors, Example, transform
 
 SLOTS = 8
 THINGS, CLASSES = 16, 24
@@ -60,7 +60,8 @@ def annotated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def expected(case: Case, draws: list[float]) -> Example:
     """A sample, made of the whole photograph resized by Pillow, and of the maps pixel by pixel."""
-    flip, scale, top, left, *colors = draws
+    flip, scale, top, left = draws[:4]
+    colors = draws[4 : 4 + OF_COLORS]
     sample, side = case.samples[0], case.config.crop
     assert isinstance(side, int)
     step = -1 if flip < case.config.flip else 1

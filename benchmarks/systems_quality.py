@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.make_photo16 import VAL
 from deeperlab import models
 from deeperlab.training import Config, train
 from deeperlab.training.config_file import assignment, load
@@ -35,16 +36,6 @@ OPTIONS = (
     "model.options.graph=none", "model.options.bn_momentum=0.1",
 )  # fmt: skip
 """Of every training, over those of the recipe `tiny`: whose scenes have 6 classes of things and 4 of stuff."""
-PHOTOGRAPHS = """labels = "photo16"
-
-[[train]]
-path = "{folder}"
-split = "train"
-
-[[val]]
-path = "{folder}"
-split = "val"
-"""
 WIDTH = 193
 """px of the longer side of a photograph or scene."""
 
@@ -54,7 +45,7 @@ def data_of(kind: str, room: Path) -> tuple[str, ...]:
     if kind == "scenes":
         return ("data.source=scenes",)
     listed = room / "photographs.toml"
-    listed.write_text(PHOTOGRAPHS.format(folder=Path(os.environ["DEEPERLAB_REALDATA"]).resolve() / "coco_panoptic"))
+    listed.write_text(VAL.format(panoptic=Path(os.environ["DEEPERLAB_REALDATA"]).resolve() / "coco_panoptic"))
     return (f"data.source={listed}", f"data.longest_side={WIDTH}", f"validate.size={WIDTH}")
 
 

@@ -112,12 +112,12 @@ def crf(
 ) -> Any:
     """Refine the classes of an image by a fully connected CRF with Potts energies, by mean field.
 
-    Q begins as softmax of the logits; an update is Q ← softmax(log P + Σ_m w_m K_m Q). The bilateral kernel is filtered
-    on the permutohedral lattice, the spatial one along rows and columns, out to four of its standard deviations. A
-    pixel speaks to itself too, as in the published library. The result has the same bits for tensors and arrays, on the CPU
-    and on a GPU, for any number of threads and any place in a batch. Images are done one after the other: the memory
-    beyond the result is that of one of them, at 21 classes some 430 bytes a pixel (docs/crf.md). It is not
-    differentiable: `deeperlab.models.CRF` is.
+    Q begins as softmax of the logits; an update is Q ← softmax(log P + Σ_m w_m K_m Q). The bilateral kernel is
+    filtered on the permutohedral lattice, the spatial one along rows and columns, out to four of its standard
+    deviations. A pixel speaks to itself too, as in the published library. The result has the same bits for tensors
+    and arrays, on the CPU and on a GPU, for any number of threads and any place in a batch. Images are done one
+    after the other: the memory beyond the result is that of one of them, at 21 classes some 430 bytes a pixel
+    (docs/crf.md). It is not differentiable: `deeperlab.models.CRF` is.
 
     Args:
         semantic: logits [N, C, h, w] or [C, h, w], float32, float16 or (tensors) bfloat16. Node (i, j) is pixel

@@ -202,12 +202,12 @@ Pairs<V> load_pairs(const T* from, const IntOf<V>& offset) {
     return gather_pairs(from, offset);
   }
 #endif
-  Pairs<V> out{};
+  float first[lanes_of<V>], second[lanes_of<V>];
   for (int i = 0; i < lanes_of<V>; ++i) {
-    out.first[i] = to_float(from[offset[i]]);
-    out.second[i] = to_float(from[offset[i] + 1]);
+    first[i] = to_float(from[offset[i]]);
+    second[i] = to_float(from[offset[i] + 1]);
   }
-  return out;
+  return {load<V>(first), load<V>(second)};
 }
 
 // The least of all lanes; no lane is NaN.

@@ -64,6 +64,12 @@ def test_the_weight_of_a_border_is_that_of_the_paper(
         assert np.abs(weights - expected).max() <= 1e-5 * weight + 2.0**-23
 
 
+def test_an_instance_between_two_whole_pixels_is_still_in_reach() -> None:
+    instance = torch.tensor([[[1, 2, 2], [2, 2, 2]]], dtype=torch.int32)
+    found = border_weight(instance, weight=0.5, sigma=0.5)
+    assert found[0, 1, 2].item() == pytest.approx(0.5 * np.exp(-5 / 0.5), rel=1e-5)  # the second is √5 px away
+
+
 def test_the_border_of_touching_instances_weighs_most_and_lone_ones_have_none() -> None:
     instance = torch.zeros(2, 40, 120, dtype=torch.int32)
     instance[:, 10:30, 10:30] = 1

@@ -31,7 +31,7 @@ def border_weight(instance: Tensor, *, weight: float = 10.0, sigma: float = 5.0)
     """
     made = torch.zeros(instance.shape, device=instance.device)
     scale = 2 * sigma * sigma
-    reach = min(_REACH, math.floor(math.sqrt(scale * math.log(max(weight, 2.0**-24) * 2.0**24))))
+    reach = min(_REACH, math.ceil(math.sqrt(scale * math.log(max(weight, 2.0**-24) * 2.0**24))))
     for of_image, found in zip(instance, made, strict=True):
         near, second = distances(of_image, reach)
         found.copy_(torch.where(second <= reach, weight * torch.exp(-((near + second) ** 2) / scale), 0.0))

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from annotated import CATEGORIES, disks, drawn, scene
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deeperlab.data import labels as label_sets
 from deeperlab.data.sample import Sample
-from deeperlab.graph import STAR
+from deeperlab.graph import NO_KEYPOINTS, STAR
+from deeperlab.models import of_proposals
 from deeperlab.training.batches import SOME_STUFF, VOID
 from deeperlab.training.boxes import DRAWS, iou, proposal, window_of
 from deeperlab.training.config import Config, DataConfig, TrainConfig
@@ -63,6 +65,29 @@ def test_a_window_is_a_square_around_an_object_and_each_is_as_likely() -> None:
     assert (first.instance, first.y, first.x, first.side) == (4, 8, 20, pytest.approx(24))
     assert (second.instance, second.y, second.x, second.side) == (9, 28, 52, pytest.approx(19.2))
     assert window_of(instance * 0, [0.5] * 5, proposed=False) is None
+
+
+class Seen:
+    """Stands for a network, and keeps the squares that it is shown."""
+
+    graph, stride, in_channels, num_classes = NO_KEYPOINTS, 1, 2, 2
+
+    def raw(self, squares: torch.Tensor) -> tuple[torch.Tensor]:
+        self.squares = squares
+        return (squares,)
+
+
+def test_inference_shows_the_square_of_a_box_that_training_does() -> None:
+    instance = np.zeros((90, 120), np.int32)
+    instance[33:47, 40:63] = 1
+    window = window_of(instance, [0.5] * DRAWS, proposed=False)
+    assert window is not None
+    image = torch.stack(torch.meshgrid(torch.arange(90.0), torch.arange(120.0), indexing="ij")) + 0.5
+    network, size = Seen(), 16
+    of_proposals(network, image, torch.tensor([[40.0, 33.0, 63.0, 47.0]]), size=size)  # type: ignore[arg-type]
+    for rows, center in ((network.squares[0, 0, :, 0], window.y), (network.squares[0, 1, 0], window.x)):
+        expected = center + window.side * ((torch.arange(size) + 0.5) / size - 0.5)
+        torch.testing.assert_close(rows, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("flip", [0.9, 0.1])

@@ -18,7 +18,7 @@ from .mask_rcnn import load_mask_rcnn
 from .measure import convolutions, multiply_adds, parameters
 from .network import Network, Supervised
 from .onnx_graph import export_onnx
-from .proposals import of_proposals
+from .proposals import ENLARGED, of_proposals
 from .receptive_field import ReceptiveField, coarsest_stride, receptive_field
 from .registry import create, from_pretrained, list_models, list_options
 from .settings import MAX_IMAGE_SIZE
@@ -28,6 +28,7 @@ from .weights import WeightsError, load_backbone, load_weights
 
 __all__ = [
     "CRF",
+    "ENLARGED",
     "FACTS",
     "MAX_IMAGE_SIZE",
     "MODELS",

@@ -12,7 +12,7 @@ from .network import Network
 from .sampling import between
 
 ENLARGED = 1.2
-"""By how much the square that is seen is longer than the longer side of a box: as it is trained."""
+"""By how much DeconvNet's square around a box, in training and in inference, is longer than the box's longer side."""
 
 
 def of_proposals(

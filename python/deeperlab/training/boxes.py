@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ENLARGED = 1.2
-"""By how much a window is longer than the longer side of its box."""
+from ..models import ENLARGED
+
 LEAST_IOU = 0.5
 """Of a proposal and the box of its object."""
 DRAWS = 5

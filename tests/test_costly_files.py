@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from deeperlab.data import archive, fields, labels, network_folder
 from deeperlab.data.formats import instances, matlab, scans, voc
@@ -177,6 +178,22 @@ def test_a_checkpoint_is_not_unpacked(tmp_path: Path, fault: Say) -> None:
     assert "packed, which torch does not do" in fault("read_tensors(root / 'x.pth')", memory=32)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_whole_weights_for_which_there_is_no_memory_are_not_called_damaged(
+    suffix: str, tmp_path: Path, fault: Say
+) -> None:
+    write = torch.save if suffix == ".pth" else save_file
+    write({"a": torch.zeros(1 << 25)}, tmp_path / f"x{suffix}")
+    assert fault(f"read_tensors(root / 'x{suffix}')", memory=32).endswith("too large for the memory\n")
+
+
+def test_a_checkpoint_without_an_archive_that_claims_more_than_memory_is_told_so(tmp_path: Path, fault: Say) -> None:
+    torch.save({"a": torch.zeros(77)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "x.pth").read_bytes()
+    (tmp_path / "x.pth").write_bytes(data.replace(b"KM", b"J\xff\xff\xff\x7f"))
+    assert fault("read_tensors(root / 'x.pth')").endswith("too large for the memory\n")
+
+
 @pytest.mark.parametrize("module", ["builtins", "__builtin__"])
 def test_a_pickle_makes_no_memory_of_a_number(module: str, tmp_path: Path, fault: Say) -> None:
     """Of all that torch's restricted reader calls, a bytearray is filled with as many zeros as a number says."""
@@ -213,8 +230,6 @@ def test_a_header_of_safetensors_claims_no_memory(tmp_path: Path, fault: Say) ->
 def test_a_config_asks_for_no_more_memory_than_the_weights_have(
     option: dict[str, object], words: str, tmp_path: Path, fault: Say
 ) -> None:
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"num_classes": 3} | option))
     assert re.search(words, fault("DeeperLab.from_pretrained(root)"))

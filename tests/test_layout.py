@@ -164,7 +164,7 @@ def test_arrows_never_go_up(path: Path) -> None:
     assert not knows(path, "tests", "benchmarks")
     if inside[:1] == ["models"]:  # networks know what goes out of them, and their files
         known = ("deeperlab.models", "deeperlab.graph", "deeperlab.heads", "deeperlab.data", "deeperlab.params")
-        known += ("deeperlab._layout", "deeperlab.shipped")
+        known += ("deeperlab._layout", "deeperlab._memory", "deeperlab.shipped")
         if path.stem == "crf":
             known += ("deeperlab.crf", "deeperlab.stages", "deeperlab._torch_library")
         assert all(module.startswith(known) for module in knows(path, "deeperlab") - {"deeperlab"})

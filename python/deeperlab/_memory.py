@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import re
 from contextlib import suppress
 
@@ -16,10 +17,12 @@ OUT_OF_MEMORY = re.compile(
 
 
 def is_out_of_memory(fault: Exception) -> bool:
-    """Tell whether Python, NumPy, torch, C++, CUDA or the loader of libraries got no more memory: each says it anew."""
-    return isinstance(fault, MemoryError) or (
-        isinstance(fault, (RuntimeError, ImportError)) and OUT_OF_MEMORY.search(str(fault)) is not None
-    )
+    """Tell whether Python, NumPy, torch, C++, CUDA, the loader of libraries or the system gave no more memory: each
+    says it anew."""
+    if isinstance(fault, OSError):  # as of mmap
+        return fault.errno == errno.ENOMEM
+    told = isinstance(fault, (RuntimeError, ImportError)) and OUT_OF_MEMORY.search(str(fault)) is not None
+    return told or isinstance(fault, MemoryError)
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 the name the field knows it by
 from torch import Tensor, nn
 
+from deeperlab._memory import is_out_of_memory
 from deeperlab.data.files import FormatError, open_file
 from deeperlab.data.pointers import describe_pointer
 from deeperlab.data.tensor_file import read_header
@@ -33,6 +34,7 @@ NESTED = ("state_dict", "model_state_dict", "model")
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What torch's wrappers put into names: those for many GPUs and for averages, for compilation, for less memory."""
 MOST_NAMED = 10
+TOO_LARGE = "too large for the memory"
 
 
 class TrainedHeads(nn.Module):
@@ -255,7 +257,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the tensors of a file by their names, on the CPU, without wrappers around them or before their names.
 
     Raises:
-        FormatError: of another kind, damaged, not of tensors alone, or a pickle that asks for more than tensors.
+        FormatError: of another kind, damaged, not of tensors alone, a pickle that asks for more than tensors, or more
+            than fits into memory.
         OSError: the file cannot be read.
         ImportError: safetensors is needed and not installed.
     """
@@ -289,9 +292,11 @@ def _read_safetensors(path: Path) -> Any:
     load_file = safetensors_torch().load_file
     try:
         return load_file(path)
-    except (OSError, MemoryError):
-        raise
     except Exception as fault:  # SafetensorError, and whatever torch says to a header that lies
+        if is_out_of_memory(fault):
+            raise FormatError(path, TOO_LARGE) from fault
+        if isinstance(fault, OSError):
+            raise
         pickled = "; it is a file of torch.save: call it .pth" if zipfile.is_zipfile(path) else ""
         hint = pickled or describe_pointer(path) or "; if it was cut short, copy or download it again"
         raise FormatError(path, f"damaged, or not safetensors: {fault}{hint}") from fault
@@ -301,9 +306,11 @@ def _read_checkpoint(path: Path) -> Any:
     try:
         _require_plain(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (MemoryError, FormatError):
+    except FormatError:
         raise
     except Exception as fault:  # of any kind where a file is damaged; torch's advice to trust it is not passed on
+        if is_out_of_memory(fault):
+            raise FormatError(path, TOO_LARGE) from fault
         asked = re.search(r"GLOBAL ([\w.]+)", str(fault))
         what = f"a pickle that asks for {asked[1]}" if asked else f"damaged, or not of tensors ({type(fault).__name__})"
         remedy = describe_pointer(path) or "; refused: save model.state_dict(), or a .safetensors file"

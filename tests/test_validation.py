@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,17 @@ from typer.testing import CliRunner
 
 from deeperlab import Heads, fuse, models
 from deeperlab.cli import app
+from deeperlab.data import labels as label_sets
 from deeperlab.data.formats import coco
 from deeperlab.data.sample import Sample
+from deeperlab.graph import STAR
 from deeperlab.heads import NAMES
 from deeperlab.metrics import Evaluation
 from deeperlab.oracle import Oracle
 from deeperlab.targets import encode_heads
+from deeperlab.training.batches import SOME_STUFF, VOID, Batch
 from deeperlab.training.ceiling import CeilingError
+from deeperlab.training.check import _sheet
 from deeperlab.training.config import Config, DataConfig, ValidateConfig
 from deeperlab.training.drawn import DrawnSamples, drawn_scenes
 from deeperlab.training.head_costs import describe
@@ -364,6 +369,29 @@ def test_a_caption_leaves_out_what_does_not_count(samples: DrawnSamples) -> None
     maps = np.ones((4, 4), np.int32), np.ones((4, 4), np.int32)
     metric.update(maps, maps)
     assert caption(metric.compute()) == "PQ 100.0 (things 100.0), mIoU 100.0"
+
+
+def test_the_pictures_of_a_check_show_some_stuff_as_such_and_void_as_nothing() -> None:
+    """And not the classes of the nearest pixels that have one, as heads of a perfect network would."""
+    labels = label_sets.from_categories("two", [coco.Category(1, "ball", True), coco.Category(2, "floor", False)])
+    category, instance = torch.full((1, 65, 65), SOME_STUFF), torch.zeros((1, 65, 65), dtype=torch.int32)
+    category[0, 16:33, 16:33], instance[0, 16:33, 16:33] = 0, 1
+    category[0, 48:], category[0, :, 48:] = 1, VOID
+    black = torch.zeros((1, 3, 65, 65), dtype=torch.uint8)
+    batch = Batch(black, category.int(), instance, category == VOID, None, None, ("one",))
+    loop: Any = SimpleNamespace(labels=labels, config=CONFIG, network=SimpleNamespace(stride=4, graph=STAR))
+    sheet = _sheet(loop, batch, 0)
+    line, width, gap = 34, 300, 8
+    semantic, offsets = (
+        sheet[row + line : row + line + width, column : column + width]
+        for row, column in ((0, width + gap), (line + width, 2 * (width + gap)))
+    )
+    ball, floor = (np.array(color) * 171 / 256 for color in labels.colors)
+    for at, color in (((80, 80), ball), ((290, 5), floor), ((5, 5), 3 * [86]), ((5, 290), 3 * [0])):
+        np.testing.assert_allclose(semantic[at], color, atol=1)
+    assert offsets[80, 80].any()
+    assert not offsets[:60].any()
+    assert not offsets[170:240].any()
 
 
 def test_the_wheel_has_a_color_for_each_direction() -> None:

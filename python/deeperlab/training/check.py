@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..data.formats.png import write_rgb
 from ..targets import encode_heads
-from .batches import Batch
+from .batches import VOID, Batch
 from .config import Config
 from .events import Progress
 from .loop import Loop
@@ -116,14 +116,15 @@ def _draw(loop: Loop, parts: list[Batch], folder: Path, drawn: dict[Path, str]) 
 def _sheet(loop: Loop, batch: Batch, i: int) -> NDArray[np.uint8]:
     """One sample, and the heads that it asks for."""
     image = batch.images[i].permute(1, 2, 0).contiguous().numpy()
-    category = batch.category[i].numpy().clip(min=-1)
+    category, stride = batch.category[i].numpy(), loop.network.stride
     heads = encode_heads(
-        category,
+        np.maximum(category, VOID),
         batch.instance[i].numpy(),
         len(loop.labels),
-        stride=loop.network.stride,
+        stride=stride,
         radius=loop.config.data.radius,
-        ignore=-1,
+        ignore=VOID,
         graph=loop.network.graph,
     )
-    return draw_heads(image, heads, (int(category.shape[0]), int(category.shape[1])), loop.labels)
+    size = int(category.shape[0]), int(category.shape[1])
+    return draw_heads(image, heads, size, loop.labels, wanted=category[::stride, ::stride])

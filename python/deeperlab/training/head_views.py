@@ -13,6 +13,7 @@ from ..data.labels import LabelSet
 from ..heads import Heads
 from ..predictor import nearest_pixel
 from ..visualize import overlay, palette
+from .batches import SOME_STUFF
 
 Picture = NDArray[np.uint8]
 Float = NDArray[np.floating[Any]]
@@ -20,9 +21,16 @@ DIM = 0.3
 """Brightness of the image below what a head says."""
 STRENGTH = 0.9
 """Weight of a color where a head is sure."""
+GRAY = (128, 128, 128)
 
 
-def views(image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet) -> dict[str, Picture]:
+def views(
+    image: Picture,
+    heads: Heads,
+    size: tuple[int, int],
+    labels: LabelSet,
+    wanted: NDArray[np.int32] | None = None,
+) -> dict[str, Picture]:
     """Draw the heads of an image: what each says, and what follows it.
 
     * semantic: the best class of every node.
@@ -38,14 +46,18 @@ def views(image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet)
         heads: of one image, arrays or tensors.
         size: (H, W) px at which the network saw it.
         labels: of the classes.
+        wanted: int32 of the nodes, what a sample asks for in place of the best class: `VOID`, nothing, which stays
+            untinted, and `SOME_STUFF`, any class of stuff, which is `GRAY` and has that name.
 
     Returns:
         Title → RGB [h, w, 3], in the order of the heads.
     """
     at = _nodes(heads, size, image.shape[:2])
     dark = DIM * image.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    classes = _host(heads.semantic).argmax(axis=0).astype(np.int32)
-    drawn = {"semantic": overlay(image, (classes[at], np.zeros(dark.shape[:2], np.int32)), labels, opacity=1)}
+    classes = _host(heads.semantic).argmax(axis=0).astype(np.int32) if wanted is None else wanted
+    shown = np.where(classes == SOME_STUFF, len(labels), classes)[at]
+    names, colors = (*labels.names, "some stuff"), (*labels.colors, GRAY)
+    drawn = {"semantic": overlay(image, (shown, np.zeros_like(shown)), names, colors=colors, opacity=1)}
     if not heads.graph.keypoints:
         return drawn
     heatmap, short, middle, long = (
@@ -59,7 +71,7 @@ def views(image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet)
         [next((e for e, (a, _) in enumerate(graph.edges) if a == k), 0) for k in range(len(graph.keypoints))]
     )
     goal = graph.keypoints.index("center") if "center" in graph.keypoints else 0
-    things = np.array(labels.isthing)[classes]
+    things = np.isin(classes, labels.things)
 
     def on_image(color: NDArray[Any], weight: NDArray[Any]) -> Picture:
         strength = STRENGTH * weight[at][..., None]

@@ -63,7 +63,12 @@ def draw(
 
 
 def draw_heads(
-    image: Picture, heads: Heads, size: tuple[int, int], labels: LabelSet, width: int | None = None
+    image: Picture,
+    heads: Heads,
+    size: tuple[int, int],
+    labels: LabelSet,
+    width: int | None = None,
+    wanted: NDArray[np.int32] | None = None,
 ) -> Picture:
     """Draw the input and `views` of its heads: rows of three panels, each below its title. Needs Pillow.
 
@@ -73,6 +78,7 @@ def draw_heads(
         size: (H, W) px at which the network sees it.
         labels: of the classes.
         width: of a panel, px; None: that of the image, from `LEAST_WIDTH` to `WIDTH`.
+        wanted: as of `views`.
 
     Returns:
         RGB.
@@ -82,7 +88,7 @@ def draw_heads(
     width = width or min(WIDTH, max(LEAST_WIDTH, image.shape[1]))
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     scaled = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-    panels: Mapping[str, Picture] = {"input": scaled, **views(scaled, heads, size, labels)}
+    panels: Mapping[str, Picture] = {"input": scaled, **views(scaled, heads, size, labels, wanted)}
     line = 2 * LETTERS
     rows = -(-len(panels) // 3)
     sheet: Any = Image.new("RGB", (3 * width + 2 * GAP, rows * (line + height)), GROUND)

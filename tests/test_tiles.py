@@ -97,6 +97,9 @@ def test_u_net_is_given_572_px_for_388() -> None:
     ("arguments", "fault"),
     [
         (((0, 5), 65, 0), "height: expected at least 1, got 0"),
+        (((5, 5, 5), 65, 0), r"size: expected \(H, W\), got \(5, 5, 5\)"),
+        ((5, 65, 0), r"size: expected \(H, W\), got 5"),
+        (((5.0, 5), 65, 0), "height: expected an int, got 5.0"),
         (((5, 5), 65, -1), "halo: expected at least 0, got -1"),
         (((5, 5), 65, 1.5), "halo: expected an int, got 1.5"),
         (((5, 5), 111, 48), "tile: expected at least 112, 16 beside a halo of 48 on either side, got 111"),
@@ -122,6 +125,8 @@ def test_windows_that_slide_cover_all_at_steps_and_end_with_the_image(h: int, w:
 def test_steps_that_leave_gaps_are_refused() -> None:
     with pytest.raises(ValueError, match="step: expected a multiple of 8, at most the tile of 64 px, got 72"):
         sliding((100, 100), 64, 72, multiple=8)
+    with pytest.raises(ValueError, match=r"^size: expected \(H, W\), got \[100, 100, 3\]$"):
+        sliding([100, 100, 3], 64, 64)  # type: ignore[arg-type]
 
 
 @given(
@@ -138,6 +143,23 @@ def test_windows_are_mirrored_as_numpy_reflects(h: int, w: int, corner: tuple[in
 def test_a_window_of_the_image_is_a_view() -> None:
     image = np.zeros((5, 6, 3), np.uint8)
     assert np.shares_memory(take_window(image, Window(1, 1, 5, 6)), image)
+
+
+INSIDE = Window(-1, 0, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "window", "fault"),
+    [
+        (np.zeros((0, 5, 3)), INSIDE, r"image: expected at least one pixel, \[H, W, …\], got shape \[0, 5, 3\]"),
+        (np.zeros(5), INSIDE, r"image: expected at least one pixel, \[H, W, …\], got shape \[5\]"),
+        ([[1]], INSIDE, "image: expected an array or a tensor, got list"),
+        (np.zeros((5, 5)), Window(3, 3, 1, 4), r"window: expected top <= bottom and left <= right, got Window\(.*\)"),
+    ],
+)
+def test_windows_of_what_is_no_image_are_refused(image: Any, window: Window, fault: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"^{fault}$"):
+        take_window(image, window)
 
 
 @pytest.mark.parametrize("weights", ["uniform", "tent"])
@@ -178,6 +200,11 @@ def test_averages_refuse_what_does_not_fit() -> None:
         Average((1, 1)).mean()
     with pytest.raises(ValueError, match=r"values: expected shape \[2, 3, 3\], got \[2, 3, 4\]"):
         Average((2, 9, 9)).add(Tile(Window(0, 0, 3, 3), Window(0, 0, 3, 3)), np.zeros((2, 3, 4)))
+    with pytest.raises(ValueError, match=r"shape: expected \[…, H, W\], got \[9\]"):
+        Average((9,))
+    beyond = Tile(Window(0, 0, 3, 10), Window(0, 0, 3, 10))
+    with pytest.raises(ValueError, match=r"tile: expected one that writes within 9 × 9 px, got Window\(top=0, "):
+        Average((2, 9, 9)).add(beyond, np.zeros((2, 3, 10)))
 
 
 torch = pytest.importorskip("torch")

@@ -85,7 +85,8 @@ def tiles(size: tuple[int, int], tile: int, halo: int, *, multiple: int = 16, mi
     Raises:
         ValueError, TypeError: no such size, or a tile that is nothing but halo.
     """
-    _check(multiple=multiple, height=size[0], width=size[1])
+    _check_size(size)
+    _check(multiple=multiple)
     integer("halo", halo, least=0)
     halo = halo if mirror else round_up(halo, multiple)
     integer("tile", tile, least=2 * halo + multiple, why=f", {multiple} beside a halo of {halo} on either side")
@@ -106,7 +107,8 @@ def sliding(size: tuple[int, int], tile: int, step: int, *, multiple: int = 1) -
     Raises:
         ValueError, TypeError: no such size.
     """
-    _check(multiple=multiple, height=size[0], width=size[1], tile=tile, step=step)
+    _check_size(size)
+    _check(multiple=multiple, tile=tile, step=step)
     if step > tile or step % multiple:
         raise ValueError(f"step: expected a multiple of {multiple}, at most the tile of {tile} px, got {step}")
 
@@ -116,6 +118,12 @@ def sliding(size: tuple[int, int], tile: int, step: int, *, multiple: int = 1) -
         return [(begin, min(length, begin + tile)) * 2 for begin in begins]
 
     return _grid(spans(size[0]), spans(size[1]))
+
+
+def _check_size(size: Any) -> None:
+    if not isinstance(size, Sequence) or len(size) != 2 or isinstance(size, str):
+        raise ValueError(f"size: expected (H, W), got {size!r}")
+    _check(height=size[0], width=size[1])
 
 
 def _check(**numbers: int) -> None:
@@ -157,8 +165,19 @@ def take_window(image: Any, window: Window) -> Any:
     """Return the pixels of a window of an image [H, W, …], an array or a tensor, mirrored where it has none.
 
     The edge itself is not repeated: before pixel 0 comes pixel 1. Windows in the image are views.
+
+    Raises:
+        TypeError: no array and no tensor.
+        ValueError: an image without pixels, or a window whose ends are before its beginnings.
     """
-    height, width = image.shape[:2]
+    shape = getattr(image, "shape", None)
+    if shape is None:
+        raise TypeError(f"image: expected an array or a tensor, got {type(image).__name__}")
+    if len(shape) < 2 or 0 in shape[:2]:
+        raise ValueError(f"image: expected at least one pixel, [H, W, …], got shape {list(shape)}")
+    if min(window.size) < 0:
+        raise ValueError(f"window: expected top <= bottom and left <= right, got {window}")
+    height, width = shape[:2]
     if window == window.clipped((height, width)):
         return image[window.top : window.bottom, window.left : window.right]
     rows = _mirrored(window.top + arange(window.size[0], image), height)
@@ -186,6 +205,8 @@ class Average:
         if weights not in ("uniform", "tent"):
             raise ValueError(f"weights: expected uniform or tent, got {weights!r}")
         self._shape, self._tent = tuple(shape), weights == "tent"
+        if len(self._shape) < 2:
+            raise ValueError(f"shape: expected […, H, W], got {list(shape)}")
         self._sum: Any = None
         self._weight: Any = None
 
@@ -194,7 +215,9 @@ class Average:
 
         Numbers of less than 32 bits, or of none behind the point, are added up as float32: they would overflow.
         """
-        window = tile.write
+        window, height, width = tile.write, *self._shape[-2:]
+        if window != window.clipped((height, width)):
+            raise ValueError(f"tile: expected one that writes within {height} × {width} px, got {window}")
         rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
         if tuple(values.shape[-2:]) != window.size or tuple(values.shape[:-2]) != self._shape[:-2]:
             raise ValueError(

@@ -51,7 +51,7 @@ def bench_pair_of_files(
     """As it is installed; without zlib-ng; by Pillow alone."""
     expected = evaluated(pair)
     if decoder == "zlib-ng":
-        pytest.importorskip("zlib_ng")
+        pytest.importorskip("zlib_ng", reason="needs zlib-ng, of deeperlab[cli]")
     else:
         monkeypatch.setattr(chunks, "fast_zlib", zlib)
     if decoder == "Pillow":

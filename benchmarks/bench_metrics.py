@@ -106,7 +106,7 @@ def bench_pq_and_pc_baseline_numpy(timed: Callable[..., Any], maps: tuple[Maps, 
 
 def bench_pq_torchmetrics(timed: Callable[..., Any], maps: tuple[Maps, Maps]) -> None:
     """PQ alone; without void, crowd and split stuff its definition is ours."""
-    detection = pytest.importorskip("torchmetrics.detection")
+    detection = pytest.importorskip("torchmetrics.detection", reason="compared with torchmetrics, of deeperlab[dev]")
     prediction, target = (torch.from_numpy(np.stack(m, -1))[None] for m in maps)
     stuffs = set(range(CLASSES)) - set(THINGS)
 

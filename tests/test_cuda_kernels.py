@@ -279,7 +279,7 @@ def test_the_build_names_its_architectures() -> None:
 
 
 def test_kernels_are_built_where_torch_has_cuda_and_a_compiler_is() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs deeperlab[torch]")
     from deeperlab.stages.torch_ops import HAS_CUDA
 
     if shutil.which("nvcc") is None:

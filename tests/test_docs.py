@@ -146,7 +146,7 @@ def test_the_onnx_examples_give_what_the_parser_gives(
     from deeperlab.predictor.parser import Parser
 
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
+        pytest.importorskip(name, reason="needs deeperlab[dev]")
     monkeypatch.setitem(xception.MIDDLE_BLOCKS, 41, 1)  # one of eight blocks that are alike
     monkeypatch.chdir(tmp_path)
     model = lively(tiny(num_classes=19, **network))
@@ -196,7 +196,7 @@ def test_the_examples_of_data_run(make_heads: Any, tmp_path: Path, monkeypatch: 
 def test_the_label_set_of_the_page_is_one(tmp_path: Path) -> None:
     from deeperlab.data import labels
 
-    pytest.importorskip("tomllib")
+    pytest.importorskip("tomllib", reason="TOML needs Python 3.11")
     (text,) = (block for block in blocks(ROOT / "docs" / "data.md", "toml") if "[[classes]]" in block)
     (tmp_path / "farm.toml").write_text(text)
     farm = labels.find(str(tmp_path / "farm.toml"))

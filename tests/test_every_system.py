@@ -70,7 +70,7 @@ def done(*arguments: object) -> str:
 
 @pytest.mark.parametrize("name", names(FAMILIES))
 def test_it_trains_predicts_with_the_crf_and_is_evaluated(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="needs deeperlab[train]")
     sets = [*SETTINGS, *(f"model.options.{option}={value}" for option, value in options_of(name).items())]
     words = [word for each in sets for word in ("--set", each)]
     trained = done("train", "--recipe", "quick", "--model", name, "--data", "scenes", "--steps", 2, "--out",
@@ -92,7 +92,7 @@ def test_it_trains_predicts_with_the_crf_and_is_evaluated(name: str, tmp_path: P
 
 @pytest.mark.slow
 def test_the_second_stage_of_deconvnet_begins_with_the_weights_of_the_first(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="needs deeperlab[train]")
     words = [word for each in SETTINGS for word in ("--set", each)]
     done("train", "--recipe", "deconvnet-stage1", "--data", "scenes", "--steps", 1, "--out", tmp_path / "one", *words,
          "--set", "model.options.units=16")  # fmt: skip
@@ -108,7 +108,7 @@ def test_the_second_stage_of_deconvnet_begins_with_the_weights_of_the_first(tmp_
 @pytest.mark.parametrize("name", names(KINDS))
 def test_it_is_exported_to_onnx_and_by_torch(name: str, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package)
+        pytest.importorskip(package, reason="needs deeperlab[dev]")
     torch.manual_seed(0)
     model = models.create(name, 3, **options_of(name)).eval()
     model.save_pretrained(tmp_path)

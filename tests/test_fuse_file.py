@@ -144,7 +144,7 @@ def spoil(name: str, value: Any) -> Any:
 
 
 def test_a_file_of_torch_is_named_as_such(tmp_path: Path, make_heads: Any) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs deeperlab[torch]")
     torch.save(arrays(make_heads()), tmp_path / "heads.pt")
     result = run("fuse", tmp_path / "heads.pt", "--things", "1", "--out", tmp_path / "out")
     remedy = "expected an NPZ: deeperlab.data.archive.save, or numpy.savez"

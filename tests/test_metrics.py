@@ -360,8 +360,8 @@ def test_merge_wants_the_same_categories() -> None:
 
 def test_agrees_with_torchmetrics_where_the_definitions_agree() -> None:
     """No crowd, no predicted void and one segment per stuff category."""
-    torch = pytest.importorskip("torch")
-    detection = pytest.importorskip("torchmetrics.detection")
+    torch = pytest.importorskip("torch", reason="needs deeperlab[torch]")
+    detection = pytest.importorskip("torchmetrics.detection", reason="compared with torchmetrics, of deeperlab[dev]")
     rng = np.random.default_rng(1)
     mine = PanopticQuality(CATEGORIES)
     theirs = detection.PanopticQuality(things={1, 2}, stuffs={3}, allow_unknown_preds_category=True)
@@ -411,8 +411,8 @@ REFERENCES = {
 @pytest.mark.parametrize("case", REFERENCES)
 def test_where_torchmetrics_differs_panopticapi_is_followed(case: str) -> None:
     """All-PQ of both; torchmetrics knows no crowd (void stands for it) and takes predicted void out of unions."""
-    torch = pytest.importorskip("torch")
-    detection = pytest.importorskip("torchmetrics.detection")
+    torch = pytest.importorskip("torch", reason="needs deeperlab[torch]")
+    detection = pytest.importorskip("torchmetrics.detection", reason="compared with torchmetrics, of deeperlab[dev]")
     (prediction, target), predicted, true, (ours, theirs) = REFERENCES[case]
     predicted, true = [*predicted, segment(9, 3)], [*true, segment(9, 3)]
     assert quality((prediction, predicted), (target, true))["All"]["pq"] == pytest.approx(ours, abs=5e-5)
@@ -607,7 +607,7 @@ def test_a_batch_counts_as_its_images() -> None:
 
 
 def test_tensors_are_counted_as_arrays_are() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs deeperlab[torch]")
     maps = row((1, 8), (3, 4)), row((1, 12))
     tensors = tuple(torch.from_numpy(m)[None] for m in maps)
     assert quality(tensors, tensors) == quality(maps, maps)  # type: ignore[arg-type]

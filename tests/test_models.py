@@ -672,7 +672,7 @@ def test_onnx_heads_of_any_size_are_fused_without_torch(options: dict[str, Any],
     Low thresholds let instances be found in heads that nobody trained.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
+        pytest.importorskip(name, reason="needs deeperlab[dev]")
     model = lively(tiny(**options))
     torch.onnx.export(
         model.exportable(), (photos(1, 65, 97),), tmp_path / "model.onnx", input_names=["images"],

@@ -31,9 +31,9 @@ from deeperlab.heads import NAMES, names_of
 from deeperlab.predictor import OnnxNetwork, OnnxParser, Parser
 from deeperlab.predictor.settings import digest
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx", reason="needs deeperlab[dev]")
+pytest.importorskip("onnxscript", reason="needs deeperlab[dev]")
+pytest.importorskip("onnxruntime", reason="needs deeperlab[onnx]")
 
 pytestmark = pytest.mark.slow  # half a minute for each export
 LABELS = labels.preset("cityscapes")

@@ -81,7 +81,7 @@ def test_names_that_are_no_text_are_printed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_progress_bar_on_such_a_terminal_is_drawn(encoding: str, evaluation: list[str]) -> None:
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     ours, theirs = pty.openpty()
     result = run(*evaluation, encoding=encoding, stderr=theirs)
     os.close(theirs)

@@ -636,7 +636,7 @@ def test_networks_of_torchvision_answer_as_there(theirs: str, auxiliary: bool, t
 
 @pytest.mark.parametrize("theirs", torchvision_logits.NETWORKS)
 def test_the_stored_answers_are_torchvisions(theirs: str) -> None:
-    segmentation = pytest.importorskip("torchvision.models.segmentation")
+    segmentation = pytest.importorskip("torchvision.models.segmentation", reason="needs deeperlab[maskrcnn]")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = getattr(segmentation, theirs)(

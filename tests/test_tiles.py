@@ -207,7 +207,7 @@ def test_averages_refuse_what_does_not_fit() -> None:
         Average((2, 9, 9)).add(beyond, np.zeros((2, 3, 10)))
 
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs deeperlab[torch]")
 
 from deeperlab import Heads, fuse, scenes  # noqa: E402
 from deeperlab.data import labels  # noqa: E402

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -32,6 +33,18 @@ def test_hooks_have_the_versions_that_the_project_pins() -> None:
     wanted = [need.split("==") for hook in hooks for need in hook.get("additional_dependencies", [])]
     assert {name for name, _ in wanted} == {"ruff", "clang-format"}
     assert all(pinned[name] == version for name, version in wanted)
+
+
+def test_what_is_skipped_says_why() -> None:
+    """pytest's own words for a package that is missing do not say where it would come from."""
+    calls, silent = {"importorskip", "skipif", "skip", "xfail"}, []
+    for path in sorted(file for folder in ("tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in calls:
+                keywords = {keyword.arg for keyword in node.keywords}
+                if "reason" not in keywords and not (node.func.attr == "skip" and node.args):
+                    silent.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not silent
 
 
 def test_hooks_run_outside_a_virtual_environment() -> None:

@@ -19,7 +19,7 @@ from deeperlab import Panoptic, merge_top_down
 from deeperlab.stages import numpy_ops, top_down
 from deeperlab.stages import torch_ops as ops
 
-hypothesis = pytest.importorskip("hypothesis")
+hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis, of deeperlab[dev]")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -155,7 +155,7 @@ def test_boxes_of_no_size_outside_and_inverted() -> None:
 def as_panopticapi(scores: Array, labels: Array, masks: Array, semantic: Array, *, score: float, overlap: float,
                    area: int) -> tuple[Array, list[int]]:  # fmt: skip
     """Ids of segments, from 1, and their classes, by run-length masks as the script of panopticapi has them."""
-    rle = pytest.importorskip("pycocotools.mask")
+    rle = pytest.importorskip("pycocotools.mask", reason="needs deeperlab[train]")
     encode = lambda mask: rle.encode(np.asfortranarray(mask.astype(np.uint8)))  # noqa: E731
     ids, classes = np.zeros(semantic.shape, int), []
     claimed = encode(np.zeros(semantic.shape))

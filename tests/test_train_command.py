@@ -26,7 +26,7 @@ from deeperlab.training import config_file
 from deeperlab.training.events import Event
 from deeperlab.training.find_lr import Sweep, find_lr
 
-pytest.importorskip("accelerate")
+pytest.importorskip("accelerate", reason="needs deeperlab[train]")
 pytestmark = pytest.mark.filterwarnings("ignore:model. the statistics of the batch norms")
 
 
@@ -186,7 +186,7 @@ def test_a_check_refuses_a_truth_that_does_not_come_back(options: Path, tmp_path
 def test_find_lr_prints_rates_and_draws_the_curve(
     options: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="needs deeperlab[train]")
     monkeypatch.setitem(find_lr.__kwdefaults__, "steps", 25)
     said = done("--config", options, "--data", "scenes", "--find-lr", "--out", tmp_path / "lr")
     assert "1.0e-06" in said

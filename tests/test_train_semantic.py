@@ -31,7 +31,7 @@ from deeperlab.training.find_lr import find_lr
 from deeperlab.training.merit import MIOU, PQ, merit_of, merit_of_line
 from deeperlab.training.validation import Validator
 
-pytest.importorskip("accelerate")
+pytest.importorskip("accelerate", reason="needs deeperlab[train]")
 pytestmark = pytest.mark.filterwarnings("ignore:model. the statistics of the batch norms")
 
 

@@ -36,7 +36,7 @@ def test_the_examples_of_training_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With two steps instead of 600."""
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="needs deeperlab[train]")
     monkeypatch.chdir(tmp_path)
     fewer = 'assignment("train.steps=2"), assignment("data.workers=0"), assignment("validate.ceiling=0.5")'
     scope = run_examples(PAGE, {}, ('assignment("train.steps=600")', fewer))

@@ -477,7 +477,7 @@ def test_a_signal_that_comes_early_ends_what_may_be_aborted() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_tensorboard_gets_what_the_metrics_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboard", reason="needs deeperlab[train]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = small(5, trackers=("tensorboard",))

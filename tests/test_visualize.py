@@ -359,7 +359,7 @@ def test_the_adapter_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_supervision_itself_takes_them() -> None:
-    sv = pytest.importorskip("supervision")
+    sv = pytest.importorskip("supervision", reason="compared with supervision, which is not installed")
     scene = scenes.draw(0, (121, 161), instances=5)
     heads = targets.encode_heads(scene.category, scene.instance, scene.num_classes, stride=4)
     found = to_supervision(fuse(heads, scene.things, size=(121, 161)), scene)

@@ -142,7 +142,7 @@ def test_the_torch_that_decides_on_cuda_is_that_of_the_environment(environment: 
 @pytest.mark.slow
 def test_the_log_says_what_of_cuda_is_built_and_why(environment: Path) -> None:
     """An nvcc that is found and does not work is told, never passed over."""
-    pybind11 = pytest.importorskip("pybind11")
+    pybind11 = pytest.importorskip("pybind11", reason="needs pybind11, of the group build")
     (site,) = (environment.parents[1] / "lib").glob("python3*/site-packages")
     (site / "pybind11").symlink_to(Path(pybind11.__file__).parent)
     cmake = next(path for path in (Path(sys.executable).with_name("cmake"), shutil.which("cmake")) if path)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ torch = pytest.importorskip("torch", reason="needs deeperlab[torch]")
 
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from deeperlab.models import ReceptiveField, create, receptive_field  # noqa: E402
+from deeperlab.models import ReceptiveField, coarsest_stride, create, receptive_field  # noqa: E402
 from deeperlab.models.backbones.mobilenet_v2 import MobileNetV2  # noqa: E402
 from deeperlab.models.backbones.xception import Xception  # noqa: E402
 from deeperlab.models.contexts import ASPP  # noqa: E402
@@ -170,6 +172,39 @@ def test_no_node_sees_beyond_the_halo_and_one_sees_as_far_as_is_told(network: An
         if not is_deep:
             assert nodes_that_change(slice(middle - found.before + 1))[1] >= middle
             assert nodes_that_change(slice(middle + found.after, None))[0] <= middle
+
+
+class UpAndDown(nn.Module):
+    """By convolutions alone, one of which goes up again; a map of unknown stride beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.norm, self.up = conv(5, 8), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 3, 4, 4, groups=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(self.norm(self.down(x)).relu())
+        return y * F.adaptive_avg_pool2d(y, 3).mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "stride"),
+    [
+        (lambda: UpAndDown(), 8),
+        (lambda: chain(conv(3), nn.MaxPool2d(3, 2, 1), conv(3, 1, 4)), 2),
+        (lambda: chain(nn.ReLU(), conv(3)), 1),
+        (lambda: create("fcn8s", 2, units=8), 32),
+        (lambda: create("unet", 2), 16),
+        (lambda: create("pspnet_resnet50", 2), 8),
+        (lambda: create("dilated_context_basic", 2, units=8), 8),
+        (lambda: create("efficientnet_lite0", 2), 16),
+    ],
+)
+def test_the_coarsest_stride_is_told_and_no_convolution_computed(network: Callable[[], nn.Module], stride: int) -> None:
+    model = network()
+    with FlopCounterMode(display=False) as counter:
+        assert coarsest_stride(model) == stride
+    counts = counter.get_flop_counts()["Global"]
+    assert counts[torch.ops.aten.convolution] == 0
 
 
 def test_the_network_that_is_asked_stays_as_it_is() -> None:

@@ -20,7 +20,8 @@ LEAST, MOST = 1 << 10, 1 << 15
 BRIGHTNESS = 2.0**-10
 """Of every pixel: no activation that is cut at 6 cuts it, however many units add to one another."""
 
-_PRODUCTS = ("conv2d", "conv_transpose2d", "addmm", "baddbmm", "linear", "matmul", "bmm")
+_CONVOLUTIONS = ("conv2d", "conv_transpose2d")
+_PRODUCTS = (*_CONVOLUTIONS, "addmm", "baddbmm", "linear", "matmul", "bmm")
 _POOLS_OF_ALL = ("adaptive_avg_pool2d", "adaptive_max_pool2d")
 _NORMS_OF_ALL = ("group_norm", "instance_norm")
 _CUTS = ("__getitem__", "narrow", "select", "index_select")
@@ -93,7 +94,8 @@ def coarsest_stride(model: nn.Module) -> int:
     """Measure the stride of a network's coarsest map, inside or out: shifts by it alone shift all outputs.
 
     It runs on two strips: what one map has more rows of in the longer one tells its stride. Maps of as many rows in
-    both, such as what pools all that it is given, have none.
+    both, such as what pools all that it is given, have none. Convolutions and batch norms, which would take seconds,
+    only tell their shapes.
 
     Args:
         model: as of `receptive_field`.
@@ -122,7 +124,7 @@ def _rows_of_maps(model: nn.Module, length: int) -> list[int]:
 
 
 class _Rows(TorchFunctionMode):
-    """Lists the rows of all maps that functions return."""
+    """Lists the rows of all maps that functions return; what takes long to compute is left out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +133,14 @@ class _Rows(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        result = function(*args, **(kwargs or {}))
+        name, x = getattr(function, "__name__", ""), args[0] if args else None
+        if name in _CONVOLUTIONS and isinstance(x, Tensor) and x.ndim == 4:
+            shape = function(x[:0], *args[1:], **(kwargs or {})).shape
+            result: Any = x.new_full((len(x), *shape[1:]), BRIGHTNESS)
+        elif name == "batch_norm":
+            result = x
+        else:
+            result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.ndim == 4 and result.is_floating_point():
             self.rows.append(result.shape[2])
         return result

@@ -10,7 +10,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc src -type f)
 # An editable install knows the modules that were there; its stamp carries a checksum of their names.
 INSTALLED := $(VENV)/.installed-$(firstword $(shell find python -name '*.py' | LC_ALL=C sort | cksum))
 
-.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-plots systems systems-check asan compilers aarch64 wheel wheels wheel-again sdist gates install-check old-glibc clean help
+.PHONY: demo test lint format stubs bench bench-networks bench-quick bench-compare bench-save bench-docs systems systems-check asan compilers aarch64 wheel wheels wheel-again sdist gates install-check old-glibc clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -48,7 +48,8 @@ stubs: $(INSTALLED) ## type stubs of the compiled module, from its table of para
 	$(BIN)/python src/numpy/stubs.py
 
 RESULTS := benchmarks/results
-TIMED := $(BIN)/python -m pytest --benchmark-enable --benchmark-only --benchmark-sort=name
+# A run says what made it.
+TIMED = BENCHMARK_COMMAND="make $@" $(BIN)/python -m pytest --benchmark-enable --benchmark-only --benchmark-sort=name
 COLUMNS := --benchmark-columns=min,median,stddev,rounds
 
 bench: $(INSTALLED) ## all benchmarks but the networks, timed; keeps the run in benchmarks/results/
@@ -67,14 +68,14 @@ bench-quick: $(INSTALLED) ## two scenes in under two minutes
 	$(TIMED) $(COLUMNS) benchmarks -m quick --benchmark-json=$(RESULTS)/latest-quick.json
 	$(BIN)/python -m benchmarks.report table $(RESULTS)/latest-quick.json
 
-bench-compare: $(INSTALLED) ## quick benchmarks; fails if 10 % slower than stored, beside plain C++ in the same run
-	$(BIN)/python -m benchmarks.report compare
+bench-compare: $(INSTALLED) ## has it become slower, and what in it? Beside plain C++; BASE=FOLDER: beside another checkout's build
+	$(BIN)/python -m benchmarks.tracking compare $(if $(BASE),--base $(BASE))
 
-bench-save: $(INSTALLED) ## quick benchmarks; stores what bench-compare compares with on this machine
-	$(BIN)/python -m benchmarks.report store
+bench-save: $(INSTALLED) ## stores what bench-compare compares with on this machine
+	$(BIN)/python -m benchmarks.tracking store
 
-bench-plots: $(INSTALLED) ## draw the newest kept run into docs/
-	$(BIN)/python -m benchmarks.report plots
+bench-docs: $(INSTALLED) ## the tables and plots of the documents, from the newest kept run
+	$(BIN)/python -m benchmarks.report docs
 
 # Both libraries rebuilt with sanitizers, in a place of their own that goes before the editable install.
 asan: $(INSTALLED) ## fuzz and bad-input tests under address and undefined-behavior sanitizers

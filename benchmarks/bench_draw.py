@@ -15,6 +15,7 @@ from deeperlab.visualize import colors as colors
 from deeperlab.visualize import reference, segments
 
 from .cases import CLASSES, THINGS
+from .conftest import time_calls, time_floor
 
 
 @lru_cache(maxsize=1)
@@ -24,11 +25,11 @@ def _scene(size: int, instances: int) -> scenes.Scene:
 
 @lru_cache(maxsize=1)
 def _drawn(size: int, instances: int) -> np.ndarray:
-    arrays, how = _arguments(_scene(size, instances))
+    arrays, how = arguments(_scene(size, instances))
     return reference.draw(*arrays, **how)
 
 
-def _arguments(scene: scenes.Scene) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
+def arguments(scene: scenes.Scene) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
     """What `overlay` hands to the compiled code."""
     table = colors.shades(visualize.palette(scene.num_classes))
     width = segments.line_width(scene.category.shape)
@@ -43,42 +44,52 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("drawn", drawn, ids=[f"{size} px, {n} things" for size, n in drawn])
 
 
-def _timed(benchmark: Any, function: Callable[[], np.ndarray], group: str, drawn: tuple[int, int], rounds: int) -> Any:
-    """As the `timed` of conftest: the page faults of a fresh picture are part of the cost."""
-    benchmark.group = f"{group}: {drawn[0]} px, {drawn[1]} things"
-    benchmark.extra_info.update({"size": drawn[0], "instances": drawn[1]})
-    kept: list[Any] = [None]
+def _timed(
+    benchmark: Any, function: Callable[[], Any], view: str, drawn: tuple[int, int], rounds: int, **facts: Any
+) -> Any:
+    facts |= {"size": drawn[0], "instances": drawn[1]}
+    return time_calls(benchmark, function, _group(view, drawn), rounds, **facts)
 
-    def call() -> Any:
-        kept[0] = function()
-        return kept[0]
 
-    return benchmark.pedantic(call, rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
+def _group(view: str, drawn: tuple[int, int]) -> str:
+    return f"{view}: {drawn[0]} px, {drawn[1]} things"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def bench_draw(benchmark: Any, drawn: tuple[int, int], threads: int) -> None:
-    arrays, how = _arguments(_scene(*drawn))
-    picture = _timed(benchmark, lambda: _numpy.draw(*arrays, **how, num_threads=threads), "draw", drawn, rounds=20)
+    arrays, how = arguments(_scene(*drawn))
+    facts = {"contender": "arrays", "threads": threads}
+    picture = _timed(benchmark, lambda: _numpy.draw(*arrays, **how, num_threads=threads), "draw", drawn, 20, **facts)
     np.testing.assert_array_equal(picture, _drawn(*drawn))
 
 
 def bench_draw_baseline_numpy(benchmark: Any, drawn: tuple[int, int]) -> None:
     """The baseline of each group: the twin."""
-    arrays, how = _arguments(_scene(*drawn))
-    picture = _timed(benchmark, lambda: reference.draw(*arrays, **how), "draw", drawn, rounds=1)
+    arrays, how = arguments(_scene(*drawn))
+    facts = {"contender": "numpy", "threads": 1}
+    picture = _timed(benchmark, lambda: reference.draw(*arrays, **how), "draw", drawn, 1, **facts)
     np.testing.assert_array_equal(picture, _drawn(*drawn))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("view", ["draw", "overlay"])
+def bench_draw_floor(benchmark: Any, drawn: tuple[int, int], view: str, threads: int) -> None:
+    """The photograph and both maps are read; the picture is written."""
+    arrays, _ = arguments(_scene(*drawn))
+    time_floor(benchmark, _group(view, drawn), threads, arrays[:3], arrays[:1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("text", [False, True], ids=["bare", "text"])
-def bench_overlay(benchmark: Any, drawn: tuple[int, int], text: bool) -> None:
+def bench_overlay(benchmark: Any, drawn: tuple[int, int], text: bool, threads: int) -> None:
     scene = _scene(*drawn)
     maps = scene.category, scene.instance
 
     def view() -> np.ndarray:
-        return visualize.overlay(scene.image, maps, scene.names, text=text, num_threads=2)
+        return visualize.overlay(scene.image, maps, scene.names, text=text, num_threads=threads)
 
-    picture = _timed(benchmark, view, "overlay", drawn, rounds=10)
+    facts = {"contender": "arrays", "threads": threads}
+    picture = _timed(benchmark, view, "overlay with names" if text else "overlay", drawn, 10, **facts)
     written = (picture != _drawn(*drawn)).any(axis=-1).mean()
     assert 0 < written < 0.2 if text else written == 0
 

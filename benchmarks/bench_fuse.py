@@ -23,7 +23,7 @@ import deeperlab
 from deeperlab import Panoptic, metrics
 
 from .cases import CLASSES, THINGS, Spec
-from .conftest import Case, as_arrays, twin
+from .conftest import Case, as_arrays, time_floor, twin
 from .yardsticks import expert, floor, plain
 
 ISTHING = {c: c in THINGS for c in range(CLASSES)}
@@ -110,13 +110,10 @@ def bench_fuse_yardstick_expert(benchmark: Any, timed: Any, case: Case, threads:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def bench_fuse_yardstick_floor(timed: Any, case: Case, threads: int) -> None:
-    heads = as_arrays(case.heads)
-    arrays, size = floor.heads_of(heads), heads.default_size
-    facts = {"contender": "floor", "threads": threads}
-    found, maps = timed(lambda: floor.read_and_write(arrays, size, threads), "fuse", rounds=20, **facts)
-    assert found == floor.total(heads)
-    assert all((written == -1).all() and written.shape == size for written in maps)
+def bench_fuse_yardstick_floor(benchmark: Any, case: Case, threads: int) -> None:
+    arrays, maps = floor.heads_of(as_arrays(case.heads)), (case.answer.semantic, case.answer.instance)
+    benchmark.extra_info.update(case.info)
+    time_floor(benchmark, f"fuse: {case.spec}", threads, arrays, maps)
 
 
 def bench_fuse_baseline_numpy(timed: Any, case: Case) -> None:

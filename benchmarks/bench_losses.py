@@ -16,12 +16,13 @@ from deeperlab import scenes
 from deeperlab.training import losses
 
 from .cases import CLASSES, THINGS, Spec, noisy_heads
+from .conftest import time_calls, time_floor
 
 Step = tuple[Tensor, Tensor]
 
 
 @lru_cache(maxsize=1)
-def _batch(images: int, size: int) -> Step:
+def make_batch(images: int, size: int) -> Step:
     """Logits of a drawn scene with the errors of a network, and its truth, as many times as the batch has images."""
     scene = scenes.draw(1, size, instances=50, num_classes=CLASSES, num_things=len(THINGS), coverage=0.35)
     logits = noisy_heads(Spec(size, 50)).semantic.repeat(images, 1, 1, 1)
@@ -39,23 +40,30 @@ def _upsample(logits: Tensor, labels: Tensor) -> Tensor:
     return interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=True)
 
 
-def _timed(benchmark: Any, batch: tuple[int, int], loss_of: Callable[[Tensor, Tensor], Tensor], rounds: int) -> Step:
-    """Time forward and backward; return the losses and the gradient."""
-    logits, labels = _batch(*batch)
-    benchmark.group = f"semantic loss: {batch[0]} x {batch[1]} px"
+def _group(batch: tuple[int, int], top_k: float) -> str:
+    pixels = "all pixels" if top_k == 1 else f"top {100 * top_k:.0f} %"
+    return f"semantic loss, {pixels}: {batch[0]} x {batch[1]} px"
+
+
+def step_of(loss_of: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Callable[[], Step]:
+    """Forward and backward: the losses and the gradient."""
 
     def step() -> Step:
         loss = loss_of(logits, labels)
         return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
 
-    loss, gradient = benchmark.pedantic(step, rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
-    return loss, gradient
+    return step
+
+
+def cross_entropy_of_all(logits: Tensor, labels: Tensor) -> Tensor:
+    """All pixels alike, all upsampled logits in memory."""
+    return cross_entropy(_upsample(logits, labels), labels)
 
 
 @lru_cache(maxsize=2)
 def _expected(size: int, top_k: float) -> Step:
     """Loss and gradient of one image, by torch alone."""
-    logits, labels = (tensor[:1].detach() for tensor in _batch(1, size))
+    logits, labels = (tensor[:1].detach() for tensor in make_batch(1, size))
     logits.requires_grad_()
     pixel = cross_entropy(_upsample(logits, labels), labels, reduction="none").flatten()
     loss = pixel.topk(-int(-top_k * len(pixel) // 1)).values.mean()
@@ -65,7 +73,9 @@ def _expected(size: int, top_k: float) -> Step:
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("top_k", [0.15, 1.0])
 def bench_semantic_loss(benchmark: Any, batch: tuple[int, int], threads: int, top_k: float) -> None:
-    found, gradient = _timed(benchmark, batch, lambda *step: losses.semantic(*step, top_k=top_k), rounds=5)
+    step = step_of(lambda *of: losses.semantic(*of, top_k=top_k), *make_batch(*batch))
+    facts = {"contender": "tensors", "threads": threads}
+    found, gradient = time_calls(benchmark, step, _group(batch, top_k), 5, **facts)
     loss, of_image = _expected(batch[1], top_k)
     torch.testing.assert_close(found, loss.expand_as(found))
     torch.testing.assert_close(gradient, of_image.expand_as(gradient), rtol=1e-3, atol=1e-8)
@@ -73,10 +83,16 @@ def bench_semantic_loss(benchmark: Any, batch: tuple[int, int], threads: int, to
 
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 def bench_semantic_loss_baseline_torch(benchmark: Any, batch: tuple[int, int], threads: int) -> None:
-    """The baseline: all pixels alike, all upsampled logits in memory."""
-    found, gradient = _timed(
-        benchmark, batch, lambda logits, labels: cross_entropy(_upsample(logits, labels), labels), rounds=1
-    )
+    step, facts = step_of(cross_entropy_of_all, *make_batch(*batch)), {"contender": "torch", "threads": threads}
+    found, gradient = time_calls(benchmark, step, _group(batch, 1.0), 1, **facts)
     loss, of_image = _expected(batch[1], 1.0)
     torch.testing.assert_close(found, loss)
     torch.testing.assert_close(gradient * batch[0], of_image.expand_as(gradient), rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("top_k", [0.15, 1.0])
+def bench_semantic_loss_floor(benchmark: Any, batch: tuple[int, int], threads: int, top_k: float) -> None:
+    """Logits and labels are read; the gradient is written."""
+    logits, labels = (tensor.detach().numpy() for tensor in make_batch(*batch))
+    time_floor(benchmark, _group(batch, top_k), threads, [logits, labels], [logits])

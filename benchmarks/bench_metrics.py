@@ -17,7 +17,7 @@ from deeperlab._numpy import overlap
 from deeperlab.metrics import CoveringResult, PanopticQuality, ParsingCovering, QualityResult, intersect
 
 from .cases import CLASSES, THINGS
-from .conftest import Case
+from .conftest import Case, time_floor
 
 ISTHING = {c: c in THINGS for c in range(CLASSES)}
 Map = NDArray[np.int32]
@@ -121,7 +121,7 @@ def bench_pq_torchmetrics(timed: Callable[..., Any], maps: tuple[Maps, Maps]) ->
 
 def bench_overlap(timed: Callable[..., Any], maps: tuple[Maps, Maps]) -> None:
     prediction, target = (ids_of(m) for m in maps)
-    p, g, pixels = timed(lambda: overlap(prediction, target), "overlap", rounds=50)
+    p, g, pixels = timed(lambda: overlap(prediction, target), "overlap", rounds=50, contender="arrays", threads=1)
     keys, expected = numpy_counts(prediction, target)
     order = np.argsort(g << 32 | p)
     np.testing.assert_array_equal((g << 32 | p)[order], keys)
@@ -140,5 +140,10 @@ def bench_overlap_of_many_ids(timed: Callable[..., Any], ids: str) -> None:
 
 def bench_overlap_baseline_numpy(timed: Callable[..., Any], maps: tuple[Maps, Maps]) -> None:
     prediction, target = (ids_of(m) for m in maps)
-    _, pixels = timed(lambda: numpy_counts(prediction, target), "overlap", rounds=5)
+    _, pixels = timed(lambda: numpy_counts(prediction, target), "overlap", rounds=5, contender="numpy", threads=1)
     assert pixels.sum() == target.size
+
+
+def bench_overlap_floor(benchmark: Any, case: Case, maps: tuple[Maps, Maps]) -> None:
+    """Both maps are read; the pairs are few."""
+    time_floor(benchmark, f"overlap: {case.spec}", 1, [ids_of(m) for m in maps])

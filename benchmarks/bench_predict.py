@@ -19,6 +19,7 @@ from deeperlab.data.labels import LabelSet
 from deeperlab.predictor import BatchJob, describe_settings, find_sources
 
 from .cases import CLASSES, THINGS, Spec, noisy_heads
+from .conftest import time_calls, time_floor
 
 PHOTOS = 6
 LABELS = LabelSet(
@@ -92,6 +93,21 @@ def bench_predict_step(benchmark: Any, spec: Spec, step: str, tmp_path: Path) ->
         benchmark.pedantic(_steps(spec, tmp_path)[step], rounds=9, warmup_rounds=1)
     finally:
         torch.set_num_threads(threads)
+
+
+def bench_to_coco(benchmark: Any, spec: Spec) -> None:
+    panoptic = _scene(spec)[2]
+    fields = {name: getattr(panoptic, name) for name in panoptic.__dataclass_fields__}
+    facts = {"contender": "arrays", "threads": 1}
+    ids, infos = time_calls(benchmark, lambda: Panoptic(**fields).to_coco(), f"to_coco: {spec}", 30, **facts)
+    found, area = np.unique(ids, return_counts=True)
+    assert {info["id"]: info["area"] for info in infos} == dict(zip(found.tolist(), area.tolist(), strict=True))
+
+
+def bench_to_coco_floor(benchmark: Any, spec: Spec) -> None:
+    """Both maps are read; that of ids is written."""
+    panoptic = _scene(spec)[2]
+    time_floor(benchmark, f"to_coco: {spec}", 1, [panoptic.semantic, panoptic.instance], [panoptic.instance])
 
 
 def bench_predict(benchmark: Any, spec: Spec, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from deeperlab import FuseParams
+from deeperlab import FuseParams, Heads
 from deeperlab.stages import pipeline, reference
 from deeperlab.stages import torch_ops as ops
 
@@ -48,11 +48,15 @@ class Recorder:
         return stage
 
 
+def calls_of(heads: Heads) -> dict[str, Call]:
+    recorder = Recorder()
+    pipeline.run(recorder, as_arrays(heads), THINGS, heads.default_size, FuseParams())
+    return recorder.calls
+
+
 @lru_cache(maxsize=1)
 def _calls(case: Case) -> dict[str, Call]:
-    recorder = Recorder()
-    pipeline.run(recorder, as_arrays(case.heads), THINGS, case.heads.default_size, FuseParams())
-    return recorder.calls
+    return calls_of(case.heads)
 
 
 @pytest.mark.parametrize("name", pipeline.NAMES)

@@ -16,6 +16,7 @@ from deeperlab.targets import Targets, encode, reference
 from deeperlab.targets.target_maps import MAPS
 
 from .cases import CLASSES, THINGS
+from .conftest import time_calls, time_floor
 
 STRIDE, RADIUS = 4, 25
 
@@ -38,36 +39,38 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("drawn", drawn, ids=[f"{size} px, {n} things" for size, n in drawn])
 
 
-def _timed(benchmark: Any, function: Callable[[], Targets], drawn: tuple[int, int], rounds: int) -> None:
-    """The targets of each round are kept until the next has returned, as those of `timed` in conftest."""
-    benchmark.group = f"encode: {drawn[0]} px, {drawn[1]} things"
-    benchmark.extra_info.update({"size": drawn[0], "instances": drawn[1]})
-    kept: list[Any] = [None]
+def _group(drawn: tuple[int, int]) -> str:
+    return f"encode: {drawn[0]} px, {drawn[1]} things"
 
-    def call() -> Any:
-        kept[0] = function()
-        return kept[0]
 
-    targets = benchmark.pedantic(call, rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
+def _timed(
+    benchmark: Any, function: Callable[[], Targets], drawn: tuple[int, int], rounds: int, contender: str
+) -> None:
+    facts = {"size": drawn[0], "instances": drawn[1], "contender": contender, "threads": 1}
+    targets = time_calls(benchmark, function, _group(drawn), rounds, **facts)
     for name in (*MAPS, "ids", "keypoints"):
         np.testing.assert_array_equal(np.asarray(getattr(targets, name)), getattr(_answer(*drawn), name))
 
 
-@pytest.mark.parametrize("face", ["arrays", "tensors"])
-def bench_encode(benchmark: Any, drawn: tuple[int, int], face: str) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+@pytest.mark.parametrize("kind", ["arrays", "tensors"])
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def bench_encode(benchmark: Any, drawn: tuple[int, int], threads: int, kind: str) -> None:
     options: dict[str, Any] = {"radius": RADIUS, "stride": STRIDE}
     instance: Any = _map(*drawn)
-    if face == "tensors":
+    if kind == "tensors":
         instance = torch.from_numpy(instance)
     else:
-        options["num_threads"] = 1
-    _timed(benchmark, lambda: encode(instance, **options), drawn, rounds=100)
-    torch.set_num_threads(threads)
+        options["num_threads"] = threads
+    _timed(benchmark, lambda: encode(instance, **options), drawn, 100, kind)
 
 
 def bench_encode_baseline_numpy(benchmark: Any, drawn: tuple[int, int]) -> None:
     """The baseline of each group: the reference."""
     instance = _map(*drawn)
-    _timed(benchmark, lambda: reference.encode(instance, radius=RADIUS, stride=STRIDE, graph=STAR), drawn, rounds=5)
+    _timed(benchmark, lambda: reference.encode(instance, radius=RADIUS, stride=STRIDE, graph=STAR), drawn, 5, "numpy")
+
+
+def bench_encode_floor(benchmark: Any, drawn: tuple[int, int]) -> None:
+    """The map is read; the targets are written."""
+    targets = _answer(*drawn)
+    time_floor(benchmark, _group(drawn), 1, [_map(*drawn)], [getattr(targets, name) for name in MAPS])

@@ -4,16 +4,11 @@ says of the machine."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import platform
-import re
-import time
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from deeperlab import FuseParams, Heads, Panoptic
-from deeperlab._numpy import simd
 from deeperlab.stages import pipeline, reference
 
 from .cases import THINGS, Spec, noisy_heads
-from .yardsticks import plain
+from .machine import ProcessorTime, describe
+from .yardsticks import floor, plain
 
 TWIN_PIXELS = 721 * 721
 """Up to this size the answer is the reference's, beyond it that of the plain program, which is ten times as fast."""
@@ -103,71 +98,48 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def timed(benchmark: Any, case: Case) -> Callable[..., Any]:
-    """Times a call in a group of its scene and returns its result; further facts go to extra_info.
+def time_calls(benchmark: Any, function: Callable[[], Any], group: str, rounds: int, **facts: Any) -> Any:
+    """Time a call and return its result; facts go to extra_info: with `contender` and `threads` a report shows it.
 
     The result of each round is kept until the next has returned: the page faults of fresh maps are part of the cost.
     """
+    benchmark.group = group
+    benchmark.extra_info.update(facts)
+    kept: list[Any] = [None]
+
+    def call() -> Any:
+        kept[0] = function()
+        return kept[0]
+
+    return benchmark.pedantic(call, rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
+
+
+def time_floor(benchmark: Any, group: str, threads: int, read: Sequence[Any], written: Sequence[Any] = ()) -> None:
+    """Time what memory alone costs a kernel that reads some arrays, and writes new ones like others."""
+    arrays = [np.ascontiguousarray(array) for array in read]
+    shapes, facts = floor.like(*written), {"contender": "floor", "threads": threads}
+    found, fresh = time_calls(
+        benchmark, lambda: floor.read_and_write(arrays, shapes, threads), group, rounds=20, **facts
+    )
+    assert found == floor.total(arrays)
+    assert all((array.view(np.uint8) == 255).all() for array in fresh)
+
+
+@pytest.fixture
+def timed(benchmark: Any, case: Case) -> Callable[..., Any]:
+    """Times a call in a group of its scene and returns its result; further facts go to extra_info."""
 
     def run(function: Callable[[], Any], stage: str, rounds: int, **facts: Any) -> Any:
-        benchmark.group = f"{stage}: {case.spec}"
-        benchmark.extra_info.update(case.info | facts)
-        kept: list[Any] = [None]
-
-        def call() -> Any:
-            kept[0] = function()
-            return kept[0]
-
-        return benchmark.pedantic(call, rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
+        return time_calls(benchmark, function, f"{stage}: {case.spec}", rounds, **(case.info | facts))
 
     return run
-
-
-@dataclass(frozen=True)
-class ProcessorTime:
-    """Seconds that processors have worked: for the machine, and for this process with its finished children."""
-
-    machine: float
-    process: float
-    clock: float
-
-    @classmethod
-    def now(cls, stat: Path = Path("/proc/stat")) -> ProcessorTime:
-        user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
-        ticks = user + nice + system + irq + softirq + steal
-        return cls(ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4]), time.monotonic())
-
-    def others_since(self, start: ProcessorTime) -> float:
-        """Processors that other processes had on average: beyond a tenth, figures of several threads suffer."""
-        others = (self.machine - start.machine) - (self.process - start.process)
-        return max(0.0, others / (self.clock - start.clock))
 
 
 _START = ProcessorTime.now()
 
 
-def _compiler() -> str:
-    """Of the engine that is loaded: the mark that GCC and Clang leave in what they build."""
-    engine = importlib.util.find_spec("deeperlab._numpy")
-    assert engine is not None
-    assert engine.origin is not None
-    marks = re.findall(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", Path(engine.origin).read_bytes())
-    return str(marks[0].decode()) if marks else "unknown"
-
-
-def pytest_benchmark_generate_machine_info(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
-    """What figures depend on beside the code, without names of hosts; `simd` is the form of the stages that runs."""
-    facts = dict(re.findall(r"^(model name)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
-    return {
-        "cpu": facts.get("model name", platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "simd": simd(),
-        "compiler": _compiler(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "numpy", "deeperlab")},
-    }
+def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
+    return describe()
 
 
 def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
@@ -176,6 +148,8 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
         commit_info.pop(name, None)
 
 
-def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """Adds how many processors other work had."""
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Adds what was typed, and how many processors other work had."""
+    typed = shlex.join(("pytest", *map(str, config.invocation_params.args)))
+    output_json["command"] = os.environ.get("BENCHMARK_COMMAND", typed)
     output_json["other_work"] = round(ProcessorTime.now().others_since(_START), 2)

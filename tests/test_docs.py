@@ -404,19 +404,3 @@ def test_the_documented_defaults_are_those_of_the_code() -> None:
         f"({params.max_instances})",
     ):
         assert said in text, said
-
-
-def test_the_figures_of_the_readme_are_those_of_the_run() -> None:
-    """Its table is part of that of docs/performance.md, and its run is kept."""
-    readme, all_scenes = ((ROOT / name).read_text() for name in ("README.md", "docs/performance.md"))
-    for things in ("5 things", "50 things", "500 things"):
-        row = re.search(rf"^\| {things} \|(.*)$", readme, re.MULTILINE)
-        full = re.search(rf"^\| 1441 px, {things} \|(.*)$", all_scenes, re.MULTILINE)
-        assert row is not None
-        assert full is not None
-        short = [float(x.replace(",", "")) for x in re.findall(r"[\d.,]+\d", row[1])][:4]
-        cells = [cell.split("(")[0] for cell in full[1].split("|")]
-        numbers = [
-            float(x.replace(",", "")) for cell in (cells[1], cells[2], cells[4]) for x in re.findall(r"[\d.,]+\d", cell)
-        ]
-        assert short == pytest.approx(numbers, abs=0.051)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What memory alone costs: every head is read once, and both maps of the result are written once.
+// What memory alone costs: every input is read once, and every result is written once.
 #include <cstdint>
 #include <cstring>
 #include <thread>
@@ -37,18 +37,18 @@ int64_t begin_of(int64_t bytes, int i, int parts) { return i == parts ? bytes : 
 
 }  // namespace
 
-// Returns the sum of the words of all heads; each map is filled with `byte`.
-extern "C" uint64_t memory_floor(int heads, const uint8_t* const* head, const int64_t* head_bytes, int maps,
-                                 uint8_t* const* map, const int64_t* map_bytes, int byte, int threads) {
+// Returns the sum of the words of all inputs; each result is filled with `byte`.
+extern "C" uint64_t memory_floor(int inputs, const uint8_t* const* input, const int64_t* input_bytes, int results,
+                                 uint8_t* const* result, const int64_t* result_bytes, int byte, int threads) {
   std::vector<uint64_t> sums(size_t(threads), 0);
   const auto run = [&](int thread) {
-    for (int i = 0; i < heads; ++i) {
-      const int64_t begin = begin_of(head_bytes[i], thread, threads);
-      sums[size_t(thread)] += sum_words(head[i] + begin, begin_of(head_bytes[i], thread + 1, threads) - begin);
+    for (int i = 0; i < inputs; ++i) {
+      const int64_t begin = begin_of(input_bytes[i], thread, threads);
+      sums[size_t(thread)] += sum_words(input[i] + begin, begin_of(input_bytes[i], thread + 1, threads) - begin);
     }
-    for (int i = 0; i < maps; ++i) {
-      const int64_t begin = begin_of(map_bytes[i], thread, threads);
-      std::memset(map[i] + begin, byte, size_t(begin_of(map_bytes[i], thread + 1, threads) - begin));
+    for (int i = 0; i < results; ++i) {
+      const int64_t begin = begin_of(result_bytes[i], thread, threads);
+      std::memset(result[i] + begin, byte, size_t(begin_of(result_bytes[i], thread + 1, threads) - begin));
     }
   };
   std::vector<std::thread> others;

@@ -42,9 +42,15 @@ class _Answer(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ANSWER)
 
 
-def same_answer(heads: Heads, things: Sequence[int], params: FuseParams | None = None) -> Panoptic:
-    """The definition without pruning: what `deeperlab.fuse` gives, bit for bit."""
-    return _call("same_answer", heads, things, FuseParams() if params is None else params)
+def same_answer(
+    heads: Heads, things: Sequence[int], params: FuseParams | None = None, seconds: NDArray[np.float64] | None = None
+) -> Panoptic:
+    """The definition without pruning: what `deeperlab.fuse` gives, bit for bit.
+
+    What each stage took is written to `seconds`, [9], in the order of `pipeline.NAMES`.
+    """
+    clock = ctypes.c_void_p(None if seconds is None else seconds.ctypes.data)
+    return _call("same_answer", heads, things, FuseParams() if params is None else params, clock)
 
 
 def upsample_first(heads: Heads, things: Sequence[int]) -> Panoptic:
@@ -52,7 +58,7 @@ def upsample_first(heads: Heads, things: Sequence[int]) -> Panoptic:
     return _call("upsample_first", heads, things, replace(FuseParams.paper(), vote_cell=1))
 
 
-def _call(program: str, heads: Heads, things: Sequence[int], params: FuseParams) -> Panoptic:
+def _call(program: str, heads: Heads, things: Sequence[int], params: FuseParams, *more: Any) -> Panoptic:
     arrays = [np.ascontiguousarray(getattr(heads, name)) for name in NAMES]
     kind = arrays[0].dtype
     if arrays[1].ndim != 4 or len(arrays[1]) != 1:
@@ -85,5 +91,5 @@ def _call(program: str, heads: Heads, things: Sequence[int], params: FuseParams)
         "truncated": np.empty(1, np.bool_),
     }
     answer = _Answer(**{name: field.ctypes.data for name, field in fields.items()})
-    getattr(load(program), program)(ctypes.byref(problem), ctypes.byref(answer))
+    getattr(load(program), program)(ctypes.byref(problem), ctypes.byref(answer), *more)
     return Panoptic(things=tuple(things), **fields)

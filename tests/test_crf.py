@@ -35,6 +35,24 @@ def test_the_kernels_give_the_bits_of_the_reference(seed: int) -> None:
         np.testing.assert_array_equal(_numpy.crf(semantic, image, **options, num_threads=threads), expected)
 
 
+@pytest.mark.parametrize(
+    ("size", "classes", "options"),
+    [
+        ((40, 200), 150, {"sigma_gamma": 6.0, "iterations": 1}),  # two strips of columns, two bands of rows
+        ((33, 130), 3, {"after": True}),  # three parts in a row, the last of two columns, and three below each other
+        ((70, 20), 9, {"w1": 0.0}),
+    ],
+)
+def test_images_of_several_parts_and_strips(size: tuple[int, int], classes: int, options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(7)
+    image = rng.integers(0, 40, (1, *size, 3)).astype(np.uint8)
+    semantic = rng.normal(0, 3, (1, classes, size[0] // 4 + 1, size[1] // 4 + 1)).astype(np.float32)
+    options = {**KERNELS, "stride": 4, "iterations": 2, "probabilities": False, **options}
+    expected = reference.crf(semantic, image, **options)
+    for threads in (1, 2, 5):
+        np.testing.assert_array_equal(_numpy.crf(semantic, image, **options, num_threads=threads), expected)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("transposed", [False, True])
 def test_the_filter_gives_the_bits_of_the_reference(seed: int, transposed: bool) -> None:

@@ -110,11 +110,17 @@ def test_random_cases(emulated: Any, seed: int) -> None:
 
 
 def test_an_image_of_many_tiles_and_a_vertex_of_many_pieces(emulated: Any) -> None:
-    """A block sorts 2,048 entries, and 256 of a vertex are summed at a time; of one color, all pixels share theirs."""
+    """A block sorts 2,048 entries, and a vertex is summed by parts of 16 × 64 px; of one color, all share theirs."""
     semantic, image, _ = scene(1)
     compare(emulated, "crf", (semantic[None], image[None]), KERNELS | ONCE)
     gray = np.full_like(image[None], 128)
     compare(emulated, "crf", (semantic[None], gray), KERNELS | ONCE | {"sigma_alpha": 1000.0})
+
+
+def test_an_image_of_several_parts_beside_each_other(emulated: Any) -> None:
+    rng = np.random.default_rng(3)
+    head = planes(rng, (1, 3, 10, 34), 0.0, False)
+    compare(emulated, "crf", (head, images(rng, 1, (35, 131), False)), KERNELS | ONCE)
 
 
 def test_more_classes_than_a_warp_has_lanes(emulated: Any) -> None:

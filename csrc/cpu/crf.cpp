@@ -2,19 +2,11 @@
 #include "deeperlab/crf.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "crf_fast.h"
 
 namespace deeperlab::cpu {
 namespace {
-
-// Calls task(band) for bands of rows.
-template <class Task>
-void visit_bands(const Crf& of, const Parallel& parallel, const Task& task) {
-  parallel_for(parallel, (of.shape.height + rows_of_crf_band - 1) / rows_of_crf_band, 1,
-               [&](int64_t band) { task(int(band)); });
-}
 
 // A row of nodes of all classes, as rows of values.
 template <class T>
@@ -34,11 +26,12 @@ void read_scores(const Crf& of, int64_t n, const CrfValues& values, const Parall
   const Shape& shape = of.shape;
   const int64_t row = of.row();
   const int nodes = std::min(shape.grid_w, (shape.width - 1) / shape.stride + 2);
-  visit_bands(of, parallel, [&](int band) {
-    float *const upper = values.room + band * values.room_floats, *const lower = upper + nodes * row;
+  const Tasks tasks(of);
+  parallel_for(parallel, tasks.bands, 1, [&](int64_t band) {
+    float *const upper = values.room + band * tasks.strips * tasks.room_floats, *const lower = upper + nodes * row;
     int read_y = -1;
-    const int end = std::min((band + 1) * rows_of_crf_band, shape.height);
-    for (int y = band * rows_of_crf_band; y < end; ++y) {
+    const int top = int(band) * Tasks::band_rows;
+    for (int y = top; y < std::min(top + Tasks::band_rows, shape.height); ++y) {
       float* const line = values.unary + int64_t(y) * shape.width * row;
       const Cell first = cell_of_pixel(y, 0, shape.stride, shape.grid_h, shape.grid_w);
       if (first.y != read_y) {
@@ -73,19 +66,6 @@ void read_values(const Crf& of, int64_t n, float* rows, const Parallel& parallel
   });
 }
 
-// Rows of [P] to planes [C, H, W].
-void write_planes(const Crf& of, const float* rows, float* out, const Parallel& parallel) {
-  const int row = of.row();
-  parallel_rows(parallel, 1, of.shape.height, of.shape.width, [&](int64_t, int y) {
-    const int64_t first = int64_t(y) * of.shape.width;
-    for (int c = 0; c < of.shape.classes; ++c) {
-      for (int64_t i = first; i < first + of.shape.width; ++i) {
-        out[c * of.shape.pixels() + i] = rows[i * row + c];
-      }
-    }
-  });
-}
-
 void find_lines(const Crf& of, const CrfValues& values, const Parallel& parallel) {
   for (int r = 0; r <= of.half_width; ++r) {
     values.weight[r] = spatial_weight(r, of.curvature);
@@ -101,27 +81,27 @@ void find_lines(const Crf& of, const CrfValues& values, const Parallel& parallel
 
 constexpr int64_t vertices_of_task = 256;
 
-// Splats rows of values and blurs them. Returns the result.
-template <class Splat>
-float* filter_vertices(const Links& links, int row, float* const (&vertex)[2], bool backwards, const Splat& splat,
+// Adds up the groups of the vertices and blurs them. Returns the result.
+float* filter_vertices(const Links& links, int row, const float* groups, float* const (&vertex)[2], bool backwards,
                        const Parallel& parallel) {
   const int64_t tasks = (links.vertices + vertices_of_task - 1) / vertices_of_task;
   const auto visit = [&](const auto& task) {
     parallel_for(parallel, tasks, 1, [&](int64_t i) {
-      const int64_t begin = i * vertices_of_task + 1;
-      task(begin, std::min(begin + vertices_of_task, links.vertices + 1));
+      const int64_t begin = i * vertices_of_task + 1, end = std::min(begin + vertices_of_task, links.vertices + 1);
+      with_widths(row > 1 ? parallel.simd : Simd::plain, [&](auto lanes, auto) { task(lanes, begin, end); });
     });
   };
   std::fill(vertex[0], vertex[0] + row, 0.0f);
   std::fill(vertex[1], vertex[1] + row, 0.0f);
-  visit([&](int64_t begin, int64_t end) { splat(begin, end, vertex[0]); });
+  visit([&](auto lanes, int64_t begin, int64_t end) {
+    add_groups<decltype(lanes)>(links, begin, end, row, groups, vertex[0]);
+  });
   for (int i = 0; i < crf_corners; ++i) {
     const int axis = backwards ? crf_features - i : i;
     const float* const from = vertex[i % 2];
     float* const to = vertex[1 - i % 2];
-    visit([&](int64_t begin, int64_t end) {
-      with_widths(row > 1 ? parallel.simd : Simd::plain,
-                  [&](auto lanes, auto) { blur_vertices<decltype(lanes)>(links, axis, begin, end, row, from, to); });
+    visit([&](auto lanes, int64_t begin, int64_t end) {
+      blur_vertices<decltype(lanes)>(links, axis, begin, end, row, from, to);
     });
   }
   return vertex[crf_corners % 2];
@@ -132,33 +112,46 @@ void normalize_lattice(const Crf& of, const CrfMemory& memory, const Parallel& p
   const Lattice& lattice = memory.lattice;
   const Links& links = memory.links;
   const CrfValues& values = memory.values;
-  float* const ones[2] = {values.ones, values.ones + links.vertices + 1};
-  const float* const sums = filter_vertices(
-      links, 1, ones, false,
-      [&](int64_t begin, int64_t end, float* to) {
-        for (int64_t v = begin; v < end; ++v) {
-          to[v] = sum_pieces<float>(lattice, v, [&](float& piece, int32_t i) { piece += lattice.splat[i]; });
-        }
-      },
-      parallel);
-  // What a pixel gives has its factor where it is splatted, which is sorted by vertex: kept beside, pixel by pixel.
-  float* const give = values.share;
-  parallel_rows(parallel, 1, of.shape.height, of.shape.width, [&](int64_t, int y) {
-    for (int64_t p = int64_t(y) * of.shape.width; p < int64_t(y + 1) * of.shape.width; ++p) {
-      const int32_t* const vertex = lattice.vertex + p * crf_corners;
-      float* const slice = lattice.slice + p * crf_corners;
-      const CrfFactors factors = crf_factors(slice_row<float>(vertex, slice, sums, 1), of.after, of.transposed);
-      give[p] = factors.in;
-      for (int k = 0; k < crf_corners; ++k) {
-        slice[k] = (slice[k] * factors.out) * of.w1;
+  // Calls visit(entry, group) for those of a part, pixel by pixel.
+  const auto visit_entries = [&](int64_t part, const auto& visit) {
+    const int top = int(part / of.part_columns()) * crf_part_rows;
+    const int left = int(part % of.part_columns()) * crf_part_columns;
+    for (int y = top; y < std::min(top + crf_part_rows, of.shape.height); ++y) {
+      for (int x = left; x < std::min(left + crf_part_columns, of.shape.width); ++x) {
+        const int64_t entry = (int64_t(y) * of.shape.width + x) * crf_corners;
+        visit(entry);
       }
     }
+  };
+  parallel_for(parallel, of.parts(), 1, [&](int64_t part) {
+    float* const group = values.group + lattice.before[part];
+    std::fill(group, values.group + lattice.before[part + 1], 0.0f);
+    visit_entries(part, [&](int64_t entry) {
+      for (int k = 0; k < crf_corners; ++k) {
+        group[lattice.group[entry + k]] += lattice.slice[entry + k];
+      }
+    });
   });
-  parallel_for(parallel, of.shape.pixels() * crf_corners, 1 << 14,
-               [&](int64_t i) { lattice.splat[i] = lattice.splat[i] * give[lattice.pixel[i]]; });
+  float* const ones[2] = {values.ones, values.ones + links.vertices + 1};
+  const float* const sums = filter_vertices(links, 1, values.group, ones, false, parallel);
+  parallel_for(parallel, of.parts(), 1, [&](int64_t part) {
+    const int32_t* const vertex_of = links.vertex + lattice.before[part];
+    visit_entries(part, [&](int64_t entry) {
+      float sum = 0.0f;
+      for (int k = 0; k < crf_corners; ++k) {
+        sum += lattice.slice[entry + k] * sums[vertex_of[lattice.group[entry + k]]];
+      }
+      const CrfFactors factors = crf_factors(sum, of.after, of.transposed);
+      for (int k = 0; k < crf_corners; ++k) {
+        const float weight = lattice.slice[entry + k];
+        lattice.splat[entry + k] = weight * factors.in;
+        lattice.slice[entry + k] = (weight * factors.out) * of.w1;
+      }
+    });
+  });
 }
 
-// The filters of one image, whose rows of values are read from `share` and whose messages update() adds up.
+// The filters of one image.
 struct Filters {
   const Crf& of;
   const CrfMemory& memory;
@@ -171,42 +164,30 @@ struct Filters {
     }
     if (of.w2 > 0.0f) {
       find_lines(of, values, parallel);
-      float* const end = values.across + of.shape.pixels() * of.row();
-      std::fill(values.across - of.frame(), values.across, 0.0f);
-      std::fill(end, end + of.frame(), 0.0f);
+      for (float* const across : values.across) {
+        float* const end = across + of.shape.pixels() * of.row();
+        std::fill(across - of.frame(), across, 0.0f);
+        std::fill(end, end + of.frame(), 0.0f);
+      }
     }
   }
 
-  Messages apply() const {
-    Messages messages{};
-    const int row = of.row();
-    if (of.w1 > 0.0f) {
-      const auto splat = [&](int64_t begin, int64_t end, float* to) {
-        with_widths(parallel.simd, [&](auto lanes, auto) {
-          splat_rows<decltype(lanes)>(memory.lattice, begin, end, row, values.share, to);
-        });
-      };
-      messages.vertices = filter_vertices(memory.links, row, values.vertex, of.transposed, splat, parallel);
-    }
-    if (of.w2 > 0.0f) {
-      visit_bands(of, parallel, [&](int band) {
-        with_widths(parallel.simd, [&](auto lanes, auto wide) {
-          if (int64_t(of.shape.width) * row >= decltype(wide)::count) {
-            filter_across<decltype(wide)>(of, values, band);
-          } else {
-            filter_across<decltype(lanes)>(of, values, band);
-          }
-        });
-      });
-      messages.across = values.across;
-    }
-    return messages;
+  // An update whose Q is said to the pixels. Returns what they hear; `turn` is 0 and 1 in turns.
+  Messages say(Update update, int turn) const {
+    update.across = values.across[turn];
+    update.splats = of.w1 > 0.0f;
+    run(update);
+    return {update.splats
+                ? filter_vertices(memory.links, of.row(), values.group, values.vertex, of.transposed, parallel)
+                : nullptr,
+            update.across};
   }
 
-  void update(const Messages& messages, const float* unary) const {
-    visit_bands(of, parallel, [&](int band) {
+  void run(const Update& update) const {
+    const Tasks tasks(of);
+    parallel_for(parallel, tasks.count(), 1, [&](int64_t task) {
       with_widths(parallel.simd, [&](auto lanes, auto wide) {
-        update_band<decltype(lanes), decltype(wide)>(of, memory, messages, band, unary);
+        update_task<decltype(lanes), decltype(wide)>(of, memory, update, tasks, task);
       });
     });
   }
@@ -214,7 +195,9 @@ struct Filters {
 
 }  // namespace
 
-int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return CrfValues::lay_out(of, vertices, nullptr).bytes; }
+int64_t crf_values_bytes(const Crf& of, const CrfCounts& counts) {
+  return CrfValues::lay_out(of, counts, nullptr).bytes;
+}
 
 void crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out, const Parallel& parallel) {
   const CrfMemory memory(of, blocks);
@@ -222,20 +205,27 @@ void crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out, const Pa
   filters.prepare();
   with_float_type(of.semantic.type,
                   [&](auto element) { read_scores<decltype(element)>(of, n, memory.values, parallel); });
-  filters.update({}, memory.values.unary);
+  Update update{};
+  update.unary = memory.values.unary;
+  update.is_share = true;
   for (int i = 0; i < of.iterations && !parallel.stopped(parallel); ++i) {
-    filters.update(filters.apply(), memory.values.unary);
+    update.heard = filters.say(update, i % 2);
   }
-  write_planes(of, memory.values.share, out, parallel);
+  update.out = out;
+  filters.run(update);
 }
 
 void crf_filter(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out, const Parallel& parallel) {
   const CrfMemory memory(of, blocks);
   const Filters filters{of, memory, parallel};
   filters.prepare();
-  read_values(of, n, memory.values.share, parallel);
-  filters.update(filters.apply(), nullptr);
-  write_planes(of, memory.values.share, out, parallel);
+  read_values(of, n, memory.values.unary, parallel);
+  Update update{};
+  update.unary = memory.values.unary;
+  update.heard = filters.say(update, 0);
+  update.unary = nullptr;
+  update.out = out;
+  filters.run(update);
 }
 
 }  // namespace deeperlab::cpu

@@ -61,22 +61,18 @@ void visit_vectors(int row, const Visit& visit) {
   }
 }
 
-// Corners of pixels [begin, end), and their keys. The last vector repeats the last pixel.
+// Corners of pixels [left, right) of a row, and their keys. The last vector repeats the last pixel.
 template <class L>
-void enclose_pixels(const Crf& of, int64_t n, int64_t begin, int64_t end, float* weight, uint64_t* key) {
+void enclose_pixels(const Crf& of, int64_t n, int y, int left, int right, float* weight, uint64_t* key) {
   using Float = typename L::Float;
-  const int width = of.shape.width;
-  int y = int(begin / width), x = int(begin % width);
-  for (int64_t first = begin; first < end; first += L::count) {
+  int x = left;
+  for (int first = left; first < right; first += L::count) {
     float given[crf_features][L::count];
     for (int lane = 0; lane < L::count; ++lane) {
       for (int i = 0; i < crf_features; ++i) {
         given[i][lane] = crf_feature(of, n, y, x, i);
       }
-      if (first + lane + 1 < end && ++x == width) {
-        x = 0;
-        ++y;
-      }
+      x = std::min(x + 1, right - 1);
     }
     Float feature[crf_features];
     for (int i = 0; i < crf_features; ++i) {
@@ -90,28 +86,13 @@ void enclose_pixels(const Crf& of, int64_t n, int64_t begin, int64_t end, float*
         store(at[i], simplex.at(k, i));
       }
       store(share, simplex.weight[k]);
-      for (int64_t lane = 0; lane < std::min<int64_t>(L::count, end - first); ++lane) {
-        const int64_t to = (first - begin + lane) * crf_corners + k;
+      for (int lane = 0; lane < std::min(L::count, right - first); ++lane) {
+        const int to = (first - left + lane) * crf_corners + k;
         key[to] = of.keys.key({at[0][lane], at[1][lane], at[2][lane], at[3][lane], at[4][lane]});
         weight[to] = share[lane];
       }
     }
   }
-}
-
-// Σ over the entries of a vertex, in pieces; add(piece, i) adds entry i.
-template <class Sum, class Add>
-Sum sum_pieces(const Lattice& lattice, int64_t vertex, const Add& add) {
-  const int32_t end = lattice.first[vertex];
-  Sum sum{};
-  for (int32_t from = lattice.first[vertex - 1]; from < end; from += crf_piece) {
-    Sum piece{};
-    for (int32_t i = from; i < std::min(end, from + crf_piece); ++i) {
-      add(piece, i);
-    }
-    sum = sum + piece;
-  }
-  return sum;
 }
 
 // Vectors of a row that are summed together.
@@ -131,6 +112,21 @@ struct Several {
     }
     return sum;
   }
+  friend Several operator*(const Several& a, float factor) {
+    Several made;
+    for (int i = 0; i < count; ++i) {
+      made.of[i] = a.of[i] * broadcast<V>(factor);
+    }
+    return made;
+  }
+  // The greatest of each lane.
+  V most() const {
+    V found = of[0];
+    for (int i = 1; i < count; ++i) {
+      found = maximum(found, of[i]);
+    }
+    return found;
+  }
   void load_from(const float* row) {
     for (int i = 0; i < count; ++i) {
       of[i] = load<V>(row + i * lanes_of<V>);
@@ -143,16 +139,19 @@ struct Several {
   }
 };
 
-// What pixels say to vertices [begin, end).
+// What the pixels of all parts say to vertices [begin, end): the sums of their groups.
 template <class L>
-void splat_rows(const Lattice& lattice, int64_t begin, int64_t end, int row, const float* rows, float* to) {
+void add_groups(const Links& links, int64_t begin, int64_t end, int row, const float* groups, float* to) {
   using V = typename L::Float;
   visit_vectors<L>(row, [&](auto count, int at) {
     using Sum = Several<V, decltype(count)::value>;
     for (int64_t v = begin; v < end; ++v) {
-      const Sum sum = sum_pieces<Sum>(lattice, v, [&](Sum& piece, int32_t i) {
-        piece.add(lattice.splat[i], rows + int64_t(lattice.pixel[i]) * row + at);
-      });
+      Sum sum;
+      for (int32_t i = links.first[v - 1]; i < links.first[v]; ++i) {
+        Sum group;
+        group.load_from(groups + int64_t(links.group[i]) * row + at);
+        sum = sum + group;
+      }
       sum.store_to(to + v * row + at);
     }
   });
@@ -169,16 +168,6 @@ void blur_vertices(const Links& links, int axis, int64_t begin, int64_t end, int
       store(to + v * row + i, blur(load<V>(own + i), load<V>(before + i), load<V>(after + i)));
     }
   }
-}
-
-// What the corners of a pixel say to it: V floats of a row.
-template <class V>
-V slice_row(const int32_t* vertex, const float* weight, const float* rows, int64_t row) {
-  V sum{};
-  for (int k = 0; k < crf_corners; ++k) {
-    sum = sum + broadcast<V>(weight[k]) * load<V>(rows + vertex[k] * row);
-  }
-  return sum;
 }
 
 }  // namespace deeperlab::cpu

@@ -11,39 +11,31 @@ namespace {
 
 constexpr int digit_bits = 11, digits = 1 << digit_bits;
 constexpr int64_t keys_of_task = int64_t(1) << 16;
-constexpr int pixels_of_part = 682, entries_of_part = pixels_of_part * crf_corners;
+constexpr int entries_of_part = crf_part_rows * crf_part_columns * crf_corners;
 
-// A vertex of a part of the image.
-struct Group {
-  int32_t vertex;
-  int32_t next;  // how many entries it has; then where the next of them goes among those of the vertex
-};
-
+// Memory is touched for so many groups as there are, which are few beside entries.
 struct SortRoom {
-  uint64_t* key[2];   // [6P] in turns
-  int32_t* place[2];  // [6P] of the group in `group`, in turns
-  Group* group;       // [6P] those of a part begin where its entries do
-  int32_t* before;    // [parts + 1] groups of the parts before
+  uint64_t* key[2];   // [6 · parts] in turns; at first those of a part begin where its entries would
+  int32_t* group[2];  // [6P] in turns
+  int32_t* from;      // [1] which of the two is sorted
   int32_t* count;     // [tasks, digits]
-  int64_t parts, bytes;
+  int64_t bytes;
 
   SortRoom(const Crf& of, void* block) {
     Scratch scratch(block);
     const int64_t entries = of.shape.pixels() * crf_corners;
-    parts = (entries + entries_of_part - 1) / entries_of_part;
     for (int i = 0; i < 2; ++i) {
-      key[i] = scratch.take<uint64_t>(entries);
-      place[i] = scratch.take<int32_t>(entries);
+      key[i] = scratch.take<uint64_t>(of.parts() * entries_of_part);
+      group[i] = scratch.take<int32_t>(entries);
     }
-    group = scratch.take<Group>(entries);
-    before = scratch.take<int32_t>(parts + 1);
+    from = scratch.take<int32_t>(1);
     count = scratch.take<int32_t>(tasks(entries) * digits);
     bytes = scratch.bytes();
   }
   static int64_t tasks(int64_t keys) { return (keys + keys_of_task - 1) / keys_of_task; }
 };
 
-// Where the task or part of that number begins and ends.
+// Where the task of that number begins and ends.
 struct Stretch {
   int64_t begin, end;
   Stretch(int64_t i, int64_t length, int64_t all) : begin(i * length), end(std::min(begin + length, all)) {}
@@ -52,51 +44,47 @@ struct Stretch {
 // The vertices of a part by their keys, which are numbered as they come.
 class KnownVertices {
  public:
-  // The number of a key, and whether it is new.
-  std::pair<int, bool> number(uint64_t key) {
+  explicit KnownVertices(uint64_t* keys) : keys_(keys) {}
+
+  int number(uint64_t key) {
     for (int slot = int(key * 0x9e3779b97f4a7c15 >> (64 - slot_bits));; slot = (slot + 1) & (slots - 1)) {
       if (number_[slot] == 0) {
-        key_[slot] = key;
+        keys_[known_] = key;
         number_[slot] = uint16_t(++known_);
-        return {known_ - 1, true};
+        return known_ - 1;
       }
-      if (key_[slot] == key) {
-        return {number_[slot] - 1, false};
+      if (keys_[number_[slot] - 1] == key) {
+        return number_[slot] - 1;
       }
     }
   }
   int known() const { return known_; }
 
  private:
-  static constexpr int slot_bits = 13, slots = 1 << slot_bits;
+  static constexpr int slot_bits = 14, slots = 1 << slot_bits;
   static_assert(entries_of_part < slots);
-  uint64_t key_[slots];
+  uint64_t* keys_;
   uint16_t number_[slots] = {};  // 0: free, else one more than the key's
   int known_ = 0;
 };
 
-// Finds the groups of a part, and of which group each entry is.
+// Finds the groups of a part, and of which group each entry is. Returns how many there are.
 template <class L>
-int group_part(const Crf& of, int64_t n, const Lattice& lattice, const SortRoom& room, const Stretch& entries) {
-  uint64_t keys[entries_of_part];
-  enclose_pixels<L>(of, n, entries.begin / crf_corners, entries.end / crf_corners, lattice.slice + entries.begin, keys);
-  KnownVertices vertices;
-  Group* const group = room.group + entries.begin;
-  const auto number = [&](int64_t i) {
-    if (i >= crf_corners && keys[i] == keys[i - crf_corners]) {  // as the pixel before
-      return int(lattice.vertex[entries.begin + i - crf_corners] - entries.begin);
+int group_part(const Crf& of, int64_t n, const Lattice& lattice, const SortRoom& room, int64_t part) {
+  const int top = int(part / of.part_columns()) * crf_part_rows,
+            left = int(part % of.part_columns()) * crf_part_columns;
+  const int bottom = std::min(top + crf_part_rows, of.shape.height);
+  const int right = std::min(left + crf_part_columns, of.shape.width), entries = (right - left) * crf_corners;
+  KnownVertices vertices(room.key[0] + part * entries_of_part);
+  for (int y = top; y < bottom; ++y) {
+    const int64_t first = (int64_t(y) * of.shape.width + left) * crf_corners;
+    uint64_t keys[crf_part_columns * crf_corners];
+    enclose_pixels<L>(of, n, y, left, right, lattice.slice + first, keys);
+    uint16_t* const group = lattice.group + first;
+    for (int i = 0; i < entries; ++i) {
+      const bool as_before = i >= crf_corners && keys[i] == keys[i - crf_corners];  // the pixel's
+      group[i] = as_before ? group[i - crf_corners] : uint16_t(vertices.number(keys[i]));
     }
-    const auto [found, is_new] = vertices.number(keys[i]);
-    if (is_new) {
-      room.key[0][entries.begin + found] = keys[i];
-      group[found].next = 0;
-    }
-    return found;
-  };
-  for (int64_t i = 0; i < entries.end - entries.begin; ++i) {
-    const int found = number(i);
-    lattice.vertex[entries.begin + i] = int32_t(entries.begin + found);
-    ++group[found].next;
   }
   return vertices.known();
 }
@@ -130,60 +118,39 @@ bool sort_digit(const SortRoom& room, int64_t keys, int shift, int from, const P
       const uint64_t key = room.key[from][at];
       const int32_t to = next[digit_of(key)]++;
       room.key[1 - from][to] = key;
-      room.place[1 - from][to] = room.place[from][at];
+      room.group[1 - from][to] = room.group[from][at];
     }
   });
   return true;
-}
-
-// Numbers the vertices of sorted groups, and tells each group where its entries go. Returns how many vertices there
-// are; their keys are key[1 − from].
-int32_t number_vertices(const Lattice& lattice, const SortRoom& room, int64_t groups, int from) {
-  const uint64_t* const key = room.key[from];
-  uint64_t* const unique = room.key[1 - from];
-  int32_t vertices = 0, entries = 0;
-  for (int64_t i = 0; i < groups; ++i) {
-    if (i == 0 || key[i] != key[i - 1]) {
-      lattice.first[vertices] = entries;
-      unique[vertices++] = key[i];
-    }
-    Group& group = room.group[room.place[from][i]];
-    group.vertex = vertices;
-    entries += std::exchange(group.next, entries);
-  }
-  lattice.first[vertices] = entries;
-  return vertices;
 }
 
 }  // namespace
 
 int64_t crf_sort_bytes(const Crf& of) { return SortRoom(of, nullptr).bytes; }
 int64_t crf_lattice_bytes(const Crf& of) { return Lattice::lay_out(of, nullptr).bytes; }
-int64_t crf_links_bytes(const Crf&, int64_t vertices) { return Links::lay_out(vertices, nullptr).bytes; }
+int64_t crf_links_bytes(const Crf&, const CrfCounts& counts) { return Links::lay_out(counts, nullptr).bytes; }
 
-int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, const Parallel& parallel) {
+CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, const Parallel& parallel) {
   const Lattice lattice = Lattice::lay_out(of, blocks.lattice);
   const SortRoom room(of, sort);
-  const int64_t entries = of.shape.pixels() * crf_corners;
-  const auto visit_parts = [&](const auto& task) {
-    parallel_for(parallel, room.parts, 1, [&](int64_t i) { task(i, Stretch(i, entries_of_part, entries)); });
-  };
-  visit_parts([&](int64_t i, const Stretch& part) {
-    with_widths(parallel.simd,
-                [&](auto lanes, auto) { room.before[i] = group_part<decltype(lanes)>(of, n, lattice, room, part); });
+  parallel_for(parallel, of.parts(), 1, [&](int64_t part) {
+    with_widths(parallel.simd, [&](auto lanes, auto) {
+      lattice.before[part] = group_part<decltype(lanes)>(of, n, lattice, room, part);
+    });
   });
   if (parallel.stopped(parallel)) {
-    return 0;
+    return {};
   }
   int32_t groups = 0;
-  for (int64_t i = 0; i < room.parts; ++i) {
-    groups += std::exchange(room.before[i], groups);
+  for (int64_t part = 0; part < of.parts(); ++part) {
+    groups += std::exchange(lattice.before[part], groups);
   }
-  room.before[room.parts] = groups;
-  visit_parts([&](int64_t i, const Stretch& part) {  // those of all parts, one after the other
-    for (int32_t to = room.before[i]; to < room.before[i + 1]; ++to) {
-      room.place[1][to] = int32_t(part.begin + (to - room.before[i]));
-      room.key[1][to] = room.key[0][room.place[1][to]];
+  lattice.before[of.parts()] = groups;
+  parallel_for(parallel, of.parts(), 1, [&](int64_t part) {  // those of all parts, one after the other
+    const int32_t first = lattice.before[part];
+    for (int32_t to = first; to < lattice.before[part + 1]; ++to) {
+      room.group[1][to] = to;
+      room.key[1][to] = room.key[0][part * entries_of_part + (to - first)];
     }
   });
   int from = 1;
@@ -193,26 +160,32 @@ int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* s
     }
   }
   if (parallel.stopped(parallel)) {
-    return 0;
+    return {};
   }
-  const int32_t vertices = number_vertices(lattice, room, groups, from);
-  if (from == 0) {  // where link_vertices looks
-    std::copy(room.key[1], room.key[1] + vertices, room.key[0]);
-  }
-  visit_parts([&](int64_t, const Stretch& part) {
-    for (int64_t entry = part.begin; entry < part.end; ++entry) {
-      Group& group = room.group[lattice.vertex[entry]];
-      lattice.vertex[entry] = group.vertex;
-      lattice.pixel[group.next] = int32_t(entry / crf_corners);
-      lattice.splat[group.next++] = lattice.slice[entry];
-    }
-  });
-  return vertices;
+  *room.from = from;
+  const uint64_t* const key = room.key[from];
+  return {std::unique_copy(key, key + groups, room.key[1 - from]) - room.key[1 - from], groups};
 }
 
 void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort, const Parallel& parallel) {
-  const Links links = Links::lay_out(blocks.vertices, blocks.links);
-  const uint64_t* const key = SortRoom(of, sort).key[0];
+  const Links links = Links::lay_out(blocks.counts, blocks.links);
+  const SortRoom room(of, sort);
+  const int64_t groups = blocks.counts.groups;
+  const uint64_t *const sorted = room.key[*room.from], *const key = room.key[1 - *room.from];
+  const int32_t* const group = room.group[*room.from];
+  parallel_for(parallel, SortRoom::tasks(groups), 1, [&](int64_t task) {
+    const Stretch part(task, keys_of_task, groups);
+    int64_t vertex = std::lower_bound(key, key + links.vertices, sorted[part.begin]) - key;
+    for (int64_t i = part.begin; i < part.end; ++i) {
+      vertex += key[vertex] != sorted[i];
+      if (i == 0 || sorted[i] != sorted[i - 1]) {
+        links.first[vertex] = int32_t(i);
+      }
+      links.group[i] = group[i];
+      links.vertex[group[i]] = int32_t(vertex + 1);
+    }
+  });
+  links.first[links.vertices] = int32_t(groups);
   parallel_for(parallel, SortRoom::tasks(links.vertices) * crf_corners, 1, [&](int64_t task) {
     const int axis = int(task % crf_corners);
     const Stretch part(task / crf_corners, keys_of_task, links.vertices);

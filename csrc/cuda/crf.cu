@@ -27,7 +27,7 @@ void launch_rows(void (*kernel)(Parameters...), int64_t rows, int classes, Strea
 // What pixels say to the pieces of the vertices; without `rows`, ones.
 __global__ void splat_pieces(int classes, int shift, CrfLattice lattice, CrfLinks links, const float* rows, float* to) {
   const int64_t piece = row_index(shift);
-  if (piece >= links.first_piece[links.vertices]) {
+  if (piece >= links.pieces) {
     return;
   }
   for (int c = int(threadIdx.x) & ((1 << shift) - 1); c < classes; c += 1 << shift) {
@@ -244,7 +244,7 @@ struct Filters {
       : of(call),
         stream(given),
         lattice(CrfLattice::lay_out(of, blocks.lattice)),
-        links(CrfLinks::lay_out(of, blocks.vertices, blocks.links)),
+        links(CrfLinks::lay_out(blocks.counts, blocks.links)),
         rows(CrfRows::lay_out(of, links, blocks.values)),
         messages{of.w1 > 0.0f, of.w2 > 0.0f} {
     const int64_t pixels = blocks_for(of.shape.pixels(), block);
@@ -261,7 +261,7 @@ struct Filters {
 
   // Splats rows of values and blurs them, into rows.vertex[0].
   void filter_vertices(int classes, const float* values, bool backwards) const {
-    launch_rows(splat_pieces, links.most_pieces, classes, stream, lattice, links, values, rows.vertex[1]);
+    launch_rows(splat_pieces, links.pieces, classes, stream, lattice, links, values, rows.vertex[1]);
     launch_rows(add_pieces, links.vertices + 1, classes, stream, links, rows.vertex[1], rows.vertex[0]);
     for (int i = 0; i < crf_corners; ++i) {
       launch_rows(blur_vertices, links.vertices + 1, classes, stream, links, backwards ? crf_features - i : i,
@@ -292,9 +292,9 @@ struct Filters {
 }  // namespace
 
 int64_t crf_lattice_bytes(const Crf& of) { return CrfLattice::lay_out(of, nullptr).bytes; }
-int64_t crf_links_bytes(const Crf& of, int64_t vertices) { return CrfLinks::lay_out(of, vertices, nullptr).bytes; }
-int64_t crf_values_bytes(const Crf& of, int64_t vertices) {
-  return CrfRows::lay_out(of, CrfLinks::lay_out(of, vertices, nullptr), nullptr).bytes;
+int64_t crf_links_bytes(const Crf&, const CrfCounts& counts) { return CrfLinks::lay_out(counts, nullptr).bytes; }
+int64_t crf_values_bytes(const Crf& of, const CrfCounts& counts) {
+  return CrfRows::lay_out(of, CrfLinks::lay_out(counts, nullptr), nullptr).bytes;
 }
 
 const char* crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out, Stream stream) {

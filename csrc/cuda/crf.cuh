@@ -30,23 +30,24 @@ struct CrfLattice {
   }
 };
 
-// The vertices beside each vertex, and how its entries are divided. Pieces follow one another as entries do, so a piece
-// ends where the next begins, and the pieces of a vertex where those of the next one begin. A vertex may have most of
-// the pixels, and is then summed by as many threads as another thousand.
+// The vertices beside each vertex, and how its entries are divided: those of a part of the image are a piece, and of
+// these there are G. Pieces follow one another as entries do, so a piece ends where the next begins, and the pieces of
+// a vertex where those of the next one begin. A vertex may have most of the pixels, and is then summed by as many
+// threads as another thousand.
 struct CrfLinks {
   int32_t* beside;       // [6, M, 2] before and after it along an axis
   int32_t* first_piece;  // [M + 1]
-  int32_t* piece;        // [most_pieces + 1] its first entry
-  int64_t vertices, most_pieces, bytes;
+  int32_t* piece;        // [G + 1] its first entry
+  int64_t vertices, pieces, bytes;
 
-  static CrfLinks lay_out(const Crf& of, int64_t vertices, void* block) {
+  static CrfLinks lay_out(const CrfCounts& counts, void* block) {
     Scratch scratch(block);
     CrfLinks at{};
-    at.vertices = vertices;
-    at.most_pieces = vertices + of.shape.pixels() * crf_corners / crf_piece;
-    at.beside = scratch.take<int32_t>(crf_corners * 2 * vertices);
-    at.first_piece = scratch.take<int32_t>(vertices + 1);
-    at.piece = scratch.take<int32_t>(at.most_pieces + 1);
+    at.vertices = counts.vertices;
+    at.pieces = counts.groups;
+    at.beside = scratch.take<int32_t>(crf_corners * 2 * at.vertices);
+    at.first_piece = scratch.take<int32_t>(at.vertices + 1);
+    at.piece = scratch.take<int32_t>(at.pieces + 1);
     at.bytes = scratch.bytes();
     return at;
   }
@@ -58,7 +59,7 @@ struct CrfRows {
   float* unary;         // [P] scores of the head, the greatest of a pixel being 0
   float* share;         // [P] Q
   float* across;        // [P] Q filtered along x by the spatial kernel, times what its row gives
-  float* vertex[2];     // [M + 1] vertex 0 is 0; the second holds [most_pieces] before that
+  float* vertex[2];     // [M + 1] vertex 0 is 0; the second holds [G] before that
   float* weight;        // [half_width + 1] the spatial kernel along a line
   CrfFactors* columns;  // [W]
   CrfFactors* lines;    // [H]
@@ -72,7 +73,7 @@ struct CrfRows {
     at.share = scratch.take<float>(pixels * row);
     at.across = scratch.take<float>(of.w2 > 0.0f ? pixels * row : 0);
     at.vertex[0] = scratch.take<float>((links.vertices + 1) * row);
-    at.vertex[1] = scratch.take<float>((links.most_pieces + 1) * row);
+    at.vertex[1] = scratch.take<float>((maximum(links.pieces, links.vertices) + 1) * row);
     at.weight = scratch.take<float>(of.half_width + 1);
     at.columns = scratch.take<CrfFactors>(of.shape.width);
     at.lines = scratch.take<CrfFactors>(of.shape.height);

@@ -16,10 +16,10 @@ constexpr int64_t most_parts = 1024;  // of a list that is scanned, a block each
 struct SortRoom {
   uint64_t* key[2];   // [6P] in turns
   int32_t* entry[2];  // [6P]
-  int32_t* first;     // [M + 1] where the entries of a vertex begin
+  int32_t* pieces;    // [6P] how many begin before each entry
   int32_t* count;     // [digits, tiles]
   int32_t* sums;      // [most_parts]
-  int32_t* vertices;  // [1]
+  int32_t* found;     // [2] vertices and pieces
   int64_t entries, tiles, bytes;
   int passes;
 
@@ -32,10 +32,10 @@ struct SortRoom {
       key[i] = scratch.take<uint64_t>(entries);
       entry[i] = scratch.take<int32_t>(entries);
     }
-    first = scratch.take<int32_t>(entries + 1);
+    pieces = scratch.take<int32_t>(entries);
     count = scratch.take<int32_t>(digits * tiles);
     sums = scratch.take<int32_t>(most_parts);
-    vertices = scratch.take<int32_t>(1);
+    found = scratch.take<int32_t>(2);
     bytes = scratch.bytes();
   }
 
@@ -46,7 +46,23 @@ struct SortRoom {
   DEEPERLAB_HD uint64_t* unique() const { return key[1 - passes % 2]; }
   DEEPERLAB_HD int32_t* begun() const { return entry[1 - passes % 2]; }
   DEEPERLAB_HD bool begins(int64_t i) const { return i == 0 || sorted()[i] != sorted()[i - 1]; }
+  // Whether a piece does: the next part of the image, or the next vertex.
+  DEEPERLAB_HD bool begins_piece(const Crf& of, int64_t i) const {
+    return begins(i) || part_of(of, entries_in_order()[i]) != part_of(of, entries_in_order()[i - 1]);
+  }
+  static DEEPERLAB_HD int64_t part_of(const Crf& of, int32_t entry) {
+    const int32_t pixel = entry / crf_corners;
+    return of.part(pixel / of.shape.width, pixel % of.shape.width);
+  }
 };
+
+// The place of a pixel when they are counted part by part, which is the order of their sums.
+__device__ int64_t place_of_pixel(const Crf& of, int y, int x) {
+  const int top = y / crf_part_rows * crf_part_rows, left = x / crf_part_columns * crf_part_columns;
+  const int rows = minimum(crf_part_rows, of.shape.height - top);
+  const int columns = minimum(crf_part_columns, of.shape.width - left);
+  return int64_t(top) * of.shape.width + int64_t(rows) * left + (y - top) * columns + (x - left);
+}
 
 // What the threads of a block before this one have, and all of them, added up.
 struct Sums {
@@ -129,10 +145,10 @@ __global__ void enclose_pixels(Crf of, int64_t n, float* weight, uint64_t* key, 
     for (int i = 0; i < crf_features; ++i) {
       at[i] = simplex.at(k, i);
     }
-    const int64_t to = pixel * crf_corners + k;
+    const int64_t own = pixel * crf_corners + k, to = place_of_pixel(of, y, x) * crf_corners + k;
     key[to] = of.keys.key(at);
-    entry[to] = int32_t(to);
-    weight[to] = simplex.weight[k];
+    entry[to] = int32_t(own);
+    weight[own] = simplex.weight[k];
   }
 }
 
@@ -195,15 +211,16 @@ __global__ void move_entries(SortRoom room, int from, int shift, const int32_t* 
   }
 }
 
-__global__ void find_begins(SortRoom room) {
+__global__ void find_begins(Crf of, SortRoom room) {
   const int64_t i = thread_index();
   if (i < room.entries) {
     room.begun()[i] = room.begins(i);
+    room.pieces[i] = room.begins_piece(of, i);
   }
 }
 
 // One entry a thread, in the order of keys.
-__global__ void number_entries(SortRoom room, CrfLattice lattice) {
+__global__ void number_entries(Crf of, SortRoom room, CrfLattice lattice) {
   const int64_t i = thread_index();
   if (i >= room.entries) {
     return;
@@ -214,12 +231,11 @@ __global__ void number_entries(SortRoom room, CrfLattice lattice) {
   lattice.pixel[i] = entry / crf_corners;
   lattice.splat[i] = lattice.slice[entry];
   if (begins) {
-    room.first[vertex - 1] = int32_t(i);
     room.unique()[vertex - 1] = room.sorted()[i];
   }
   if (i == room.entries - 1) {
-    room.first[vertex] = int32_t(room.entries);
-    *room.vertices = vertex;
+    room.found[0] = vertex;
+    room.found[1] = room.pieces[i] + room.begins_piece(of, i);
   }
 }
 
@@ -243,27 +259,21 @@ __global__ void find_beside(SortRoom room, CrfKeys keys, CrfLinks links) {
   }
 }
 
-// One vertex a thread, and one for the end.
-__global__ void count_pieces(SortRoom room, CrfLinks links) {
+// One entry a thread, in the order of keys.
+__global__ void list_pieces(Crf of, SortRoom room, CrfLinks links) {
   const int64_t i = thread_index();
-  if (i <= links.vertices) {
-    const int32_t count = i < links.vertices ? room.first[i + 1] - room.first[i] : 0;
-    links.first_piece[i] = (count + crf_piece - 1) / crf_piece;
-  }
-}
-
-__global__ void list_pieces(SortRoom room, CrfLinks links) {
-  const int64_t i = thread_index();
-  if (i > links.vertices) {
+  if (i >= room.entries) {
     return;
   }
-  int32_t* to = links.piece + links.first_piece[i];
-  if (i == links.vertices) {
-    *to = int32_t(room.entries);
-    return;
+  if (room.begins_piece(of, i)) {
+    links.piece[room.pieces[i]] = int32_t(i);
   }
-  for (int64_t at = room.first[i]; at < room.first[i + 1]; at += crf_piece) {
-    *to++ = int32_t(at);
+  if (room.begins(i)) {
+    links.first_piece[room.begun()[i]] = room.pieces[i];
+  }
+  if (i == 0) {
+    links.piece[links.pieces] = int32_t(room.entries);
+    links.first_piece[links.vertices] = int32_t(links.pieces);
   }
 }
 
@@ -271,7 +281,7 @@ __global__ void list_pieces(SortRoom room, CrfLinks links) {
 
 int64_t crf_sort_bytes(const Crf& of) { return SortRoom(of, nullptr).bytes; }
 
-const char* find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, int64_t& vertices,
+const char* find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, CrfCounts& counts,
                           Stream stream) {
   auto* const queue = static_cast<cudaStream_t>(stream);
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
@@ -290,24 +300,23 @@ const char* find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, voi
     scan(room.count, digits * room.tiles, room.sums, stream);
     launch(move_entries, room.tiles, stream, room, from, shift, room.count);
   }
-  launch(find_begins, blocks_for(room.entries, block), stream, room);
+  launch(find_begins, blocks_for(room.entries, block), stream, of, room);
   scan(room.begun(), room.entries, room.sums, stream);
-  launch(number_entries, blocks_for(room.entries, block), stream, room, lattice);
-  int32_t found = 0;
-  cudaMemcpyAsync(&found, room.vertices, sizeof found, cudaMemcpyDeviceToHost, queue);
+  scan(room.pieces, room.entries, room.sums, stream);
+  launch(number_entries, blocks_for(room.entries, block), stream, of, room, lattice);
+  int32_t found[2] = {};
+  cudaMemcpyAsync(found, room.found, sizeof found, cudaMemcpyDeviceToHost, queue);
   cudaStreamSynchronize(queue);
-  vertices = found;
+  counts = {found[0], found[1]};
   return explain(cudaGetLastError());
 }
 
 const char* link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort, Stream stream) {
-  const CrfLinks links = CrfLinks::lay_out(of, blocks.vertices, blocks.links);
+  const CrfLinks links = CrfLinks::lay_out(blocks.counts, blocks.links);
   const SortRoom room(of, sort);
   cudaGetLastError();  // of somebody else
   launch(find_beside, blocks_for(links.vertices * crf_corners, block), stream, room, of.keys, links);
-  launch(count_pieces, blocks_for(links.vertices + 1, block), stream, room, links);
-  scan(links.first_piece, links.vertices + 1, room.sums, stream);
-  launch(list_pieces, blocks_for(links.vertices + 1, block), stream, room, links);
+  launch(list_pieces, blocks_for(room.entries, block), stream, of, room, links);
   return explain(cudaGetLastError());
 }
 

@@ -81,7 +81,7 @@ Crf read_crf(const Call<Traits>& call, const char* name, int64_t stride) {
     of.keys = make_crf_keys(of.shape, sigma_alpha, sigma_beta);
   }
   of.curvature = float(0.5 / (sigma_gamma * sigma_gamma));
-  of.half_width = int(std::min(4.0 * sigma_gamma, double(std::max(height, width) - 1)));
+  of.half_width = int(std::min(3.0 * sigma_gamma, double(std::max(height, width) - 1)));
   of.after = call.template option<bool>("after");
   return of;
 }
@@ -99,12 +99,12 @@ void visit_lattices(const Call<Traits>& call, const Crf& of, const Run& run) {
     if (has_lattice) {
       const auto sort = call.template make<uint8_t>({engine.crf_sort_bytes(of)});
       void* const room = out<void, Traits>(sort);
-      call.run([&] { blocks.vertices = engine.find_vertices(of, n, blocks, room); });
-      links = call.template make<uint8_t>({engine.crf_links_bytes(of, blocks.vertices)});
+      call.run([&] { blocks.counts = engine.find_vertices(of, n, blocks, room); });
+      links = call.template make<uint8_t>({engine.crf_links_bytes(of, blocks.counts)});
       blocks.links = out<void, Traits>(links);
       call.run([&] { engine.link_vertices(of, blocks, room); });
     }
-    const auto values = call.template make<uint8_t>({engine.crf_values_bytes(of, blocks.vertices)});
+    const auto values = call.template make<uint8_t>({engine.crf_values_bytes(of, blocks.counts)});
     blocks.values = out<void, Traits>(values);
     call.run([&] { run(engine, n, blocks); });
   }

@@ -86,9 +86,9 @@ struct CpuEngine {
 
   static int64_t crf_sort_bytes(const Crf& of) { return cpu::crf_sort_bytes(of); }
   static int64_t crf_lattice_bytes(const Crf& of) { return cpu::crf_lattice_bytes(of); }
-  static int64_t crf_links_bytes(const Crf& of, int64_t vertices) { return cpu::crf_links_bytes(of, vertices); }
-  static int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return cpu::crf_values_bytes(of, vertices); }
-  int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
+  static int64_t crf_links_bytes(const Crf& of, const CrfCounts& counts) { return cpu::crf_links_bytes(of, counts); }
+  static int64_t crf_values_bytes(const Crf& of, const CrfCounts& counts) { return cpu::crf_values_bytes(of, counts); }
+  CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
     return cpu::find_vertices(of, n, blocks, sort, parallel);
   }
   void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort) const {

@@ -50,12 +50,12 @@ struct CudaEngine {
 
   static int64_t crf_sort_bytes(const Crf& of) { return cuda::crf_sort_bytes(of); }
   static int64_t crf_lattice_bytes(const Crf& of) { return cuda::crf_lattice_bytes(of); }
-  static int64_t crf_links_bytes(const Crf& of, int64_t vertices) { return cuda::crf_links_bytes(of, vertices); }
-  static int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return cuda::crf_values_bytes(of, vertices); }
-  int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
-    int64_t vertices = 0;
-    check("image", cuda::find_vertices(of, n, blocks, sort, vertices, stream("image")));
-    return vertices;
+  static int64_t crf_links_bytes(const Crf& of, const CrfCounts& counts) { return cuda::crf_links_bytes(of, counts); }
+  static int64_t crf_values_bytes(const Crf& of, const CrfCounts& counts) { return cuda::crf_values_bytes(of, counts); }
+  CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
+    CrfCounts counts{};
+    check("image", cuda::find_vertices(of, n, blocks, sort, counts, stream("image")));
+    return counts;
   }
   void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort) const {
     check("image", cuda::link_vertices(of, blocks, sort, stream("image")));

@@ -71,35 +71,35 @@ struct EmulatedEngine {
 
   static int64_t crf_sort_bytes(const Crf& of) { return cuda::crf_sort_bytes(of); }
   static int64_t crf_lattice_bytes(const Crf& of) { return cuda::crf_lattice_bytes(of); }
-  static int64_t crf_links_bytes(const Crf& of, int64_t vertices) { return cuda::crf_links_bytes(of, vertices); }
-  static int64_t crf_values_bytes(const Crf& of, int64_t vertices) { return cuda::crf_values_bytes(of, vertices); }
+  static int64_t crf_links_bytes(const Crf& of, const CrfCounts& counts) { return cuda::crf_links_bytes(of, counts); }
+  static int64_t crf_values_bytes(const Crf& of, const CrfCounts& counts) { return cuda::crf_values_bytes(of, counts); }
 
-  int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
+  CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort) const {
     memset(blocks.lattice, 0xa5, size_t(crf_lattice_bytes(of)));
     memset(sort, 0xa5, size_t(crf_sort_bytes(of)));
     emulator::reversed = reversed;
-    int64_t vertices = 0;
-    const char* fault = cuda::find_vertices(of, n, blocks, sort, vertices, nullptr);
+    CrfCounts counts{};
+    const char* fault = cuda::find_vertices(of, n, blocks, sort, counts, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
-    return vertices;
+    return counts;
   }
 
   void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort) const {
-    memset(blocks.links, 0xa5, size_t(crf_links_bytes(of, blocks.vertices)));
+    memset(blocks.links, 0xa5, size_t(crf_links_bytes(of, blocks.counts)));
     emulator::reversed = reversed;
     const char* fault = cuda::link_vertices(of, blocks, sort, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
   }
 
   void crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
-    memset(blocks.values, 0xa5, size_t(crf_values_bytes(of, blocks.vertices)));
+    memset(blocks.values, 0xa5, size_t(crf_values_bytes(of, blocks.counts)));
     emulator::reversed = reversed;
     const char* fault = cuda::crf(of, n, blocks, out, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);
   }
 
   void crf_filter(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out) const {
-    memset(blocks.values, 0xa5, size_t(crf_values_bytes(of, blocks.vertices)));
+    memset(blocks.values, 0xa5, size_t(crf_values_bytes(of, blocks.counts)));
     emulator::reversed = reversed;
     const char* fault = cuda::crf_filter(of, n, blocks, out, nullptr);
     require(fault == nullptr, fault == nullptr ? "" : fault);

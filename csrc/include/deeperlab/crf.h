@@ -25,8 +25,9 @@ constexpr int crf_key_bits = 63;
 constexpr int64_t max_crf_pixels = int64_t(1) << 28;  // corners of all pixels are int32
 constexpr float least_crf_score = -1e30f;             // of a class that cannot be
 constexpr float least_crf_share = -40.0f;  // what has a smaller logarithm is 0, or products would leave float32
-constexpr int rows_of_crf_band = 32;       // px
-constexpr int crf_piece = 256;             // pixels of a vertex that are summed by themselves
+// px: what the pixels of such a part of the image say to a vertex is summed by itself, one after the other, then the
+// sums of the parts are. Small enough to stay in the cache, and so large that most of its pixels share their vertices.
+constexpr int crf_part_rows = 16, crf_part_columns = 64;
 
 // How features become a vertex's key. Five integers that tell its six coordinates, which add up to 0, lie side by side
 // in it, those that lead it the place in the image alone: vertices that follow each other belong to the same part of
@@ -78,7 +79,7 @@ struct Crf {
   CrfKeys keys;
   float w1, w2;     // 0: the kernel is left out
   float curvature;  // 1 / 2σγ²
-  int half_width;   // px: four standard deviations, beyond which the spatial weight is left out
+  int half_width;   // px: three standard deviations, beyond which the spatial weight is left out
   int iterations;
   bool after;       // K / n, else n^-1/2 K n^-1/2, where n = K 1
   bool probable;    // the semantic head holds probabilities
@@ -88,6 +89,14 @@ struct Crf {
   DEEPERLAB_HD int reach(int length) const { return minimum(half_width, length - 1); }
   // Floats of the lines of 0 above and below an image of rows.
   DEEPERLAB_HD int64_t frame() const { return int64_t(reach(shape.height)) * shape.width * row(); }
+  // Parts side by side.
+  DEEPERLAB_HD int part_columns() const { return (shape.width + crf_part_columns - 1) / crf_part_columns; }
+  DEEPERLAB_HD int64_t parts() const {
+    return int64_t((shape.height + crf_part_rows - 1) / crf_part_rows) * part_columns();
+  }
+  DEEPERLAB_HD int64_t part(int y, int x) const {
+    return int64_t(y / crf_part_rows) * part_columns() + x / crf_part_columns;
+  }
   DEEPERLAB_HD int row() const { return (shape.classes + crf_group - 1) / crf_group * crf_group; }
 };
 
@@ -237,11 +246,15 @@ DEEPERLAB_HD inline float sum_of_group(const float* s) {
   return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-// What the caller allocates for an image, in turn, and how many vertices its lattice has. What lies where is known to
-// the loops alone.
+// How many vertices the lattice of an image has, and how many its parts have together.
+struct CrfCounts {
+  int64_t vertices, groups;
+};
+
+// What the caller allocates for an image, in turn. What lies where is known to the loops alone.
 struct CrfBlocks {
   void *lattice, *links, *values;
-  int64_t vertices;
+  CrfCounts counts;
 };
 
 namespace cpu {
@@ -250,9 +263,9 @@ namespace cpu {
 // at last the mean field. `sort` is needed for the first two.
 int64_t crf_sort_bytes(const Crf& of);
 int64_t crf_lattice_bytes(const Crf& of);
-int64_t crf_links_bytes(const Crf& of, int64_t vertices);
-int64_t crf_values_bytes(const Crf& of, int64_t vertices);
-int64_t find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, const Parallel& parallel);
+int64_t crf_links_bytes(const Crf& of, const CrfCounts& counts);
+int64_t crf_values_bytes(const Crf& of, const CrfCounts& counts);
+CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, const Parallel& parallel);
 void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort, const Parallel& parallel);
 
 // out: Q of the image, [C, H, W].
@@ -269,9 +282,9 @@ namespace cuda {
 // the device in words, or nullptr.
 int64_t crf_sort_bytes(const Crf& of);
 int64_t crf_lattice_bytes(const Crf& of);
-int64_t crf_links_bytes(const Crf& of, int64_t vertices);
-int64_t crf_values_bytes(const Crf& of, int64_t vertices);
-const char* find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, int64_t& vertices,
+int64_t crf_links_bytes(const Crf& of, const CrfCounts& counts);
+int64_t crf_values_bytes(const Crf& of, const CrfCounts& counts);
+const char* find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void* sort, CrfCounts& counts,
                           Stream stream);
 const char* link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort, Stream stream);
 const char* crf(const Crf& of, int64_t n, const CrfBlocks& blocks, float* out, Stream stream);

@@ -19,7 +19,8 @@ from .reference import NAN, ONE, ZERO, exp
 
 Array = NDArray[Any]
 F = np.float32
-CORNERS, PIECE, GROUP = 6, 256, 8
+CORNERS, GROUP = 6, 8
+PART_ROWS, PART_COLUMNS = 16, 64
 IMPOSSIBLE = F(-1e30)
 
 
@@ -46,11 +47,15 @@ class Lattice:
     Attributes:
         vertex: [P, 6] from 1 on; weight: [P, 6] float32, which add up to 1.
         beside: [6, 2, M + 1] the vertices before and after each along an axis, 0: none.
+        group: [P, 6] what a part of 16 rows and 64 columns, from the first pixel on, and a vertex have in common.
+        groups: [G, 2] the part and the vertex of each, part by part.
     """
 
     vertex: Array
     weight: Array
     beside: Array
+    group: Array
+    groups: Array
 
     @classmethod
     def of(cls, image: Array, sigma_alpha: float, sigma_beta: float) -> Lattice:
@@ -86,18 +91,18 @@ class Lattice:
             step = np.where(np.arange(5) == axis, -5, 1)
             for side, moved in enumerate((vertices.T - step, vertices.T + step)):
                 beside[axis, side, 1:] = [names.get(tuple(key), 0) for key in moved.tolist()]
-        return cls(vertex.reshape(-1, CORNERS) + 1, np.stack(weight, axis=-1), beside)
+        vertex = vertex.reshape(-1, CORNERS) + 1
+        part = (y // PART_ROWS) * -(-width // PART_COLUMNS) + x // PART_COLUMNS
+        pairs = np.stack([np.broadcast_to(part[:, None], vertex.shape), vertex], axis=-1).reshape(-1, 2).astype(np.intp)
+        groups, group = np.unique(pairs, axis=0, return_inverse=True)
+        return cls(vertex, np.stack(weight, axis=-1), beside, group.reshape(vertex.shape), groups)
 
     def splat(self, rows: Array, weight: Array) -> Array:
-        """Sum what the pixels say to each vertex, in pieces of 256 pixels: [P, C] -> [M + 1, C]."""
-        entry = np.argsort(self.vertex.ravel(), kind="stable")
-        vertex = self.vertex.ravel()[entry]
-        place = np.arange(len(entry)) - np.searchsorted(vertex, vertex)
-        begins = np.r_[True, (vertex[1:] != vertex[:-1]) | (place[1:] % PIECE == 0)]
-        pieces = np.zeros((int(begins.sum()), rows.shape[1]), F)
-        np.add.at(pieces, np.cumsum(begins) - 1, weight.ravel()[entry, None] * rows[entry // CORNERS])
+        """Sum what the pixels say to each vertex, of each part of the image by itself: [P, C] -> [M + 1, C]."""
+        sums = np.zeros((len(self.groups), rows.shape[1]), F)
+        np.add.at(sums, self.group.ravel(), (weight[..., None] * rows[:, None]).reshape(-1, rows.shape[1]))
         summed = np.zeros((self.beside.shape[2], rows.shape[1]), F)
-        np.add.at(summed, vertex[begins], pieces)
+        np.add.at(summed, self.groups[:, 1], sums)
         return summed
 
     def blur(self, vertices: Array, transposed: bool) -> Array:
@@ -169,7 +174,7 @@ class _Filters:
             total = self.lattice.slice(self.lattice.blur(self.lattice.splat(ones, weight), False), weight)
             before, behind = _factors(total, after, transposed)
             self.give, self.get = weight * before, (weight * behind) * self.w1
-        half_width = int(min(4 * sigma_gamma, max(self.size) - 1))
+        half_width = int(min(3 * sigma_gamma, max(self.size) - 1))
         curvature = F(0.5 / (sigma_gamma * sigma_gamma))
         self.rows, self.columns = (_Line(n, half_width, curvature, after, transposed) for n in self.size)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import deeperlab
 from deeperlab import Heads, models
 from deeperlab.data.files import FormatError
+from deeperlab.models import contexts
 from deeperlab.models.backbones.contracting import DoubleConv
 from deeperlab.models.backbones.resnet import ResNet
 from deeperlab.models.backbones.vgg import VGG
@@ -471,6 +472,40 @@ def test_a_compiled_network_gives_the_same(name: str) -> None:
         want, got = model(images), torch.compile(model, backend="aot_eager", fullgraph=True)(images)
     assert isinstance(got, Heads)
     torch.testing.assert_close(got.semantic, want.semantic, rtol=1e-3, atol=1e-4 * float(want.semantic.std()))
+
+
+@pytest.mark.parametrize("most", [1 << 25, 700, 100])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_that_is_trained_in_parts_is_the_same(
+    most: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "PART", most)
+    torch.manual_seed(0)
+    whole = torch.nn.Conv2d(3, 10, 5, padding=4, dilation=2, bias=bias).double()
+    split = contexts.WideConv(3, 10, 5, padding=4, dilation=2, bias=bias).double()
+    split.load_state_dict(whole.state_dict())
+    images = [torch.randn(2, 3, 9, 11, dtype=torch.double).requires_grad_() for _ in range(2)]
+    images[1].data = images[0].data
+    found = []
+    for model, x in zip((whole, split), images, strict=True):
+        y = model(x)
+        (y * torch.arange(y.numel()).view(y.shape)).sum().backward()
+        found.append((y.detach(), x.grad, *(parameter.grad for parameter in model.parameters())))
+    torch.testing.assert_close(*found)
+    assert ("Cat" in y.grad_fn.name()) == (most < split.weight.numel())
+    assert "Cat" not in split.eval()(x).grad_fn.name()
+
+
+def test_the_largest_kernels_with_a_rate_are_trained_in_parts_of_few_weights() -> None:
+    """Or oneDNN takes a minute for their gradient: of 2²⁶ weights and more."""
+    with torch.device("meta"):
+        made = [models.create(name, 3, graph="none") for name in ("deeplab_v1_7x7", "dilated_frontend")]
+    for model in made:
+        conv = model.context.fc6.conv
+        assert isinstance(conv, contexts.WideConv)
+        assert conv.weight.numel() > 1 << 26
+        parts = conv.weight.chunk(-(-conv.weight.numel() // contexts.PART))
+        assert max(part.numel() for part in parts) <= contexts.PART
 
 
 @pytest.mark.parametrize("name", ["deeplab_v1_largefov", "unet", "deeplab_v3plus_xception65"])

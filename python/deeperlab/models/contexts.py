@@ -14,6 +14,8 @@ from .sampling import pooled, stretched
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 """By output stride."""
+PART = 1 << 25
+"""Weights of a convolution whose gradient a CPU computes at a time, at most."""
 
 
 class Pooling(nn.Module):
@@ -128,6 +130,23 @@ class Units(Folding):
         return y
 
 
+class WideConv(nn.Conv2d):
+    """A convolution of any number of weights, which while it is trained on a CPU is computed in parts.
+
+    For the gradient of more than some 2²⁶ weights of a kernel with a rate, oneDNN has nothing but loops without
+    vectors, tens of times as slow as what it has for fewer. Outputs do not depend on one another, so that parts of them
+    are the same convolution.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = -(-self.weight.numel() // PART)
+        if parts == 1 or not self.training or x.device.type != "cpu":
+            return super().forward(x)
+        weights = self.weight.chunk(parts)  # or fewer
+        biases = [None] * len(weights) if self.bias is None else self.bias.chunk(parts)
+        return torch.cat([self._conv_forward(x, *part) for part in zip(weights, biases, strict=True)], 1)
+
+
 class FullyConnected(nn.Sequential):
     """The first two layers of VGG's classifier as convolutions, k × k and 1 × 1 (FCN, section 3.1).
 
@@ -152,7 +171,8 @@ class FullyConnected(nn.Sequential):
     ) -> None:
         super().__init__()
         padding = 0 if valid else rate * (kernel - 1) // 2
-        self.fc6 = Units(nn.Conv2d(channels, units, kernel, 1, padding, rate), batch_norm=batch_norm)
+        conv = nn.Conv2d if rate == 1 else WideConv
+        self.fc6 = Units(conv(channels, units, kernel, 1, padding, rate), batch_norm=batch_norm)
         self.fc7 = Units(nn.Conv2d(units, units, 1), batch_norm=batch_norm)
         self.out = units
         initialize_he(self)

@@ -7,20 +7,22 @@ import io
 import json
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from test_cli import python, run
-from training_runs import lighten, small, start
+from training_runs import environment, lighten, small, start
 
-from deeperlab.cli import following
+from deeperlab.cli import following, interruption
 from deeperlab.models.backbones import mobilenet_v2
 from deeperlab.training import config_file
 from deeperlab.training.events import Event
@@ -97,7 +99,8 @@ def test_a_run_that_is_there_is_not_overwritten_but_resumed(options: Path, tmp_p
     assert (out / "metrics.jsonl").read_bytes() == before
     assert fault("--resume", out, "--steps", 5) == "train.steps: expected at least 6, which are done, got 5"
     said = done("--resume", out, "--steps", 8, "--set", "train.lr=1e-4")
-    assert said.startswith("goes on after step 6 of 8\n")
+    changed = "goes on with other options: train.steps 6 → 8, train.lr 0.001 → 0.0001"
+    assert said.startswith(f"{changed}\ngoes on after step 6 of 8\n")
     assert "done: 8 steps" in said
     assert [line["step"] for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())][-1] == 8
     config = config_file.read(out / "config.toml")
@@ -139,6 +142,26 @@ def test_faults_are_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_processes_the_first_tells_a_fault_and_the_others_wait(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(interruption, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setenv("RANK", str(rank))
+    assert fault("--resume", "none") == "none: holds no run: there is no config.toml"
+    assert slept == [interruption.GRACE] * rank
+
+
+@pytest.mark.slow
+def test_torchrun_s_processes_tell_a_fault_once(tmp_path: Path) -> None:
+    torchrun = "torch.distributed.run", "--standalone", "--nproc-per-node=2"
+    command = [sys.executable, "-m", *torchrun, "-m", "deeperlab", "train", "--resume", "none"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    assert done.stderr.count("deeperlab: none: holds no run") == 1
+
+
 @pytest.mark.slow
 def test_a_check_draws_samples_and_leaves_no_run(options: Path, tmp_path: Path) -> None:
     from PIL import Image
@@ -177,9 +200,16 @@ def test_options_that_do_nothing_are_not_shown(options: Path, tmp_path: Path, mo
 
 def test_a_check_refuses_a_truth_that_does_not_come_back(options: Path, tmp_path: Path) -> None:
     given = ("--config", options, "--data", "scenes", "--out", tmp_path / "run", "--set", "validate.ceiling=1.0")
-    said = fault(*given, "--check", "--set", "data.scenes.instances=40", "--set", "data.scenes.least_area=1")
+    given = (*given, "--set", "data.scenes.instances=40", "--set", "data.scenes.least_area=1")
+    said = fault(*given, "--check")
     assert "the truth itself" in said
     assert "validate.ceiling" in said
+    assert fault(*given) == said
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("here before")
+    assert fault(*given) == said
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.slow

@@ -396,10 +396,11 @@ def test_a_run_says_that_its_data_have_changed_or_that_it_begins_anew(tmp_path: 
     config = small(9)
     train(config, tmp_path / "run", until=1)
     resume(config, 2)
-    assert not any("images" in note for note in notes)
+    assert not any("images" in note or "options" in note for note in notes)
     fewer = replace(config, data=replace(config.data, scenes={**SCENES, "count": 12, "count_val": 0}))
     resume(fewer, 3)
     assert "saved with 16 images, now there are 12: samples differ from here on" in notes
+    assert "goes on with other options: data.scenes.count 16 → 12, data.scenes.count_val 2 → 0" in notes
     (tmp_path / "run" / "state" / "state.pt").unlink()
     resume(config, 3)
     assert "the run was stopped before its first state: it begins anew" in notes

@@ -1,15 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a command ends that computes for hours: by SIGTERM as by Ctrl-C, and at once."""
+"""How a command ends that computes for hours: by SIGTERM as by Ctrl-C, at once, and as one of several processes."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import typer
+
+GRACE = 5.0
+"""Seconds in which torchrun ends all processes after the first that failed."""
+
+
+@contextmanager
+def after_the_first(waits: bool) -> Iterator[None]:
+    """Let one of torchrun's processes tell a fault that all have: the others wait, and are ended before they tell it.
+
+    What one of the others alone has met, it tells then.
+    """
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception:
+        if waits:
+            time.sleep(GRACE)
+        raise
 
 
 @contextmanager

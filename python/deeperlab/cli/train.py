@@ -16,6 +16,7 @@ from rich.console import Console
 
 from .console import counted, new_console, one_line, percent, warnings_in_lines
 from .following import Follower
+from .interruption import after_the_first
 from .streams import complain, plain
 from .trials import run_trial
 
@@ -121,7 +122,12 @@ def train(
     console = new_console()
     console.quiet = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun starts one speaks
     kinds = ValueError, TypeError, OSError, ImportError, ArithmeticError
-    with one_line(*kinds, smaller="train.batch or data.crop", code=1), warnings_in_lines(), _explained():
+    with (
+        one_line(*kinds, smaller="train.batch or data.crop", code=1),
+        warnings_in_lines(),
+        _explained(),
+        after_the_first(console.quiet),
+    ):
         if console.quiet:
             warnings.simplefilter("ignore")  # the first process has the same ones
         given = {

@@ -143,7 +143,7 @@ class Loop:
     def run(self, until: int | None) -> Run:
         """Train until the steps are done, or something ends the run."""
         try:
-            with self.interruption.abort(self.world == 1):
+            with self.interruption.abort(self.world == 1), self.folder.undone_by_faults():
                 self.begin()
             if self.outstanding is not None:  # an interrupted run still owes it
                 self.validate()
@@ -320,6 +320,8 @@ class Loop:
         if state.get("weights", now["weights"]) != now["weights"]:
             raise ValueError(f"model.weights: expected {state['weights']!r}, as at the start, got {now['weights']!r}")
         self.step = state["step"]
+        if told := self.folder.changed(self.config):
+            self.journal.tell("note", self.step, told)
         self.outstanding = state["outstanding"] if self.validator is not None else None
         if state.get("images", now["images"]) != now["images"]:
             text = f"saved with {state['images']} images, now there are {now['images']}: samples differ from here on"

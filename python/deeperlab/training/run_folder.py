@@ -20,7 +20,8 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,6 +45,7 @@ class RunFolder:
         self.data = self.path / "data.json"
         self.page, self.curves = self.path / "page.html", self.path / "curves.png"
         self._lock: IO[bytes] | None = None
+        self._is_new, self._was_there = False, self.path.exists()
 
     def require_new(self) -> None:
         """Refuse a folder that holds a run already.
@@ -82,6 +84,7 @@ class RunFolder:
                 self.close()
                 raise BlockingIOError(errno.EAGAIN, "another process trains in this folder", str(self.path)) from None
         self.require_run() if resume else self.require_new()
+        self._is_new = not resume
         for folder in (self.path, self.state.parent, self.last, self.best, self.fault):
             for left in folder.glob(".*.tmp"):
                 if TEMPORARY.fullmatch(left.name):
@@ -113,6 +116,26 @@ class RunFolder:
     def create(self, config: str) -> None:
         """Write the options into it as TOML."""
         replace(self.config, lambda file: file.write(config.encode()))
+
+    @contextmanager
+    def undone_by_faults(self) -> Iterator[None]:
+        """Leave nothing of a run that begins here if a fault comes before its first step, so that it can begin anew."""
+        try:
+            yield
+        except Exception:
+            if self._is_new:
+                trackers, lock = self.path / "trackers.json", self.path / "lock"
+                for file in (self.config, self.data, self.metrics, trackers, lock):
+                    file.unlink(missing_ok=True)
+                if not self._was_there:
+                    with suppress(OSError):  # trackers have written there
+                        self.path.rmdir()
+            raise
+
+    def changed(self, config: Config) -> str:
+        """Say which options are others than those that the run had before; empty: none."""
+        told = changes(read(self.config), config).values()
+        return f"goes on with other options: {', '.join(told)}" if told else ""
 
     def write_data(self, found: Mapping[str, Any]) -> None:
         """Keep what was found of the data."""

@@ -113,6 +113,22 @@ def test_sizes_in_a_file_that_are_none_are_refused(name: str, sides: Any, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_parameters_in_a_file_are_those_that_were_saved_and_options_go_before_them(
+    tmp_path: Path, make_heads: Any, assert_same: Any
+) -> None:
+    heads, path = make_heads(seed=1), tmp_path / "heads.npz"
+    params = deeperlab.FuseParams(radius=7.0, kappa=(0.1, 0.1, 0.1, 0.1, 0.2), max_instances=3)
+    archive.save(path, heads, params=params, stuff_area=0.25)
+    assert archive.fusion(path) == (params, 0.25)
+    assert run("fuse", path, "--things", "1,3-4", "--out", tmp_path / "out", "--max-instances", 2).exit_code == 0
+    want = deeperlab.fuse(heads, [1, 3, 4], params=replace(params, max_instances=2))
+    with np.load(tmp_path / "out" / "panoptic.npz") as file:
+        assert_same(file["instance"], want.instance)
+        assert set(np.unique(file["semantic"])) < set(np.unique(want.semantic)) | {-1}
+    archive.save(path, heads)
+    assert archive.fusion(path) == (None, 0.0)
+
+
 def test_instances_have_scores(tmp_path: Path, make_heads: Any) -> None:
     heads = make_heads(seed=1)
     archive.save(tmp_path / "heads.npz", heads)
@@ -163,6 +179,13 @@ def test_a_file_of_torch_is_named_as_such(tmp_path: Path, make_heads: Any) -> No
         (spoil("heatmap", np.array([None])), "damaged"),
         (spoil("edges", np.zeros((2, 3), np.int64)), "edges: expected integer pairs [E, 2]"),
         (spoil("keypoints", np.zeros(5)), "keypoints: expected names [P]"),
+        (spoil("params", np.zeros(5)), "params: expected the fields of FuseParams in JSON: expected text, got float64"),
+        (spoil("params", np.array("{")), "params: expected the fields of FuseParams in JSON: "),
+        (spoil("params", np.array("[" * 99_999)), "params: expected the fields of FuseParams in JSON: "),
+        (spoil("params", np.array('{"radios": 3}')), "params: expected the fields of FuseParams in JSON: "),
+        (spoil("params", np.array('{"radius": -3}')), "FuseParams in JSON: radius: expected "),
+        (spoil("stuff_area", np.float64(1.5)), "stuff_area: expected a share from 0 to below 1, got float64 1.5"),
+        (spoil("stuff_area", np.array([0.1, 0.2])), "stuff_area: expected a share from 0 to below 1, got float64 [0.1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -157,6 +157,42 @@ def test_what_predict_writes_fuse_and_eval_read(photos: Path, model: Path, tmp_p
     assert evaluate(tmp_path / "gt.json", out / "panoptic", first / "panoptic.json", first)["pq"]["All"]["pq"] == 1
 
 
+@pytest.mark.parametrize(
+    ("own", "options"),
+    [
+        ({"radius": 9.0, "fusion": {"max_instances": 3}}, ()),
+        ({"stuff_area": 0.2}, ()),
+        ({"radius": 9.0}, ("--paper", "--max-instances", 4)),
+    ],
+)
+def test_heads_hold_what_their_network_is_fused_with(
+    own: dict[str, Any],
+    options: tuple[Any, ...],
+    model: Path,
+    tmp_path: Path,
+    assert_same: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "from_pretrained", lambda _: Perfect("perfect"))
+    for name, value in own.items():
+        monkeypatch.setattr(Perfect, name, value, raising=False)
+    Image.fromarray(picture(Perfect.scene.instance.shape, 1)).save(tmp_path / "a.png")
+    out, again, older = tmp_path / "out", tmp_path / "again", tmp_path / "older"
+    assert run(tmp_path / "a.png", "--model", model, "--out", out, "--heads", *options).exit_code == 0
+    with np.load(out / "heads" / "a.npz") as file:
+        arrays = {name: file[name] for name in file.files if name not in ("params", "stuff_area")}
+    np.savez(tmp_path / "older.npz", **arrays)
+    found = {}
+    for folder, heads in ((again, out / "heads" / "a.npz"), (older, tmp_path / "older.npz")):
+        fuse = ("fuse", heads, "--labels", "cityscapes", "--out", folder)
+        assert CliRunner().invoke(app, [str(each) for each in fuse]).exit_code == 0
+        data = coco.read(folder / "panoptic.json", folder)
+        found[folder] = data.ids(data.annotations[0])
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    assert_same(found[again], data.ids(data.annotations[0]))
+    assert (found[older] != found[again]).any()
+
+
 def test_instances_have_scores_and_stuff_has_none(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And `deeperlab eval` does not mind."""
     monkeypatch.setattr(models, "from_pretrained", lambda _: Perfect("perfect"))

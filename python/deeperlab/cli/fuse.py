@@ -85,13 +85,14 @@ def fuse(
 
     HEADS.npz holds semantic [N, C, h, w], heatmap, short_range, middle_range and long_range (float32 or float16; N is
     optional), or semantic alone for maps without instances. It may hold stride (4), num_classes (for integer labels),
-    keypoints and edges, size and original (height and width for the fusion and of the maps), and image_ids [N], by
-    which `deeperlab eval` finds the images. The folder then holds N PNGs with panoptic.json, in COCO's panoptic format
-    (without --labels: category id = class + 1), and panoptic.npz: semantic, instance, keypoints, score, category, area,
-    class_area, count and truncated.
+    keypoints and edges, size and original (height and width for the fusion and of the maps), image_ids [N], by which
+    `deeperlab eval` finds the images, and, as `deeperlab predict --heads` writes them, params and stuff_area of the
+    fusion. The folder then holds N PNGs with panoptic.json, in COCO's panoptic format (without --labels: category id =
+    class + 1), and panoptic.npz: semantic, instance, keypoints, score, category, area, class_area, count and truncated.
     """
     console = new_console()
     with one_line(ValueError, TypeError, OSError, ImportError, smaller="batch in HEADS.npz, or --size"):
+        from ..data import archive
         from ..data.labels import find
         from ..predictor.heads_file import fuse_file
 
@@ -101,7 +102,7 @@ def fuse(
                 None if things is None else class_ids(things),
                 out,
                 size=None if size is None else size_of(size),
-                params=fusion(max_candidates, max_instances, paper),
+                params=fusion(max_candidates, max_instances, paper, archive.fusion(heads)[0]),
                 labels=None if labels is None else find(labels),
                 layout=layout(components, units, grid, heatmaps, keypoints, edges),
                 photo=image,

@@ -31,7 +31,11 @@ Paper = Annotated[bool, typer.Option("--paper", help="The literal parameters of 
 def fusion(
     max_candidates: int | None, max_instances: int | None, paper: bool, base: FuseParams | None = None
 ) -> FuseParams:
-    """Make the parameters that the options ask for; None: those of `base`, by default the defaults."""
+    """Make the parameters that the options ask for; None: those of `base`, by default the defaults.
+
+    The radius is always that of `base`: for it the heads were trained.
+    """
+    base = base or FuseParams()
     given = {"max_candidates": max_candidates, "max_instances": max_instances}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return replace(FuseParams.paper() if paper else base or FuseParams(), **changes)
+    return replace(FuseParams.paper() if paper else base, radius=base.radius, **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,6 @@ import typer
 
 from .. import shipped
 from ..crf import PRESETS
-from ..params import FuseParams
 from .console import ROWS, counted, new_console, one_line, progress_bar, warnings_in_lines
 from .detector import Detector, DetectorClasses, add_detector, check_detector
 from .files import MaxPixels, pixel_limit
@@ -230,8 +229,7 @@ def predict(
                     else:
                         network, trained = load_network(model, weights, len(label_set), random_weights)
                         where = _device(device)
-                    own = params_of(network) or FuseParams()
-                    params = replace(fusion(max_candidates, max_instances, paper, own), radius=own.radius)
+                    params = fusion(max_candidates, max_instances, paper, params_of(network))
                     how: dict[str, Any] = {"size": size, "params": params, "batch": batch, "tile": tile, "halo": halo}
                     how["crf"] = crf.value if crf else None
                     parser: BaseParser

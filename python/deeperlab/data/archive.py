@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,10 +16,11 @@ import numpy as np
 
 from ..graph import NO_KEYPOINTS, STAR, Graph
 from ..heads import NAMES, Heads
+from ..params import FuseParams
 from .files import FormatError, is_relative_name, open_file, replace
 from .ids import ImageId, image_id_of
 
-OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original")
+OPTIONAL = ("stride", "num_classes", "keypoints", "edges", "image_ids", "size", "original", "params", "stuff_area")
 MAX_BYTES = 1 << 32
 """Of what an NPZ unpacks to, a thousand times of its size at most; 130 images of 1441 × 1441 px at stride 4."""
 MAX_OPTIONAL_BYTES = 1 << 22
@@ -31,6 +34,8 @@ def save(
     size: tuple[int, int] | None = None,
     original: tuple[int, int] | None = None,
     image_ids: Sequence[ImageId] | None = None,
+    params: FuseParams | None = None,
+    stuff_area: float | None = None,
 ) -> None:
     """Write heads (NumPy arrays) to an NPZ: the five heads, `stride`, `num_classes`, `keypoints` and `edges`.
 
@@ -42,6 +47,8 @@ def save(
         size: (H, W) px of the images as the network saw them: what `fuse` takes.
         original: (H, W) px of the images themselves, for the maps.
         image_ids: what the images are called, N of them.
+        params: of the fusion that suits the heads, which become text in JSON.
+        stuff_area: share of an image that a class of stuff must have, or its pixels become void.
 
     Raises:
         TypeError: tensors; use `.cpu().numpy()` (bfloat16 has no NumPy type: `.float()` first).
@@ -58,7 +65,8 @@ def save(
         arrays["num_classes"] = np.int64(heads.num_classes)
     arrays["keypoints"] = np.array(heads.graph.keypoints, np.str_)
     arrays["edges"] = np.array(heads.graph.edges, np.int64).reshape(-1, 2)
-    given = {"size": size, "original": original, "image_ids": image_ids}
+    told = None if params is None else json.dumps(asdict(params))
+    given = {"size": size, "original": original, "image_ids": image_ids, "params": told, "stuff_area": stuff_area}
     arrays |= {name: np.array(value) for name, value in given.items() if value is not None}
     replace(path, partial(_write, arrays))
 
@@ -133,6 +141,26 @@ def sizes(path: str | os.PathLike[str]) -> tuple[tuple[int, int] | None, tuple[i
                 raise FormatError(path, fault)
             found.append(None if sides is None else (int(sides[0]), int(sides[1])))
     return found[0], found[1]
+
+
+def fusion(path: str | os.PathLike[str]) -> tuple[FuseParams | None, float]:
+    """Read `params` and `stuff_area` of an NPZ; None and 0 where it says nothing, as older files.
+
+    Raises:
+        FormatError: not an NPZ; other parameters than those of the fusion, or a share that is none.
+        OSError: the file cannot be read.
+    """
+    with _opened(path) as file:
+        text, share = (file[name] if name in file.files else None for name in ("params", "stuff_area"))
+    if share is not None and not (share.shape == () and share.dtype.kind == "f" and 0 <= share < 1):
+        raise FormatError(path, f"stuff_area: expected a share from 0 to below 1, got {share.dtype} {share.tolist()}")
+    try:
+        if text is not None and not (text.shape == () and text.dtype.kind == "U"):
+            raise ValueError(f"expected text, got {text.dtype} of shape {text.shape}")
+        params = None if text is None else FuseParams(**json.loads(str(text)))
+    except (ValueError, TypeError, RecursionError) as fault:
+        raise FormatError(path, f"params: expected the fields of FuseParams in JSON: {fault}") from fault
+    return params, 0.0 if share is None else float(share)
 
 
 @contextmanager

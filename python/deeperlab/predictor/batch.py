@@ -22,6 +22,7 @@ from ..data.formats import coco, predictions
 from ..data.formats.photo import JPEG_SIDE, write_jpeg
 from ..data.formats.png import write_ids, write_rgb
 from ..data.labels import LabelSet
+from ..params import FuseParams
 from . import video
 from .base import BaseParser
 from .flow import Flow
@@ -254,7 +255,10 @@ class BatchJob:
         del ids
         if HEADS in self._kinds:
             arrays, size = host.heads()
-            archive.save(self._path(HEADS, picture), arrays, size=size, original=panoptic.size, image_ids=[image_id])
+            told: dict[str, Any] = {"size": size, "original": panoptic.size, "image_ids": [image_id]}
+            told |= {"params": FuseParams(**self._settings["fusion"])}
+            told |= {"stuff_area": self._settings.get("stuff_area")}
+            archive.save(self._path(HEADS, picture), arrays, **told)
         if OVERLAY in self._kinds:
             shown = overlay(picture.pixels, panoptic, labels, num_threads=1)
             del panoptic
@@ -268,8 +272,8 @@ class BatchJob:
         image |= {"height": height, "width": width}
         image |= {"video": source.name} if is_frame else {"source": picture.identity}
         segments = [coco.to_json(segment) for segment in annotation.segments]
-        told = {"image_id": image_id, "file_name": annotation.file_name, "segments_info": segments}
-        return _Result(source, picture.identity, {"image": image, "annotation": told}, "", picture.frame, shown)
+        of_json = {"image_id": image_id, "file_name": annotation.file_name, "segments_info": segments}
+        return _Result(source, picture.identity, {"image": image, "annotation": of_json}, "", picture.frame, shown)
 
     def _path(self, kind: str, picture: Picture) -> Path:
         """Of a file, in a folder that is made if need be."""

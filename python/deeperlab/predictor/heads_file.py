@@ -30,6 +30,7 @@ from ..panoptic import Panoptic
 from ..params import FuseParams
 from ..visualize import overlay
 from .resize import resized
+from .small_stuff import without_small_stuff
 
 ARRAYS, LISTING, OVERLAY = "panoptic.npz", "panoptic.json", "overlay.png"
 MARK = "deeperlab fuse"
@@ -59,12 +60,14 @@ class HeadsFile:
         size: (H, W) px of the images as the network saw them.
         original: (H, W) px of the maps, where they are to have another size.
         is_sized: whether `size` was given, by the file, by labels or by who reads it; else it is that of the grid.
+        stuff_area: share of an image that a class of stuff must have, or its pixels become void.
     """
 
     heads: Heads
     size: Size
     original: Size | None
     is_sized: bool
+    stuff_area: float
 
     @property
     def images(self) -> int:
@@ -102,7 +105,7 @@ def read_heads(path: Path, layout: Mapping[str, Any] | None = None, size: Size |
     if overflowed := given.not_finite():
         fault = f"expected finite numbers in {', '.join(overflowed)}, got NaN or infinity: the network has overflowed"
         raise FormatError(path, f"{fault}; if it ran in half precision, run it without")
-    stored, original = archive.sizes(path)
+    (stored, original), (_, stuff_area) = archive.sizes(path), archive.fusion(path)
     options = {"stride": given.stride, "graph": given.graph, "num_classes": given.num_classes, **(layout or {})}
     heads = Heads.from_layout(*(getattr(given, name) for name in NAMES), **options)
     wanted = stored if size is None else size
@@ -110,7 +113,7 @@ def read_heads(path: Path, layout: Mapping[str, Any] | None = None, size: Size |
     if not is_sized and options.get("grid") == "half_pixel":
         wanted = given.stride * given.heatmap.shape[-2], given.stride * given.heatmap.shape[-1]
     try:
-        return HeadsFile(heads, image_size(heads, wanted), original if size is None else None, is_sized)
+        return HeadsFile(heads, image_size(heads, wanted), original if size is None else None, is_sized, stuff_area)
     except ValueError as fault:
         raise FormatError(path, str(fault)) from fault
 
@@ -132,7 +135,7 @@ def fuse_file(
 
     Args:
         path: see `data.archive.load`; `image_ids` in it name the images and their PNGs, else they are numbered;
-            `size` is that of the fusion, `original` that of the maps.
+            `size` is that of the fusion, `original` that of the maps, `stuff_area` what stuff must have of an image.
         things: the thing classes; None: those of `labels`.
         out: made if absent.
         size: (H, W) of the images; None: as the file says, else that of the photo if the nodes reach as far, else where
@@ -211,7 +214,7 @@ def _fuse_one(heads: Heads, things: Sequence[int], file: HeadsFile, params: Fuse
     start = time.perf_counter()
     with warnings.catch_warnings():  # they were looked at, closer
         warnings.simplefilter("ignore", HeadsWarning)
-        panoptic = fuse(heads, things, size=file.size, params=params)
+        panoptic = without_small_stuff(fuse(heads, things, size=file.size, params=params), file.stuff_area)
     milliseconds = 1000 * (time.perf_counter() - start)
     if file.shown != file.size:
         panoptic = resized(panoptic, file.shown)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import deeperlab
 from deeperlab import Heads
 from deeperlab.data import archive
 from deeperlab.data.formats import coco
-from deeperlab.predictor import Parser
+from deeperlab.data.formats.photo import ORIENTATION
+from deeperlab.predictor import Parser, flow
 
 TILES = "--tile", 65, "--batch", 3
 
@@ -125,6 +128,57 @@ def test_logits_that_are_not_finite_are_told_though_labels_hide_them(
     result = run(large, "--model", model, "--out", out, *TILES, "--halo", 0)
     assert result.exit_code == 1
     assert "large.png: the network gave NaN or infinity" in result.stderr
+
+
+@pytest.mark.parametrize("size", [(1, 201), (201, 1), (1, 1)])
+def test_photos_of_one_pixel_s_width_are_cut_too(size: tuple[int, int], model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    Image.fromarray(picture(size, 3)).save(tmp_path / "thin.png")
+    assert run(tmp_path / "thin.png", "--model", model, "--out", out, *TILES, "--halo", 16).exit_code == 0
+    (whole,) = Parser(Net("trained"), LABELS, size=0).stream([Image.open(tmp_path / "thin.png")])
+    data = coco.read(out / "panoptic.json", out / "panoptic")
+    ids, (want, _) = data.ids(data.annotations[0]), whole.panoptic.to_coco()
+    assert ids.shape == size
+    assert (ids == want).mean() > 0.99
+
+
+def test_tiles_are_those_of_the_photograph_turned_upright(model: Path, tmp_path: Path) -> None:
+    shown, exif = picture((150, 201), 7), Image.Exif()
+    exif[ORIENTATION] = 6
+    for name, pixels, given in (("stored", np.rot90(shown), exif), ("shown", shown, Image.Exif())):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png", exif=given)
+        assert run(tmp_path / f"{name}.png", "--model", model, "--out", tmp_path / name, *TILES).exit_code == 0
+    stored, upright = ((tmp_path / name / "panoptic" / f"{name}.png").read_bytes() for name in ("stored", "shown"))
+    assert stored == upright
+
+
+def test_an_interrupted_run_ends_between_tiles_and_the_next_is_whole(
+    large: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "PATIENCE", 60.0)
+    closed, given, forward, close = threading.Event(), list[int](), Net.forward, flow._Room.close
+
+    def stopped(self: Net, images: torch.Tensor) -> Heads:
+        if images.shape[3] > 17:  # no strip by which it is measured
+            given.append(len(images))
+            if len(given) == 2:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                assert closed.wait(60)
+        return forward(self, images)
+
+    def tells(room: Any) -> None:
+        close(room)
+        closed.set()
+
+    options = (large, "--model", model, "--out", tmp_path / "out", "--tile", 65, "--halo", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Net, "forward", stopped)
+        patch.setattr(flow._Room, "close", tells)
+        assert run(*options).exit_code == 130
+    assert given == [1, 1]
+    assert run(*options).exit_code == 0
+    assert run(*options[:4], tmp_path / "whole", *options[5:]).exit_code == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

@@ -234,8 +234,13 @@ class BatchJob:
                 waiting.append(picture)
                 yield picture.pixels
 
+        def on_tiles(done: int, total: int) -> None:
+            if self._flow.is_closed:
+                raise InterruptedError("between the tiles of an image")  # of which nobody is left to hear
+            self._on_tiles(done, total)
+
         assert self._parser is not None
-        for parsed in self._parser.stream(pixels(), self._on_tiles):
+        for parsed in self._parser.stream(pixels(), on_tiles):
             yield waiting.popleft(), Host(parsed, heads=HEADS in self._kinds)
 
     def _write(self, parsed: tuple[Picture, Host]) -> _Result:

@@ -46,6 +46,7 @@ class Flow(Generic[Picture, Result]):
 
     Attributes:
         is_busy: whether the network still computes though the results were closed.
+        is_closed: whether they were: what takes long may then end before its time.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Flow(Generic[Picture, Result]):
     ) -> None:
         self._parse, self._write = parse, write
         self._network = threading.Thread()
+        self.is_closed = False
 
     @property
     def is_busy(self) -> bool:
@@ -73,6 +75,7 @@ class Flow(Generic[Picture, Result]):
         results: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         room, one_decodes, one_writes = _Room(), threading.Lock(), threading.Lock()
         upcoming, ahead, taken = deque[Task[Picture]](), deque[tuple[int, Future[Any]]](), deque[int]()
+        self.is_closed = False
         with _pool(decoders) as readers, _pool(WORKERS, waits=True) as writers:
             more = iter(tasks)
 
@@ -119,8 +122,8 @@ class Flow(Generic[Picture, Result]):
                     results.put((0, failed))
 
             self._network = threading.Thread(target=network, name="network")  # the process waits for it
-            self._network.start()
             try:
+                self._network.start()
                 while (item := results.get())[1] is not None:
                     pixels, result = item
                     del item
@@ -129,8 +132,10 @@ class Flow(Generic[Picture, Result]):
                     yield found.pop()
                     room.give(pixels)
             finally:
+                self.is_closed = True
                 room.close()
-                self._network.join(PATIENCE)
+                if self._network.is_alive():  # else it was interrupted before it began
+                    self._network.join(PATIENCE)
 
 
 class _Room:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from deeperlab import scenes
@@ -102,21 +101,6 @@ def bench_pq_and_pc_baseline_numpy(timed: Callable[..., Any], maps: tuple[Maps, 
     prediction, target = (ids_of(m) for m in maps)
     expected = timed(lambda: numpy_both(prediction, target), "PQ and PC", rounds=5)
     assert_agrees(both(listing(prediction), listing(target)), expected)
-
-
-def bench_pq_torchmetrics(timed: Callable[..., Any], maps: tuple[Maps, Maps]) -> None:
-    """PQ alone; without void, crowd and split stuff its definition is ours."""
-    detection = pytest.importorskip("torchmetrics.detection", reason="compared with torchmetrics, of deeperlab[dev]")
-    prediction, target = (torch.from_numpy(np.stack(m, -1))[None] for m in maps)
-    stuffs = set(range(CLASSES)) - set(THINGS)
-
-    def call() -> float:
-        metric = detection.PanopticQuality(things=set(THINGS), stuffs=stuffs)
-        metric.update(prediction, target)
-        return float(metric.compute())
-
-    expected = numpy_both(*(ids_of(m) for m in maps))[0]
-    assert timed(call, "PQ and PC", rounds=1) == pytest.approx(expected, abs=1e-6)
 
 
 def bench_overlap(timed: Callable[..., Any], maps: tuple[Maps, Maps]) -> None:

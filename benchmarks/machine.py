@@ -17,6 +17,9 @@ import torch
 
 from deeperlab._numpy import simd
 
+QUIET = 0.1
+"""Processors that other work may have where figures of several threads are evidence: they wait for the slowest."""
+
 
 @dataclass(frozen=True)
 class ProcessorTime:
@@ -33,7 +36,7 @@ class ProcessorTime:
         return cls(ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4]), time.monotonic())
 
     def others_since(self, start: ProcessorTime) -> float:
-        """Processors that other processes had on average: beyond a tenth, figures of several threads suffer."""
+        """Processors that other processes had on average."""
         others = (self.machine - start.machine) - (self.process - start.process)
         return max(0.0, others / (self.clock - start.clock))
 

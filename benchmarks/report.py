@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .plots import plots
 from .runs import ROOT, newest, read
-from .tables import documents, report
+from .tables import documents, evident, report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path, text in documents(run).items():
             path.write_text(text)
             print(path)
-        print(*plots(run, ROOT / "docs"), sep="\n")
+        print(*plots(evident(run), ROOT / "docs"), sep="\n")
     except (LookupError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

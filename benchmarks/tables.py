@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .cases import PAPER_MS
+from .machine import QUIET
 from .runs import FUSION, ROOT, Figure, Run, scenes
 
 LIBRARY = ("tensors", "arrays")
@@ -73,8 +75,7 @@ def _beside(figures: list[Figure], contender: str) -> str:
 def table(figures: Iterable[Figure]) -> str:
     """One row a scene: minima, ms."""
     figures = list(figures)
-    threads = " / ".join(map(str, sorted({figure.threads for figure in _of(figures, *LIBRARY)})))
-    columns = [f"{name}, {threads} threads" for name in LIBRARY]
+    columns = [f"{name}, {_threads(_of(figures, name))}" for name in LIBRARY]
     lines = [["scene", "found", "mixed cells", *columns, "floor", "over the floor", *OTHERS.values(), "the paper"]]
     for scene, alike in scenes(figures).items():
         facts = alike[0].info if scene.startswith(FUSION) else {}
@@ -117,10 +118,24 @@ def report(run: Run) -> str:
 # The documents
 
 
+def evident(run: Run) -> Run:
+    """Without figures of several threads where other work had their processors."""
+    if run.other_work <= QUIET:
+        return run
+    fusion, kernels = (tuple(f for f in figures if f.threads == 1) for figures in (run.fusion, run.kernels))
+    return replace(run, fusion=fusion, kernels=kernels)
+
+
+def _threads(figures: Iterable[Figure]) -> str:
+    counts = sorted({figure.threads for figure in _of(figures, *LIBRARY)})
+    return f"{' / '.join(map(str, counts))} thread{'s' * (counts != [1])}"
+
+
 def _in_short(run: Run) -> str:
     """The README's: one size, few to many things."""
     shown = {"same_answer": "plain C++, same result", "expert": "PyTorch, by an expert"}
-    lines = [["1441 × 1441 px, heads at stride 4", "this package, 1 / 2 threads", *shown.values(), "the paper"]]
+    library = f"this package, {_threads(run.fusion)}"
+    lines = [["1441 × 1441 px, heads at stride 4", library, *shown.values(), "the paper"]]
     alike = scenes(run.fusion)
     for things in (5, 50, 500):
         figures = alike[f"{FUSION}1441 px, {things} things"]
@@ -135,9 +150,25 @@ def _in_full(run: Run) -> str:
     return f"{run}\n\n{NOTE}\n\n{table(run.fusion)}\n\n{scaling(run)}"
 
 
+EVALUATORS = "PQ of "
+"""How the groups of the evaluators begin."""
+
+
+def _kernels(run: Run) -> str:
+    """Those that have a floor."""
+    floors = {figure.scene for figure in _of(run.kernels, FLOOR)}
+    return f"{run}\n\n{table(figure for figure in run.kernels if figure.scene in floors)}"
+
+
+def _evaluators(run: Run) -> str:
+    return f"{run}\n\n{table(figure for figure in run.kernels if figure.scene.startswith(EVALUATORS))}"
+
+
 DOCUMENTS: dict[tuple[str, str], Callable[[Run], str]] = {
-    ("README.md", "the fusion in short"): _in_short,
-    ("docs/performance.md", "the fusion"): _in_full,
+    ("README.md", "the fusion in short"): lambda run: _in_short(evident(run)),
+    ("docs/performance.md", "the fusion"): lambda run: _in_full(evident(run)),
+    ("docs/performance.md", "the kernels"): lambda run: _kernels(evident(run)),
+    ("docs/metrics.md", "the evaluators"): _evaluators,
 }
 """What stands on a page between `<!-- NAME: made by `make bench-docs` -->` and `<!-- end of NAME -->`."""
 

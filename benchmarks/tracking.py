@@ -41,7 +41,7 @@ from deeperlab.stages import pipeline
 from .bench_stages import calls_of
 from .cases import THINGS, Spec, noisy_heads
 from .kernels import KERNELS
-from .machine import ProcessorTime, describe, key_of
+from .machine import QUIET, ProcessorTime, describe, key_of
 from .runs import RESULTS, ROOT
 from .tables import markdown
 from .yardsticks import plain
@@ -53,8 +53,6 @@ PROCESSES = 5
 TURNS, REPEATS, LONG = 8, 5, 0.03
 """Calls of less than `LONG` seconds are repeated."""
 TWO_THREADS = "fuse, 2 threads"
-QUIET = 0.1
-"""Processors that other work may have where two threads are judged: they wait for the slower of them."""
 
 Ratios = dict[str, dict[str, float]]
 """Of one process, by scene and row: more is faster."""

@@ -59,8 +59,8 @@ struct SortRoom {
 // The place of a pixel when they are counted part by part, which is the order of their sums.
 __device__ int64_t place_of_pixel(const Crf& of, int y, int x) {
   const int top = y / crf_part_rows * crf_part_rows, left = x / crf_part_columns * crf_part_columns;
-  const int rows = minimum(crf_part_rows, of.shape.height - top);
-  const int columns = minimum(crf_part_columns, of.shape.width - left);
+  const int rows = minimum(int{crf_part_rows}, of.shape.height - top);
+  const int columns = minimum(int{crf_part_columns}, of.shape.width - left);
   return int64_t(top) * of.shape.width + int64_t(rows) * left + (y - top) * columns + (x - left);
 }
 

@@ -3,17 +3,19 @@
 
     python -m benchmarks.systems [--time]
 
-With --time there is a column of milliseconds, the least of a few passes over one image, all networks in one run, which
-is to be beside no other work: compare them with one another, not with those of another day. It takes some ten minutes
-on two cores and 6 GB of memory.
+With --time the milliseconds are measured first, the least of a few passes over one image, all networks in one run that
+is to be beside no other work, and kept in benchmarks/results/systems-time.json: compare them with one another, not with
+those of another day. Either takes some five minutes on two cores, and 6 GB of memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +25,7 @@ from deeperlab.visualize.composition import COLORS, draw_composition
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = ROOT / "docs" / "systems.md", ROOT / "docs" / "systems"
+TIMES_KEPT = ROOT / "benchmarks" / "results" / "systems-time.json"
 CLASSES, TIMED, PASSES = 21, 257, 3
 COUNTED = 513
 """px of the side of the images that are timed and counted."""
@@ -54,12 +57,20 @@ networks themselves, by `make systems`.
 """
 
 
-TIMES = """ Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads, the least of {passes} passes,
-all in one run of {date}."""
+TIMES = """ Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads of a CPU with {cpu},
+the least of {passes} passes, all in one run of {date}."""
 QUALITY = """ mIoU: per cent on unseen images, after {steps} steps of {batch} crops of {crop} px from random weights,
 seed {seed}, the semantic head alone, `python -m benchmarks.systems_quality`: so short a training tells how fast a
 network begins to learn, not what it can."""
 KINDS = {"scenes": "mIoU, drawn scenes", "photographs": "mIoU, photographs"}
+
+
+def folded(name: str) -> models.Network:
+    """A network as users run it, of random weights."""
+    torch.manual_seed(0)
+    model = models.create(name, CLASSES)
+    model.mark_untrained()
+    return model.fold_batch_norm()
 
 
 def milliseconds(model: models.Network) -> float:
@@ -76,30 +87,41 @@ def milliseconds(model: models.Network) -> float:
     return 1e3 * min(times[1:])
 
 
-def row(name: str, *, timed: bool, qualities: list[dict[str, dict[str, float]]]) -> tuple[str, str]:
-    """Measure a network: its line of the table, and its picture."""
+def measure() -> None:
+    """Time all networks, and keep it."""
+    found: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(), "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(), "ms": {},
+    }  # fmt: skip
+    for name in models.list_models():
+        found["ms"][name] = round(milliseconds(folded(name)))
+        print(name, found["ms"][name], "ms", flush=True)
+    TIMES_KEPT.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def row(name: str, *, times: dict[str, float], qualities: list[dict[str, dict[str, float]]]) -> tuple[str, str]:
+    """Count a network: its line of the table, and its picture."""
     fact = models.FACTS[name]
-    torch.manual_seed(0)
-    model = models.create(name, CLASSES)
-    model.mark_untrained()
-    model = model.fold_batch_norm()
+    model = folded(name)
     seen = models.receptive_field(model, multiple=32)
     layers = models.convolutions(model, COUNTED)
     cells = (
         f"[`{name}`](#{name})", str(fact.year), fact.idea, f"{models.parameters(models.create(name, CLASSES)):,}",
         f"{sum(layer.multiply_adds for layer in layers) / 1e9:.1f}",
         f"∞ ({seen.size})" if seen.is_global else str(seen.size), str(model.stride),
-        *([f"{milliseconds(model):.0f}"] if timed else []),
+        *([f"{times[name]}" if name in times else "–"] if times else []),
         *(f"{100 * found[name]['miou']:.1f}" if name in found else "–" for found in qualities), fact.published,
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |", draw_composition(name, layers)
 
 
 def main() -> None:
-    """Measure all and write the page."""
+    """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--time", action="store_true")
-    timed = parser.parse_args().time
+    if parser.parse_args().time:
+        measure()
+    timed: dict[str, Any] = json.loads(TIMES_KEPT.read_text()) if TIMES_KEPT.exists() else {}
     kept = systems_quality.kept()["quality"]
     qualities = [kept[kind] for kind in KINDS if kind in kept]
     columns = (
@@ -110,13 +132,12 @@ def main() -> None:
     pictures = []
     PICTURES.mkdir(exist_ok=True)
     for name in sorted(models.list_models(), key=lambda name: models.FACTS[name].year):
-        line, picture = row(name, timed=timed, qualities=qualities)
+        line, picture = row(name, times=timed.get("ms", {}), qualities=qualities)
         print(line, flush=True)
         lines.append(line)
         (PICTURES / f"{name}.svg").write_text(picture)
         pictures.append(f"### {name}\n\n{models.FACTS[name].source}\n\n![{name}](systems/{name}.svg)\n")
-    date, threads = datetime.date.today().isoformat(), torch.get_num_threads()
-    times = TIMES.format(timed=TIMED, passes=PASSES, threads=threads, date=date) if timed else ""
+    times = TIMES.format(**timed, timed=TIMED, passes=PASSES) if timed else ""
     quality = QUALITY.format(
         steps=systems_quality.STEPS, batch=systems_quality.BATCH, crop=systems_quality.CROP, seed=systems_quality.SEED
     )

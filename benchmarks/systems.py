@@ -60,7 +60,7 @@ networks themselves, by `make systems`.
 TIMES = """ Milliseconds: one image of {timed} × {timed} px, float32, {threads} threads of a CPU with {cpu},
 the least of {passes} passes, all in one run of {date}."""
 QUALITY = """ mIoU: per cent on unseen images, after {steps} steps of {batch} crops of {crop} px from random weights,
-seed {seed}, the semantic head alone, `python -m benchmarks.systems_quality`: so short a training tells how fast a
+seed {seed}, AdamW, the semantic head alone (`benchmarks.systems_quality`): so short a training tells how fast a
 network begins to learn, not what it can."""
 KINDS = {"scenes": "mIoU, drawn scenes", "photographs": "mIoU, photographs"}
 
@@ -147,7 +147,8 @@ def main() -> None:
         for sentence, is_missing in (
             ("Their times on one machine are not measured yet.", not timed),
             ("Their quality after the same short training is not measured yet.", not qualities),
-            (f"Not trained yet: {', '.join(wanting)}.", bool(wanting)),
+            (f"Not trained yet: {', '.join(wanting)}.", bool(qualities and wanting)),
+            ("On photographs none is trained yet.", bool(qualities) and "photographs" not in kept),
         )
         if is_missing
     )

@@ -96,8 +96,7 @@ def main() -> None:
     names = parser.parse_args().names
     kinds = ["scenes", *(["photographs"] if "DEEPERLAB_REALDATA" in os.environ else [])]
     torch.set_num_threads(1)
-    # oneDNN takes 67 s for the gradient of the 7 x 7 atrous layer of DeepLab v1, plain matrix products 1.1 s; of other
-    # layers neither is faster.
+    # Plain matrix products: which convolution oneDNN chooses depends on more, and it is hardly faster for such crops.
     torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
     for kind in kinds:
         for name in names:

@@ -114,8 +114,7 @@ void normalize_lattice(const Crf& of, const CrfMemory& memory, const Parallel& p
   const CrfValues& values = memory.values;
   // Calls visit(entry, group) for those of a part, pixel by pixel.
   const auto visit_entries = [&](int64_t part, const auto& visit) {
-    const int top = int(part / of.part_columns()) * crf_part_rows;
-    const int left = int(part % of.part_columns()) * crf_part_columns;
+    const int top = of.top(part), left = of.left(part);
     for (int y = top; y < std::min(top + crf_part_rows, of.shape.height); ++y) {
       for (int x = left; x < std::min(left + crf_part_columns, of.shape.width); ++x) {
         const int64_t entry = (int64_t(y) * of.shape.width + x) * crf_corners;

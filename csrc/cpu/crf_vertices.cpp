@@ -11,11 +11,9 @@ namespace {
 
 constexpr int digit_bits = 11, digits = 1 << digit_bits;
 constexpr int64_t keys_of_task = int64_t(1) << 16;
-constexpr int entries_of_part = crf_part_rows * crf_part_columns * crf_corners;
-
 // Memory is touched for so many groups as there are, which are few beside entries.
 struct SortRoom {
-  uint64_t* key[2];   // [6 · parts] in turns; at first those of a part begin where its entries would
+  uint64_t* key[2];   // [6P] in turns; at first those of a part begin where its entries would, part by part
   int32_t* group[2];  // [6P] in turns
   int32_t* from;      // [1] which of the two is sorted
   int32_t* count;     // [tasks, digits]
@@ -25,7 +23,7 @@ struct SortRoom {
     Scratch scratch(block);
     const int64_t entries = of.shape.pixels() * crf_corners;
     for (int i = 0; i < 2; ++i) {
-      key[i] = scratch.take<uint64_t>(of.parts() * entries_of_part);
+      key[i] = scratch.take<uint64_t>(entries);
       group[i] = scratch.take<int32_t>(entries);
     }
     from = scratch.take<int32_t>(1);
@@ -62,20 +60,24 @@ class KnownVertices {
 
  private:
   static constexpr int slot_bits = 14, slots = 1 << slot_bits;
-  static_assert(entries_of_part < slots);
+  static_assert(crf_part_rows * crf_part_columns * crf_corners < slots);
   uint64_t* keys_;
   uint16_t number_[slots] = {};  // 0: free, else one more than the key's
   int known_ = 0;
 };
 
+// Where the keys of a part begin.
+uint64_t* keys_of_part(const Crf& of, const SortRoom& room, int64_t part) {
+  return room.key[0] + of.place(of.top(part), of.left(part)) * crf_corners;
+}
+
 // Finds the groups of a part, and of which group each entry is. Returns how many there are.
 template <class L>
 int group_part(const Crf& of, int64_t n, const Lattice& lattice, const SortRoom& room, int64_t part) {
-  const int top = int(part / of.part_columns()) * crf_part_rows,
-            left = int(part % of.part_columns()) * crf_part_columns;
+  const int top = of.top(part), left = of.left(part);
   const int bottom = std::min(top + crf_part_rows, of.shape.height);
   const int right = std::min(left + crf_part_columns, of.shape.width), entries = (right - left) * crf_corners;
-  KnownVertices vertices(room.key[0] + part * entries_of_part);
+  KnownVertices vertices(keys_of_part(of, room, part));
   for (int y = top; y < bottom; ++y) {
     const int64_t first = (int64_t(y) * of.shape.width + left) * crf_corners;
     uint64_t keys[crf_part_columns * crf_corners];
@@ -147,10 +149,10 @@ CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void*
   }
   lattice.before[of.parts()] = groups;
   parallel_for(parallel, of.parts(), 1, [&](int64_t part) {  // those of all parts, one after the other
-    const int32_t first = lattice.before[part];
-    for (int32_t to = first; to < lattice.before[part + 1]; ++to) {
+    const uint64_t* from = keys_of_part(of, room, part);
+    for (int32_t to = lattice.before[part]; to < lattice.before[part + 1]; ++to) {
       room.group[1][to] = to;
-      room.key[1][to] = room.key[0][part * entries_of_part + (to - first)];
+      room.key[1][to] = *from++;
     }
   });
   int from = 1;

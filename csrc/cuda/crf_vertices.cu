@@ -56,14 +56,6 @@ struct SortRoom {
   }
 };
 
-// The place of a pixel when they are counted part by part, which is the order of their sums.
-__device__ int64_t place_of_pixel(const Crf& of, int y, int x) {
-  const int top = y / crf_part_rows * crf_part_rows, left = x / crf_part_columns * crf_part_columns;
-  const int rows = minimum(int{crf_part_rows}, of.shape.height - top);
-  const int columns = minimum(int{crf_part_columns}, of.shape.width - left);
-  return int64_t(top) * of.shape.width + int64_t(rows) * left + (y - top) * columns + (x - left);
-}
-
 // What the threads of a block before this one have, and all of them, added up.
 struct Sums {
   int32_t before, all;
@@ -145,7 +137,7 @@ __global__ void enclose_pixels(Crf of, int64_t n, float* weight, uint64_t* key, 
     for (int i = 0; i < crf_features; ++i) {
       at[i] = simplex.at(k, i);
     }
-    const int64_t own = pixel * crf_corners + k, to = place_of_pixel(of, y, x) * crf_corners + k;
+    const int64_t own = pixel * crf_corners + k, to = of.place(y, x) * crf_corners + k;
     key[to] = of.keys.key(at);
     entry[to] = int32_t(own);
     weight[own] = simplex.weight[k];

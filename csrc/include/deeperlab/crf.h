@@ -97,6 +97,16 @@ struct Crf {
   DEEPERLAB_HD int64_t part(int y, int x) const {
     return int64_t(y / crf_part_rows) * part_columns() + x / crf_part_columns;
   }
+  // The first pixel of a part.
+  DEEPERLAB_HD int top(int64_t part) const { return int(part / part_columns()) * crf_part_rows; }
+  DEEPERLAB_HD int left(int64_t part) const { return int(part % part_columns()) * crf_part_columns; }
+  // The place of a pixel when they are counted part by part, which is the order of their sums.
+  DEEPERLAB_HD int64_t place(int y, int x) const {
+    const int top = y / crf_part_rows * crf_part_rows, left = x / crf_part_columns * crf_part_columns;
+    const int rows = minimum(int{crf_part_rows}, shape.height - top);
+    const int columns = minimum(int{crf_part_columns}, shape.width - left);
+    return int64_t(top) * shape.width + int64_t(rows) * left + (y - top) * columns + (x - left);
+  }
   DEEPERLAB_HD int row() const { return (shape.classes + crf_group - 1) / crf_group * crf_group; }
 };
 

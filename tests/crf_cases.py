@@ -26,10 +26,10 @@ def random_case(seed: int) -> tuple[Array, Array, dict[str, Any]]:
     image = np.clip(patch[:, :height, :width] + rng.integers(-5, 6, (n, height, width, 3)), 0, 255).astype(np.uint8)
     options = {
         "stride": stride,
-        "w1": float(rng.choice([0, 1.5, 5])),
+        "w1": float(rng.choice([0, 1.5, 5, 500])),
         "sigma_alpha": float(rng.uniform(1, 60)),
         "sigma_beta": float(rng.uniform(3, 60)),
-        "w2": float(rng.choice([0, 0.5, 3])),
+        "w2": float(rng.choice([0, 0.5, 3, 500])),
         "sigma_gamma": float(rng.uniform(0.3, 6)),
         "iterations": int(rng.integers(0, 4)),
         "after": bool(rng.integers(2)),

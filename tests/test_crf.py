@@ -38,12 +38,13 @@ def test_the_kernels_give_the_bits_of_the_reference(seed: int) -> None:
 @pytest.mark.parametrize(
     ("size", "classes", "options"),
     [
-        ((40, 200), 150, {"sigma_gamma": 6.0, "iterations": 1}),  # two strips of columns, two bands of rows
+        ((40, 200), 150, {"sigma_gamma": 6.0, "iterations": 1}),  # more classes than a few vectors hold
         ((33, 130), 3, {"after": True}),  # three parts in a row, the last of two columns, and three below each other
         ((70, 20), 9, {"w1": 0.0}),
+        *(((height, width), 21, {"sigma_gamma": 3.0}) for height in (1, 16, 17, 32) for width in (1, 64, 65, 128)),
     ],
 )
-def test_images_of_several_parts_and_strips(size: tuple[int, int], classes: int, options: dict[str, Any]) -> None:
+def test_images_of_several_parts(size: tuple[int, int], classes: int, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(7)
     image = rng.integers(0, 40, (1, *size, 3)).astype(np.uint8)
     semantic = rng.normal(0, 3, (1, classes, size[0] // 4 + 1, size[1] // 4 + 1)).astype(np.float32)

@@ -48,10 +48,10 @@ def images(rng: np.random.Generator, n: int, size: tuple[int, int], planar: bool
 KINDS = {
     "n": st.integers(1, 2),
     "classes": st.integers(1, 40),
-    "w1": st.sampled_from([0.0, 1.5, 5.0]),
+    "w1": st.sampled_from([0.0, 1.5, 500.0]),
     "sigma_alpha": st.floats(1, 60),
     "sigma_beta": st.floats(3, 60),
-    "w2": st.sampled_from([0.0, 0.5, 3.0]),
+    "w2": st.sampled_from([0.0, 3.0, 500.0]),
     "sigma_gamma": st.floats(0.3, 6),
     "after": st.booleans(),
     "odd": st.sampled_from([0.0, 0.1]),

@@ -26,25 +26,23 @@ void read_scores(const Crf& of, int64_t n, const CrfValues& values, const Parall
   const Shape& shape = of.shape;
   const int64_t row = of.row();
   const int nodes = std::min(shape.grid_w, (shape.width - 1) / shape.stride + 2);
-  const Tasks tasks(of);
-  parallel_for(parallel, tasks.bands, 1, [&](int64_t band) {
-    float *const upper = values.room + band * tasks.strips * tasks.room_floats, *const lower = upper + nodes * row;
+  parallel_for_with_room(parallel, of.bands(), [&](int64_t band, int64_t number) {
+    float *const upper = values.room + number * values.room_floats, *const lower = upper + nodes * row;
     int read_y = -1;
-    const int top = int(band) * Tasks::band_rows;
-    for (int y = top; y < std::min(top + Tasks::band_rows, shape.height); ++y) {
-      float* const line = values.unary + int64_t(y) * shape.width * row;
-      const Cell first = cell_of_pixel(y, 0, shape.stride, shape.grid_h, shape.grid_w);
-      if (first.y != read_y) {
-        read_nodes<T>(of, n, first.y, nodes, upper);
+    const Part first(of, band * of.part_columns());
+    for (int y = first.top; y < first.bottom; ++y) {
+      const Cell cell = cell_of_pixel(y, 0, shape.stride, shape.grid_h, shape.grid_w);
+      if (cell.y != read_y) {
+        read_nodes<T>(of, n, cell.y, nodes, upper);
         if (shape.stride > 1) {
-          read_nodes<T>(of, n, std::min(first.y + 1, shape.grid_h - 1), nodes, lower);
+          read_nodes<T>(of, n, std::min(cell.y + 1, shape.grid_h - 1), nodes, lower);
         }
-        read_y = first.y;
+        read_y = cell.y;
       }
       with_widths(parallel.simd, [&](auto lanes, auto) {
         for (int x = 0; x < shape.width; ++x) {
-          const Cell cell = cell_of_pixel(y, x, shape.stride, shape.grid_h, shape.grid_w);
-          read_pixel<decltype(lanes)>(of, cell, upper, lower, line + x * row);
+          const Cell at = cell_of_pixel(y, x, shape.stride, shape.grid_h, shape.grid_w);
+          read_pixel<decltype(lanes)>(of, at, upper, lower, values.unary + of.place(y, x) * row);
         }
       });
     }
@@ -55,12 +53,11 @@ void read_scores(const Crf& of, int64_t n, const CrfValues& values, const Parall
 void read_values(const Crf& of, int64_t n, float* rows, const Parallel& parallel) {
   const int row = of.row();
   parallel_rows(parallel, 1, of.shape.height, of.shape.width, [&](int64_t, int y) {
-    float* const line = rows + int64_t(y) * of.shape.width * row;
     for (int c = 0; c < row; ++c) {
       const bool is_there = c < of.shape.classes;
       const Plane<float> plane = of.semantic.plane<float>(n, is_there ? c : 0);
-      for (int64_t x = 0; x < of.shape.width; ++x) {
-        line[x * row + c] = is_there ? plane(y, int(x)) : 0.0f;
+      for (int x = 0; x < of.shape.width; ++x) {
+        rows[of.place(y, x) * row + c] = is_there ? plane(y, x) : 0.0f;
       }
     }
   });
@@ -88,65 +85,52 @@ float* filter_vertices(const Links& links, int row, const float* groups, float* 
   const auto visit = [&](const auto& task) {
     parallel_for(parallel, tasks, 1, [&](int64_t i) {
       const int64_t begin = i * vertices_of_task + 1, end = std::min(begin + vertices_of_task, links.vertices + 1);
-      with_widths(row > 1 ? parallel.simd : Simd::plain, [&](auto lanes, auto) { task(lanes, begin, end); });
+      with_widths(row > 1 ? parallel.simd : Simd::plain, [&](auto lanes, auto wide) { task(lanes, wide, begin, end); });
     });
   };
   std::fill(vertex[0], vertex[0] + row, 0.0f);
   std::fill(vertex[1], vertex[1] + row, 0.0f);
-  visit([&](auto lanes, int64_t begin, int64_t end) {
-    add_groups<decltype(lanes)>(links, begin, end, row, groups, vertex[0]);
+  visit([&](auto lanes, auto wide, int64_t begin, int64_t end) {
+    add_groups<decltype(lanes), decltype(wide)>(links, begin, end, row, groups, vertex[0]);
   });
   for (int i = 0; i < crf_corners; ++i) {
     const int axis = backwards ? crf_features - i : i;
     const float* const from = vertex[i % 2];
     float* const to = vertex[1 - i % 2];
-    visit([&](auto lanes, int64_t begin, int64_t end) {
-      blur_vertices<decltype(lanes)>(links, axis, begin, end, row, from, to);
+    visit([&](auto lanes, auto wide, int64_t begin, int64_t end) {
+      blur_vertices<decltype(lanes), decltype(wide)>(links, axis, begin, end, row, from, to);
     });
   }
   return vertex[crf_corners % 2];
 }
 
-// The weights of the lattice: those of the simplices times the factors of the kernel's normalization.
+// The factors of the lattice's normalization, from its answer to ones.
 void normalize_lattice(const Crf& of, const CrfMemory& memory, const Parallel& parallel) {
   const Lattice& lattice = memory.lattice;
   const Links& links = memory.links;
   const CrfValues& values = memory.values;
-  // Calls visit(entry, group) for those of a part, pixel by pixel.
-  const auto visit_entries = [&](int64_t part, const auto& visit) {
-    const int top = of.top(part), left = of.left(part);
-    for (int y = top; y < std::min(top + crf_part_rows, of.shape.height); ++y) {
-      for (int x = left; x < std::min(left + crf_part_columns, of.shape.width); ++x) {
-        const int64_t entry = (int64_t(y) * of.shape.width + x) * crf_corners;
-        visit(entry);
-      }
-    }
+  const auto end_of = [&](int64_t part) {
+    return part + 1 < of.parts() ? Part(of, part + 1).first : of.shape.pixels();
   };
   parallel_for(parallel, of.parts(), 1, [&](int64_t part) {
     float* const group = values.group + lattice.before[part];
     std::fill(group, values.group + lattice.before[part + 1], 0.0f);
-    visit_entries(part, [&](int64_t entry) {
-      for (int k = 0; k < crf_corners; ++k) {
-        group[lattice.group[entry + k]] += lattice.slice[entry + k];
-      }
-    });
+    for (int64_t entry = Part(of, part).first * crf_corners; entry < end_of(part) * crf_corners; ++entry) {
+      group[lattice.group[entry]] += lattice.weight[entry];
+    }
   });
   float* const ones[2] = {values.ones, values.ones + links.vertices + 1};
   const float* const sums = filter_vertices(links, 1, values.group, ones, false, parallel);
   parallel_for(parallel, of.parts(), 1, [&](int64_t part) {
     const int32_t* const vertex_of = links.vertex + lattice.before[part];
-    visit_entries(part, [&](int64_t entry) {
+    for (int64_t pixel = Part(of, part).first; pixel < end_of(part); ++pixel) {
       float sum = 0.0f;
-      for (int k = 0; k < crf_corners; ++k) {
-        sum += lattice.slice[entry + k] * sums[vertex_of[lattice.group[entry + k]]];
+      for (int64_t entry = pixel * crf_corners; entry < (pixel + 1) * crf_corners; ++entry) {
+        sum += lattice.weight[entry] * sums[vertex_of[lattice.group[entry]]];
       }
       const CrfFactors factors = crf_factors(sum, of.after, of.transposed);
-      for (int k = 0; k < crf_corners; ++k) {
-        const float weight = lattice.slice[entry + k];
-        lattice.splat[entry + k] = weight * factors.in;
-        lattice.slice[entry + k] = (weight * factors.out) * of.w1;
-      }
-    });
+      lattice.factors[pixel] = {factors.in, factors.out * of.w1};
+    }
   });
 }
 
@@ -163,31 +147,45 @@ struct Filters {
     }
     if (of.w2 > 0.0f) {
       find_lines(of, values, parallel);
-      for (float* const across : values.across) {
-        float* const end = across + of.shape.pixels() * of.row();
-        std::fill(across - of.frame(), across, 0.0f);
-        std::fill(end, end + of.frame(), 0.0f);
+      const int64_t line = of.nodes(of.shape.width) * of.row(), frame = of.reach(of.shape.height) * line;
+      for (float* const nodes : values.nodes) {
+        float* const end = nodes + of.nodes(of.shape.height) * line;
+        std::fill(nodes - frame, nodes, 0.0f);
+        std::fill(end, end + frame, 0.0f);
       }
     }
   }
 
   // An update whose Q is said to the pixels. Returns what they hear; `turn` is 0 and 1 in turns.
   Messages say(Update update, int turn) const {
-    update.across = values.across[turn];
+    update.nodes = of.w2 > 0.0f ? values.nodes[turn] : nullptr;
     update.splats = of.w1 > 0.0f;
     run(update);
+    if (update.nodes != nullptr && of.step == 2) {
+      add_seams(update.nodes);
+    }
     return {update.splats
                 ? filter_vertices(memory.links, of.row(), values.group, values.vertex, of.transposed, parallel)
                 : nullptr,
-            update.across};
+            update.nodes};
   }
 
   void run(const Update& update) const {
-    const Tasks tasks(of);
-    parallel_for(parallel, tasks.count(), 1, [&](int64_t task) {
+    parallel_for_with_room(parallel, of.bands(), [&](int64_t band, int64_t number) {
       with_widths(parallel.simd, [&](auto lanes, auto wide) {
-        update_task<decltype(lanes), decltype(wide)>(of, memory, update, tasks, task);
+        update_band<decltype(lanes), decltype(wide)>(of, memory, update, int(band), memory.room(of, number));
       });
+    });
+  }
+
+  void add_seams(float* nodes) const {
+    const int64_t line = of.nodes(of.shape.width) * of.row();
+    parallel_for(parallel, of.bands() - 1, 1, [&](int64_t band) {
+      float* const first = nodes + (band + 1) * (crf_part_rows / 2) * line;
+      const float* const seam = values.seam + band * line;
+      for (int64_t i = 0; i < line; ++i) {
+        first[i] += seam[i];
+      }
     });
   }
 };

@@ -4,7 +4,6 @@
 #pragma once
 
 #include "crf_lattice_fast.h"
-#include "simd/stream.h"
 
 namespace deeperlab::cpu {
 
@@ -16,24 +15,6 @@ typename L::Float greatest_of_row(const float* scores, int64_t row) {
     most = maximum(most, load<V>(scores + i));
   }
   return most;
-}
-
-// What a pixel says to its corners, added to the groups of its part.
-template <class L>
-void say_to_groups(const CrfMemory& memory, int64_t pixel, float* groups, int64_t row, const float* share) {
-  using V = typename L::Float;
-  const uint16_t* const group = memory.lattice.group + pixel * crf_corners;
-  const float* const weight = memory.lattice.splat + pixel * crf_corners;
-  visit_vectors<L>(int(row), [&](auto count, int at) {
-    for (int k = 0; k < crf_corners; ++k) {
-      using Sum = Several<V, decltype(count)::value>;
-      float* const to = groups + group[k] * row + at;
-      Sum sum;
-      sum.load_from(to);
-      sum.add(weight[k], share + at);
-      sum.store_to(to);
-    }
-  });
 }
 
 // The scores of a pixel, from two rows of nodes. Those of no class lie far below all others.
@@ -62,7 +43,7 @@ void read_pixel(const Crf& of, const Cell& cell, const float* upper, const float
 // What is said to the pixels; null: nothing.
 struct Messages {
   const float* vertices;  // [M + 1] rows
-  const float* across;    // [P] rows, filtered along x
+  const float* nodes;     // [nodes of H, nodes of W] rows
 };
 
 // An update: what the pixels hear, and where it goes.
@@ -70,261 +51,282 @@ struct Update {
   Messages heard;
   const float* unary;  // [P] rows that it is added to, or null
   bool is_share;       // Q is the softmax of that, else the sum itself
-  float* across;       // [P] rows that are said, filtered along x, or null
-  bool splats;         // the same, to groups of the lattice
+  float* nodes;        // what they give to nodes, or null
+  bool splats;         // and to groups of the lattice
   float* out;          // [C, H, W] Q, which is said to nobody, or null
 };
 
-// Rows of pixels that are in a task's room: columns [left, right) of `count` rows from y on.
-struct Rows {
-  int y, count, left, right;
-  float* floats;
-
-  float* of(int k, int64_t row) const { return floats + int64_t(k) * (right - left) * row; }
-};
-
-// Floats of a tile of pixels, which stay in the nearest cache from one step to the next.
-constexpr int64_t floats_of_tile = 256;
-
-// What the corners of a pixel say to it, added to its scores. Returns the greatest of each lane.
-template <class L>
-typename L::Float hear_vertices(const CrfMemory& memory, int64_t pixel, const int32_t* vertex_of, const float* vertices,
-                                int64_t row, float* scores) {
-  using V = typename L::Float;
-  const uint16_t* const group = memory.lattice.group + pixel * crf_corners;
-  const float* const weight = memory.lattice.slice + pixel * crf_corners;
-  V most = broadcast<V>(-infinity);
-  visit_vectors<L>(int(row), [&](auto count, int at) {
-    using Sum = Several<V, decltype(count)::value>;
-    Sum own, said;
-    own.load_from(scores + at);
-    for (int k = 0; k < crf_corners; ++k) {
-      said.add(weight[k], vertices + vertex_of[group[k]] * row + at);
-    }
-    const Sum sum = own + said;
-    sum.store_to(scores + at);
-    most = maximum(most, sum.most());
-  });
-  return most;
-}
-
-// Scores of a pixel, less the greatest.
-template <class L>
-void lower_row(const typename L::Float& most, float* scores, int64_t row) {
-  using V = typename L::Float;
-  const V top = broadcast<V>(greatest_lane<L>(most));
-  for (int64_t i = 0; i < row; i += L::count) {
-    store(scores + i, load<V>(scores + i) - top);
-  }
-}
-
-// Shares of a pixel over their sum.
-template <class L>
-void normalize_row(float* share, int64_t row) {
-  using V = typename L::Float;
-  constexpr int parts = crf_group / L::count;
-  V sum[parts]{};
-  for (int64_t i = 0; i < row; i += crf_group) {
-    for (int k = 0; k < parts; ++k) {
-      sum[k] = sum[k] + load<V>(share + i + k * L::count);
-    }
-  }
-  float sums[crf_group];
-  for (int k = 0; k < parts; ++k) {
-    store(sums + k * L::count, sum[k]);
-  }
-  const V factor = broadcast<V>(1.0f / sum_of_group(sums));
-  for (int64_t i = 0; i < row; i += L::count) {
-    store(share + i, load<V>(share + i) * factor);
-  }
-}
-
-// Floats [begin, end) of a row of `rows`, which are pixels [left, right) of the image: what is said to them along y,
-// added to those of `unary`.
-template <class L, int count>
-void filter_down(const Crf& of, const CrfValues& values, const Update& update, const Rows& rows, int64_t begin,
-                 int64_t end) {
-  using V = typename L::Float;
-  const int half_width = of.reach(of.shape.height);
-  const int64_t row = of.row(), floats = int64_t(of.shape.width) * row;
-  visit_blocks(end - begin, L::count, [&](int64_t at) {
-    const int64_t first = rows.y * floats + rows.left * row + begin + at;
-    V said[count];
-    filter_line(
-        values.weight, half_width, [&](int r) { return load<V>(update.heard.across + first + r * floats); }, said);
-    for (int k = 0; k < count; ++k) {
-      const V own = update.unary == nullptr ? V{} : load<V>(update.unary + first + k * floats);
-      store(rows.of(k, row) + begin + at, own + said[k] * broadcast<V>(values.lines[rows.y + k].out * of.w2));
-    }
-  });
-}
-
-// What pixels hear, and Q.
-template <class L, class Wide, int count>
-void update_rows(const Crf& of, const CrfMemory& memory, const Update& update, const Rows& rows) {
-  const int64_t row = of.row(), floats = int64_t(rows.right - rows.left) * row;
-  const int64_t step = std::max<int64_t>(floats_of_tile / row, 2) * row;
-  const auto visit_tile = [&](auto lanes, int64_t begin, int64_t end) {
-    using Tile = decltype(lanes);
-    if (update.heard.across != nullptr) {
-      filter_down<Tile, count>(of, memory.values, update, rows, begin, end);
-    }
-    for (int k = 0; k < count; ++k) {
-      float* const line = rows.of(k, row);
-      const int64_t first = int64_t(rows.y + k) * of.shape.width + rows.left;  // pixel
-      if (update.heard.across == nullptr) {
-        if (update.unary != nullptr) {
-          std::copy(update.unary + first * row + begin, update.unary + first * row + end, line + begin);
-        } else {
-          std::fill(line + begin, line + end, 0.0f);
-        }
-      }
-      for (int64_t at = begin; at < end; at += row) {
-        typename L::Float most;
-        if (update.heard.vertices != nullptr) {
-          const int x = int(at / row);
-          const int64_t part = of.part(rows.y + k, rows.left + x);
-          const int32_t* const vertex_of = memory.links.vertex + memory.lattice.before[part];
-          most = hear_vertices<L>(memory, first + x, vertex_of, update.heard.vertices, row, line + at);
-        } else {
-          most = greatest_of_row<L>(line + at, row);
-        }
-        if (update.is_share) {
-          lower_row<L>(most, line + at, row);
-        }
-      }
-      if (update.is_share) {
-        float *at = line + begin, *const last = line + end;
-        for (; last - at >= Wide::count; at += Wide::count) {
-          store(at, crf_share(load<typename Wide::Float>(at)));
-        }
-        for (; at < last; at += L::count) {
-          store(at, crf_share(load<typename L::Float>(at)));
-        }
-        for (at = line + begin; at < last; at += row) {
-          normalize_row<L>(at, row);
-        }
-      }
-    }
-  };
-  for (int64_t begin = 0; begin < floats; begin += step) {
-    const int64_t end = std::min(begin + step, floats);
-    end - begin >= Wide::count ? visit_tile(Wide{}, begin, end) : visit_tile(L{}, begin, end);
-  }
-}
-
-// Columns [left, right) of a row of pixels, filtered along x in their place. `line` has room for as many more on both
-// sides as the kernel reaches: a line of pixels is one of floats, so that a vector may hold parts of two pixels.
+// The vertices of a part's groups, which its pixels read again and again.
 template <class L, class Wide>
-void filter_across(const Crf& of, const CrfValues& values, const Rows& rows, int k, int left, int right, float* line) {
-  using V = typename L::Float;
-  const int half_width = of.reach(of.shape.width);
-  const int64_t row = of.row(), floats = (right - left) * row;
-  std::fill(line, line + (rows.left - (left - half_width)) * row, 0.0f);
-  float* to = line + (rows.left - (left - half_width)) * row;
-  const float* from = rows.of(k, row);
-  for (int x = rows.left; x < rows.right; ++x) {
-    const V factor = broadcast<V>(values.columns[x].in);
-    for (const float* const end = from + row; from < end; from += L::count, to += L::count) {
-      store(to, load<V>(from) * factor);
+void gather_vertices(const Crf& of, const CrfMemory& memory, const float* vertices, int64_t part, float* to) {
+  const int64_t row = of.row();
+  const int32_t begin = memory.lattice.before[part], end = memory.lattice.before[part + 1];
+  visit_row<L, Wide>(int(row), [&](auto vectors, int at) {
+    using Values = decltype(vectors);
+    const auto vertex = [&](int32_t group) { return vertices + memory.links.vertex[group] * row + at; };
+    for (int32_t i = begin; i < end; ++i) {
+      Values::fetch(vertex(std::min(i + rows_ahead, end - 1)));
+      Values::read(vertex(i)).write(to + (i - begin) * row + at);
+    }
+  });
+}
+
+// What row y of a part hears, and its scores, which are written to room.share. `nodes` are those that its row hears.
+template <class L, class Wide>
+void hear(const Crf& of, const CrfMemory& memory, const Update& update, const Part& part, int y, const float* nodes,
+          const BandRoom& room) {
+  const int64_t row = of.row(), first = part.place(y, part.left);
+  const float factor = of.w2 > 0.0f ? memory.values.lines[y].out * of.w2 : 0.0f;
+  visit_row<L, Wide>(int(row), [&](auto vectors, int at) {
+    using Sum = decltype(vectors);
+    for (int i = 0; i < part.columns(); ++i) {
+      const int x = part.left + i;
+      const int64_t pixel = first + i;
+      Sum sum{};
+      if (update.unary != nullptr) {
+        sum = Sum::read(update.unary + pixel * row + at);
+        Sum::fetch(update.unary + (pixel + rows_ahead) * row + at);
+      }
+      if (update.heard.nodes != nullptr) {
+        const Sum said = hear_nodes<Sum>(x, of.step, [&](int node) { return Sum::read(nodes + node * row + at); });
+        sum = sum + said * (memory.values.columns[x].out * factor);
+      }
+      if (update.heard.vertices != nullptr) {
+        const uint16_t* const group = memory.lattice.group + pixel * crf_corners;
+        const float* const weight = memory.lattice.weight + pixel * crf_corners;
+        Sum said = Sum::read(room.vertex + group[0] * row + at) * weight[0];
+        for (int k = 1; k < crf_corners; ++k) {
+          said = said + Sum::read(room.vertex + group[k] * row + at) * weight[k];
+        }
+        sum = sum + said * memory.lattice.factors[pixel].out;
+      }
+      sum.write(room.share + i * row + at);
+    }
+  });
+}
+
+// What row y of a part says to its groups.
+template <class L, class Wide>
+void say(const Crf& of, const CrfMemory& memory, const Part& part, int y, float* groups, const BandRoom& room) {
+  const int64_t row = of.row(), first = part.place(y, part.left);
+  visit_row<L, Wide>(int(row), [&](auto vectors, int at) {
+    using Sum = decltype(vectors);
+    for (int i = 0; i < part.columns(); ++i) {
+      const int64_t pixel = first + i;
+      const uint16_t* const group = memory.lattice.group + pixel * crf_corners;
+      const float* const weight = memory.lattice.weight + pixel * crf_corners;
+      const Sum own = Sum::read(room.share + i * row + at) * memory.lattice.factors[pixel].in;
+      for (int k = 0; k < crf_corners; ++k) {
+        float* const to = groups + group[k] * row + at;
+        (Sum::read(to) + own * weight[k]).write(to);
+      }
+    }
+  });
+}
+
+// The halves of all of them are joined until one is left: of eight ((0, 4), (2, 6)), ((1, 5), (3, 7)).
+template <class V, int count, class Join>
+V join_halves(V (&values)[count], const Join& join) {
+  for (int half = count / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) {
+      values[i] = join(values[i], values[i + half]);
     }
   }
-  std::fill(line + (rows.right - (left - half_width)) * row, line + (right - left + 2 * half_width) * row, 0.0f);
-  const auto filter = [&](auto lanes, auto vectors) {  // so many at once, since their sums do not wait for each other
-    using Part = Several<typename decltype(lanes)::Float, decltype(vectors)::value>;
-    float* const said_to = rows.of(k, row) + (left - rows.left) * row;
-    visit_blocks(floats, decltype(vectors)::value * decltype(lanes)::count, [&](int64_t i) {
-      const float* const here = line + half_width * row + i;
-      const auto at = [&](int64_t r) {
-        Part part;
-        part.load_from(here + r * row);
-        return part;
-      };
-      Part said[1];
-      filter_line(values.weight, half_width, at, said);
-      said[0].store_to(said_to + i);
+  return values[0];
+}
+
+// Joins the lanes of a vector for each of up to 64 pixels, of(pixel): as many pixels as lanes at once.
+template <class L, class Of, class Join>
+void join_across(int count, const Of& of, const Join& join, float (&joined)[crf_part_columns]) {
+  using V = typename L::Float;
+  for (int first = 0; first < count; first += L::count) {
+    V pixels[L::count];
+    for (int i = 0; i < L::count; ++i) {
+      pixels[i] = of(std::min(first + i, count - 1));
+    }
+    if constexpr (L::count > 1) {
+      transpose(pixels);
+    }
+    store(joined + first, join_halves(pixels, join));
+  }
+}
+
+// Scores of up to 64 pixels become Q, their softmax.
+template <class L, class Wide>
+void share_out(float* scores, int count, int row) {
+  using V = typename L::Float;
+  const auto change_rows = [&](const auto& change) {  // change(vectors, pixel)
+    visit_row<L, Wide>(row, [&](auto vectors, int at) {
+      for (int i = 0; i < count; ++i) {
+        float* const to = scores + int64_t(i) * row + at;
+        change(decltype(vectors)::read(to), i).write(to);
+      }
     });
   };
-  constexpr int together = 4;
-  if (floats >= together * Wide::count) {
-    filter(Wide{}, std::integral_constant<int, together>{});
+  float joined[crf_part_columns];
+  join_across<L>(
+      count, [&](int i) { return greatest_of_row<L>(scores + int64_t(i) * row, row); },
+      [](const V& a, const V& b) { return maximum(a, b); }, joined);
+  change_rows([&](const auto& score, int i) { return score + -joined[i]; });
+  float *at = scores, *const end = scores + int64_t(count) * row;
+  for (; end - at >= Wide::count; at += Wide::count) {
+    store(at, crf_share(load<typename Wide::Float>(at)));
+  }
+  for (; at < end; at += L::count) {
+    store(at, crf_share(load<V>(at)));
+  }
+  const auto add = [](const V& a, const V& b) { return a + b; };
+  const auto sums = [&](int i) {
+    constexpr int parts = crf_group / L::count;
+    V sum[parts]{};
+    for (int c = 0; c < row; c += crf_group) {
+      for (int k = 0; k < parts; ++k) {
+        sum[k] = sum[k] + load<V>(scores + int64_t(i) * row + c + k * L::count);
+      }
+    }
+    return join_halves(sum, add);
+  };
+  join_across<L>(count, sums, add, joined);
+  change_rows([&](const auto& share, int i) { return share * (1.0f / joined[i]); });
+}
+
+// A line of so many floats, filtered: what is r nodes away from a float lies r · step floats away.
+template <class L, class Wide>
+void filter_floats(const float* weight, int half_width, const float* from, int64_t step, int64_t floats, float* to) {
+  const auto filter = [&](auto part) {
+    using Part = decltype(part);
+    visit_blocks(floats, Part::floats, [&](int64_t i) {
+      filter_line<Part>(weight, half_width, [&](int r) { return Part::read(from + i + r * step); }).write(to + i);
+    });
+  };
+  using Four = Several<typename Wide::Float, 4>;  // whose sums do not wait for each other
+  if (floats >= Four::floats) {
+    filter(Four{});
   } else {
-    filter(L{}, std::integral_constant<int, 1>{});
+    filter(Several<typename L::Float, 1>{});
   }
 }
 
-// Writes them to `across`, around the cache: nothing there is read before all of it is written.
-template <class L>
-void write_across(const Crf& of, const CrfValues& values, const Rows& rows, int k, int left, int right, float* across) {
-  const int y = rows.y + k;
-  const int64_t row = of.row();
-  const float* from = rows.of(k, row) + (left - rows.left) * row;
-  float* to = across + (int64_t(y) * of.shape.width + left) * row;
-  for (int x = left; x < right; ++x) {
-    const float factor = values.columns[x].out * values.lines[y].in;
-    for (const float* const end = from + row; from < end; from += L::count, to += L::count) {
-      if constexpr (L::count > 1) {
-        stream(to, bit_cast<typename L::Int>(load<typename L::Float>(from) * factor));
-      } else {
-        *to = *from * factor;
-      }
+// What the rows of a band hear from the nodes: lines of room.heard.
+template <class L, class Wide>
+void filter_nodes(const Crf& of, const CrfValues& values, const float* nodes, const Part& first, const BandRoom& room) {
+  const int64_t row = of.row(), floats = of.nodes(of.shape.width) * row;
+  const int reach = of.reach(of.shape.width);
+  float* const line = room.framed + reach * row;
+  std::fill(room.framed, line, 0.0f);
+  std::fill(line + floats, line + floats + reach * row, 0.0f);
+  const auto heard = [&](int y) { return room.heard + (y - first.top) * floats; };
+  for (int y = first.top; y < first.bottom + of.step - 1 && y / of.step < of.nodes(of.shape.height); y += of.step) {
+    const float* const own = nodes + y / of.step * floats;
+    filter_floats<L, Wide>(values.weight, of.reach(of.shape.height), own, floats, floats, line);
+    filter_floats<L, Wide>(values.weight, reach, line, row, floats, heard(y));
+  }
+  using V = typename L::Float;
+  for (int y = first.top + 1; of.step == 2 && y < first.bottom; y += 2) {
+    const float *const above = heard(y - 1), *const below = heard(y + 1);
+    for (int64_t i = 0; i < floats; i += L::count) {
+      store(heard(y) + i, (load<V>(above + i) + load<V>(below + i)) * 0.5f);
     }
   }
 }
 
-// Says what the rows of pixels have to say, of columns [left, right).
+// What row y of a part gives to the nodes.
 template <class L, class Wide>
-void say_rows(const Crf& of, const CrfMemory& memory, const Update& update, const Rows& rows, int left, int right,
-              float* line) {
+void give(const Crf& of, const CrfValues& values, float* nodes, const Part& part, int y, const BandRoom& room) {
   const int64_t row = of.row();
-  for (int k = 0; k < rows.count; ++k) {
-    const int y = rows.y + k;
-    const float* const from = rows.of(k, row) + (left - rows.left) * row;
-    if (update.out != nullptr) {
-      for (int c = 0; c < of.shape.classes; ++c) {
-        float* const to = update.out + c * of.shape.pixels() + int64_t(y) * of.shape.width + left;
-        for (int64_t x = 0; x < right - left; ++x) {
-          to[x] = from[x * row + c];
+  const float factor = values.lines[y].in;
+  const CrfFactors* const columns = values.columns + part.left;
+  float* const to = nodes + (int64_t(y / of.step) * of.nodes(of.shape.width) + part.left / of.step) * row;
+  visit_row<L, Wide>(int(row), [&](auto vectors, int at) {
+    using Sum = decltype(vectors);
+    const auto share = [&](int x, float part_of_it) {
+      return Sum::read(room.share + x * row + at) * (columns[x].in * part_of_it);
+    };
+    if (of.step == 1) {
+      for (int x = 0; x < part.columns(); ++x) {
+        (share(x, 1.0f) * factor).write(to + x * row + at);
+      }
+      return;
+    }
+    float* const beside = room.beside + (y - part.top) * row + at;
+    Sum before = Sum::read(beside);  // half of what the pixel between this node and the one before has
+    const auto give_node = [&](int node, const Sum& given) {
+      const int64_t here = node * row + at;
+      if (y % 2 == 0) {
+        const Sum own = given * factor;
+        own.write(room.own + here);
+        if (y + 1 == of.shape.height) {
+          (own + Sum::read(room.before + here)).write(to + here);
+        }
+      } else {
+        const Sum half = given * (factor * 0.5f);
+        (Sum::read(room.own + here) + half + Sum::read(room.before + here)).write(to + here);
+        half.write(room.before + here);
+      }
+    };
+    int x = 0;
+    for (; x + 1 < part.columns(); x += 2) {
+      const Sum half = share(x + 1, 0.5f);
+      give_node(x / 2, share(x, 1.0f) + half + before);
+      before = half;
+    }
+    if (x < part.columns()) {
+      give_node(x / 2, share(x, 1.0f) + before);
+    } else if (part.right == of.shape.width) {
+      give_node(x / 2, before);
+    }
+    before.write(beside);
+  });
+}
+
+// A band of rows, part by part: what its pixels hear, and Q, which goes on at once, while it is in the nearest cache.
+template <class L, class Wide>
+void update_band(const Crf& of, const CrfMemory& memory, const Update& update, int band, const BandRoom& room) {
+  const Shape& shape = of.shape;
+  const CrfValues& values = memory.values;
+  const int64_t row = of.row(), line = of.nodes(shape.width) * row;
+  const int64_t first = int64_t(band) * of.part_columns();
+  std::fill(room.beside, room.beside + crf_part_rows * row, 0.0f);
+  for (int64_t number = first; number < first + of.part_columns(); ++number) {
+    const Part part(of, number);
+    if (number == first && update.heard.nodes != nullptr) {
+      filter_nodes<L, Wide>(of, values, update.heard.nodes, part, room);
+    }
+    float* groups = nullptr;
+    if (update.heard.vertices != nullptr) {
+      gather_vertices<L, Wide>(of, memory, update.heard.vertices, number, room.vertex);
+    }
+    if (update.splats) {
+      groups = values.group + memory.lattice.before[number] * row;
+      std::fill(groups, values.group + memory.lattice.before[number + 1] * row, 0.0f);
+    }
+    const int nodes = (part.columns() + 2) / 2;
+    std::fill(room.before, room.before + nodes * row, 0.0f);
+    for (int y = part.top; y < part.bottom; ++y) {
+      hear<L, Wide>(of, memory, update, part, y, room.heard + (y - part.top) * line, room);
+      if (update.is_share) {
+        share_out<L, Wide>(room.share, part.columns(), int(row));
+      }
+      if (update.splats) {
+        say<L, Wide>(of, memory, part, y, groups, room);
+      }
+      if (update.nodes != nullptr) {
+        give<L, Wide>(of, values, update.nodes, part, y, room);
+      }
+      for (int c = 0; update.out != nullptr && c < shape.classes; ++c) {
+        float* const to = update.out + c * shape.pixels() + int64_t(y) * shape.width + part.left;
+        for (int64_t x = 0; x < part.columns(); ++x) {
+          to[x] = room.share[x * row + c];
         }
       }
     }
-    for (int x = left; update.splats && x < right; ++x) {
-      const int64_t part = of.part(y, x);
-      const int32_t* const before = memory.lattice.before + part;
-      float* const groups = memory.values.group + before[0] * row;
-      if (y % crf_part_rows == 0 && x % crf_part_columns == 0) {
-        std::fill(groups, memory.values.group + before[1] * row, 0.0f);
-      }
-      say_to_groups<L>(memory, int64_t(y) * of.shape.width + x, groups, row, from + (x - left) * row);
-    }
-    if (update.across != nullptr) {
-      filter_across<L, Wide>(of, memory.values, rows, k, left, right, line);
-      write_across<L>(of, memory.values, rows, k, left, right, update.across);
+    if (update.nodes != nullptr && of.step == 2 && part.bottom % 2 == 0) {  // what the last row gives to those below
+      float* const below =
+          part.bottom == shape.height ? update.nodes + part.bottom / 2 * line : values.seam + band * line;
+      const int64_t count = part.right == shape.width ? nodes : part.columns() / 2;
+      std::copy(room.before, room.before + count * row, below + part.left / 2 * row);
     }
   }
-}
-
-// Task `task` of an update.
-template <class L, class Wide>
-void update_task(const Crf& of, const CrfMemory& memory, const Update& update, const Tasks& tasks, int64_t task) {
-  const int strip = int(task / tasks.bands), band = int(task % tasks.bands);
-  const int left = strip * tasks.columns, right = std::min(left + tasks.columns, of.shape.width);
-  const int beside = update.across == nullptr ? 0 : of.reach(of.shape.width);
-  float* const room = memory.values.room + task * tasks.room_floats;
-  Rows rows{band * Tasks::band_rows, 0, std::max(left - beside, 0), std::min(right + beside, of.shape.width), room};
-  float* const line = rows.of(Tasks::together, of.row());
-  const int bottom = std::min(rows.y + Tasks::band_rows, of.shape.height);
-  for (; rows.y < bottom; rows.y += rows.count) {
-    if (rows.y + Tasks::together <= bottom) {
-      rows.count = Tasks::together;
-      update_rows<L, Wide, Tasks::together>(of, memory, update, rows);
-    } else {
-      rows.count = 1;
-      update_rows<L, Wide, 1>(of, memory, update, rows);
-    }
-    say_rows<L, Wide>(of, memory, update, rows, left, right, line);
-  }
-  end_stream();
 }
 
 }  // namespace deeperlab::cpu

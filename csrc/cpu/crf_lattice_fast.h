@@ -42,20 +42,108 @@ float greatest_lane(const typename L::Float& values) {
   return lanes[0];
 }
 
-// Calls visit(count, first), the count as a type, for the vectors of a row, up to four at a time.
-template <class L, class Visit>
-void visit_vectors(int row, const Visit& visit) {
-  int first = 0;
-  for (; row - first >= 4 * L::count; first += 4 * L::count) {
-    visit(std::integral_constant<int, 4>{}, first);
+// Rows are fetched into the cache so many ahead of the one that is read.
+constexpr int rows_ahead = 12, floats_of_line = 16;
+
+// Vectors of a row that are summed together.
+template <class V, int count>
+struct Several {
+  static constexpr int floats = count * lanes_of<V>;
+  V of[count]{};
+
+  static Several read(const float* row) {
+    Several made;
+    for (int i = 0; i < count; ++i) {
+      made.of[i] = load<V>(row + i * lanes_of<V>);
+    }
+    return made;
   }
-  switch ((row - first) / L::count) {
+  static void fetch(const float* row) {
+    for (int i = 0; i < floats; i += floats_of_line) {
+      __builtin_prefetch(row + i);
+    }
+  }
+  void write(float* row) const {
+    for (int i = 0; i < count; ++i) {
+      store(row + i * lanes_of<V>, of[i]);
+    }
+  }
+  friend Several operator+(const Several& a, const Several& b) {
+    Several sum;
+    for (int i = 0; i < count; ++i) {
+      sum.of[i] = a.of[i] + b.of[i];
+    }
+    return sum;
+  }
+  friend Several operator+(const Several& a, float added) {
+    Several sum;
+    for (int i = 0; i < count; ++i) {
+      sum.of[i] = a.of[i] + broadcast<V>(added);
+    }
+    return sum;
+  }
+  friend Several operator*(const Several& a, float factor) {
+    Several made;
+    for (int i = 0; i < count; ++i) {
+      made.of[i] = a.of[i] * broadcast<V>(factor);
+    }
+    return made;
+  }
+};
+
+// The same, of all lanes first, and half as many at last: eight classes more than sixteen are no reason for half.
+template <class First, class Last>
+struct Both {
+  static constexpr int floats = First::floats + Last::floats;
+  First first;
+  Last last;
+
+  static void fetch(const float* row) {
+    First::fetch(row);
+    Last::fetch(row + First::floats);
+  }
+  static Both read(const float* row) { return {First::read(row), Last::read(row + First::floats)}; }
+  void write(float* row) const {
+    first.write(row);
+    last.write(row + First::floats);
+  }
+  friend Both operator+(const Both& a, const Both& b) { return {a.first + b.first, a.last + b.last}; }
+  friend Both operator+(const Both& a, float added) { return {a.first + added, a.last + added}; }
+  friend Both operator*(const Both& a, float factor) { return {a.first * factor, a.last * factor}; }
+};
+
+// Calls visit(part, at) for the parts of a row, whose types hold the floats from `at` on; narrow lanes divide a row.
+template <class L, class Wide, class Visit>
+void visit_row(int row, const Visit& visit) {
+  using Narrow = typename L::Float;
+  using V = typename Wide::Float;
+  int at = 0;
+  for (; row - at >= 4 * Wide::count; at += 4 * Wide::count) {
+    visit(Several<V, 4>{}, at);
+  }
+  const int left = (row - at) / Wide::count;
+  if constexpr (Wide::count > L::count) {
+    static_assert(Wide::count == 2 * L::count);
+    if ((row - at) % Wide::count != 0) {
+      switch (left) {
+        case 3:
+          return visit(Both<Several<V, 3>, Several<Narrow, 1>>{}, at);
+        case 2:
+          return visit(Both<Several<V, 2>, Several<Narrow, 1>>{}, at);
+        case 1:
+          return visit(Both<Several<V, 1>, Several<Narrow, 1>>{}, at);
+        default:
+          return visit(Several<Narrow, 1>{}, at);
+      }
+    }
+  }
+  switch (left) {
     case 3:
-      return visit(std::integral_constant<int, 3>{}, first);
+      return visit(Several<V, 3>{}, at);
     case 2:
-      return visit(std::integral_constant<int, 2>{}, first);
+      return visit(Several<V, 2>{}, at);
     case 1:
-      return visit(std::integral_constant<int, 1>{}, first);
+      return visit(Several<V, 1>{}, at);
     default:
       return;
   }
@@ -95,79 +183,34 @@ void enclose_pixels(const Crf& of, int64_t n, int y, int left, int right, float*
   }
 }
 
-// Vectors of a row that are summed together.
-template <class V, int count>
-struct Several {
-  V of[count]{};
-
-  void add(float weight, const float* row) {
-    for (int i = 0; i < count; ++i) {
-      of[i] = of[i] + broadcast<V>(weight) * load<V>(row + i * lanes_of<V>);
-    }
-  }
-  friend Several operator+(const Several& a, const Several& b) {
-    Several sum;
-    for (int i = 0; i < count; ++i) {
-      sum.of[i] = a.of[i] + b.of[i];
-    }
-    return sum;
-  }
-  friend Several operator*(const Several& a, float factor) {
-    Several made;
-    for (int i = 0; i < count; ++i) {
-      made.of[i] = a.of[i] * broadcast<V>(factor);
-    }
-    return made;
-  }
-  // The greatest of each lane.
-  V most() const {
-    V found = of[0];
-    for (int i = 1; i < count; ++i) {
-      found = maximum(found, of[i]);
-    }
-    return found;
-  }
-  void load_from(const float* row) {
-    for (int i = 0; i < count; ++i) {
-      of[i] = load<V>(row + i * lanes_of<V>);
-    }
-  }
-  void store_to(float* row) const {
-    for (int i = 0; i < count; ++i) {
-      store(row + i * lanes_of<V>, of[i]);
-    }
-  }
-};
-
 // What the pixels of all parts say to vertices [begin, end): the sums of their groups.
-template <class L>
+template <class L, class Wide>
 void add_groups(const Links& links, int64_t begin, int64_t end, int row, const float* groups, float* to) {
-  using V = typename L::Float;
-  visit_vectors<L>(row, [&](auto count, int at) {
-    using Sum = Several<V, decltype(count)::value>;
+  visit_row<L, Wide>(row, [&](auto part, int at) {
+    using Sum = decltype(part);
     for (int64_t v = begin; v < end; ++v) {
-      Sum sum;
+      Sum sum{};
       for (int32_t i = links.first[v - 1]; i < links.first[v]; ++i) {
-        Sum group;
-        group.load_from(groups + int64_t(links.group[i]) * row + at);
-        sum = sum + group;
+        sum = sum + Sum::read(groups + int64_t(links.group[i]) * row + at);
       }
-      sum.store_to(to + v * row + at);
+      sum.write(to + v * row + at);
     }
   });
 }
 
-template <class L>
+template <class L, class Wide>
 void blur_vertices(const Links& links, int axis, int64_t begin, int64_t end, int row, const float* from, float* to) {
-  using V = typename L::Float;
-  for (int64_t v = begin; v < end; ++v) {
-    const int32_t* const beside = links.of(axis, v);
-    const float *const own = from + v * row, *const before = from + int64_t(beside[0]) * row,
-                       *const after = from + int64_t(beside[1]) * row;
-    for (int i = 0; i < row; i += L::count) {
-      store(to + v * row + i, blur(load<V>(own + i), load<V>(before + i), load<V>(after + i)));
+  visit_row<L, Wide>(row, [&](auto part, int at) {
+    using Part = decltype(part);
+    for (int64_t v = begin; v < end; ++v) {
+      const int32_t* const beside = links.of(axis, v);
+      const int32_t* const later = links.of(axis, std::min(v + rows_ahead, end - 1));
+      Part::fetch(from + int64_t(later[0]) * row + at);
+      Part::fetch(from + int64_t(later[1]) * row + at);
+      const auto values = [&](int64_t of) { return Part::read(from + of * row + at); };
+      (values(v) + (values(beside[0]) + values(beside[1])) * 0.5f).write(to + v * row + at);
     }
-  }
+  });
 }
 
 }  // namespace deeperlab::cpu

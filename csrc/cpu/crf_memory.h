@@ -8,13 +8,13 @@
 
 namespace deeperlab::cpu {
 
-// The lattice of one image of P pixels. A group is what the pixels of a part of the image and a vertex have in common:
-// G of them, those of a part side by side. Corner k of pixel p is entry 6p + k.
+// The lattice of one image of P pixels, which are counted part by part. A group is what the pixels of a part of the
+// image and a vertex have in common: G of them, those of a part side by side. Corner k of pixel p is entry 6p + k.
 struct Lattice {
-  uint16_t* group;  // [P, 6] of the part
-  float* slice;     // [P, 6] weight of what the vertex says to the pixel
-  float* splat;     // [P, 6] weight of what the pixel says to the vertex
-  int32_t* before;  // [parts + 1] groups of the parts before
+  uint16_t* group;      // [P, 6] of the part
+  float* weight;        // [P, 6] of what the vertex says to the pixel, and the pixel to it
+  CrfFactors* factors;  // [P] of what the pixel says, and of what it hears, that times w1
+  int32_t* before;      // [parts + 1] groups of the parts before
   int64_t bytes;
 
   static Lattice lay_out(const Crf& of, void* block) {
@@ -22,8 +22,8 @@ struct Lattice {
     const int64_t entries = of.shape.pixels() * crf_corners;
     Lattice at{};
     at.group = scratch.take<uint16_t>(entries);
-    at.slice = scratch.take<float>(entries);
-    at.splat = scratch.take<float>(entries);
+    at.weight = scratch.take<float>(entries);
+    at.factors = scratch.take<CrfFactors>(of.shape.pixels());
     at.before = scratch.take<int32_t>(of.parts() + 1);
     at.bytes = scratch.bytes();
     return at;
@@ -52,42 +52,64 @@ struct Links {
   int32_t* of(int axis, int64_t vertex) const { return beside + (axis * vertices + vertex - 1) * 2; }
 };
 
-// How an image is divided for its update: into strips of columns, so narrow that the rows which a row hears from stay
-// in the cache, and these into bands of rows. A task has room for the rows that it is about, with as much beside the
-// strip as the spatial kernel reaches.
-struct Tasks {
-  int strips, bands;
-  int columns;  // of a strip, whole parts
-  int64_t room_floats;
+// A part of the image.
+struct Part {
+  int top, bottom, left, right;  // bottom and right lie behind it
+  int64_t first;                 // place of its pixels, row by row
 
-  static constexpr int band_rows = 2 * crf_part_rows, together = 4;  // rows that are filtered along y at once
-  static constexpr int64_t floats_in_cache = int64_t(1) << 18;
+  Part(const Crf& of, int64_t part)
+      : top(of.top(part)),
+        bottom(minimum(top + int{crf_part_rows}, of.shape.height)),
+        left(of.left(part)),
+        right(minimum(left + int{crf_part_columns}, of.shape.width)),
+        first(of.place(top, left)) {}
+  int columns() const { return right - left; }
+  int64_t place(int y, int x) const { return first + int64_t(y - top) * columns() + (x - left); }
+};
 
-  explicit Tasks(const Crf& of) {
-    const bool is_spatial = of.w2 > 0.0f;
-    const int reach_x = is_spatial ? of.reach(of.shape.width) : 0, reach_y = is_spatial ? of.reach(of.shape.height) : 0;
-    const int64_t fit = floats_in_cache / (int64_t(of.row()) * (2 * reach_y + together)) - 2 * reach_x;
-    const int64_t parts = maximum<int64_t>(fit / crf_part_columns, (4 * reach_x) / crf_part_columns + 1);
-    columns = int(minimum<int64_t>(parts, of.part_columns())) * crf_part_columns;
-    strips = (of.shape.width + columns - 1) / columns;
-    bands = (of.shape.height + band_rows - 1) / band_rows;
-    room_floats = int64_t(minimum(columns + 2 * reach_x, of.shape.width)) * of.row() * together +
-                  int64_t(minimum(columns, of.shape.width) + 2 * reach_x) * of.row();
+// The lines that a thread works on while it updates a band, which is the parts beside each other. All hold rows.
+struct BandRoom {
+  float* share;   // [64] a row of pixels of a part
+  float* vertex;  // what the vertices say to the groups of a part
+  float* framed;  // a line of nodes, with 0 on both sides as far as the spatial kernel reaches
+  float* heard;   // [16 + 1] lines of nodes: what the rows of the band hear
+  float* own;     // [33] what the last even row of a part gives to the nodes of its line
+  float* before;  // [33] what the last odd row gives to those after it
+  float* beside;  // [16] what the last pixels of a part give to the nodes of the next, each in its row
+  int64_t floats;
+
+  static BandRoom lay_out(const Crf& of, const CrfCounts& counts, float* block) {
+    BandRoom at{};
+    const int64_t row = of.row(), nodes = of.nodes(of.shape.width);
+    const auto take = [&](int64_t rows) {
+      float* const taken = block == nullptr ? nullptr : block + at.floats;
+      at.floats += rows * row;
+      return taken;
+    };
+    at.share = take(crf_part_columns);
+    at.vertex = take(counts.most_of_part);
+    at.framed = take(nodes + 2 * of.reach(of.shape.width));
+    at.heard = take((crf_part_rows + 1) * nodes);
+    at.own = take(crf_part_columns / 2 + 1);
+    at.before = take(crf_part_columns / 2 + 1);
+    at.beside = take(crf_part_rows);
+    return at;
   }
-  int64_t count() const { return int64_t(strips) * bands; }
 };
 
 // The values of one image, in rows.
 struct CrfValues {
-  float* unary;         // [P] scores of the head, the greatest of a pixel being 0
-  float* across[2];     // [P] Q filtered along x by the spatial kernel, times what its row gives; lines of 0 around it
+  float* unary;         // [P] scores of the head, the greatest of a pixel being 0; part by part
+  float* nodes[2];      // [nodes of H, nodes of W] what pixels give to the spatial kernel; lines of 0 above and below
+  float* seam;          // [bands] lines of nodes: what the last row of a band gives to the first nodes of the next
   float* group;         // [G] what the pixels of a part say to a vertex
   float* vertex[2];     // [M + 1] vertex 0 is 0
   float* ones;          // [2, M + 1] one float each: the lattice's answer to ones
-  float* weight;        // [half_width + 1] the spatial kernel along a line
+  float* weight;        // [half_width + 1] the spatial kernel along a line of nodes
   CrfFactors* columns;  // [W]
   CrfFactors* lines;    // [H]
-  float* room;          // of each task
+  float* room;          // [bands, room_floats] for a thread each
+  int64_t room_floats;
   int64_t bytes;
 
   static CrfValues lay_out(const Crf& of, const CrfCounts& counts, void* block) {
@@ -95,9 +117,12 @@ struct CrfValues {
     CrfValues at{};
     const int64_t pixels = of.shape.pixels(), row = of.row();
     at.unary = scratch.take<float>(pixels * row);
-    for (float*& values : at.across) {
-      const int64_t frame = of.frame();
-      values = of.w2 > 0.0f ? scratch.take<float>(pixels * row + 2 * frame) + frame : nullptr;
+    if (of.w2 > 0.0f) {
+      const int64_t line = of.nodes(of.shape.width) * row, frame = of.reach(of.shape.height) * line;
+      for (float*& values : at.nodes) {
+        values = scratch.take<float>(of.nodes(of.shape.height) * line + 2 * frame) + frame;
+      }
+      at.seam = scratch.take<float>(of.bands() * line);
     }
     at.group = scratch.take<float>(counts.groups * row);
     for (float*& values : at.vertex) {
@@ -107,8 +132,8 @@ struct CrfValues {
     at.weight = scratch.take<float>(of.half_width + 1);
     at.columns = scratch.take<CrfFactors>(of.shape.width);
     at.lines = scratch.take<CrfFactors>(of.shape.height);
-    const Tasks tasks(of);
-    at.room = scratch.take<float>(tasks.room_floats * tasks.count());
+    at.room_floats = BandRoom::lay_out(of, counts, nullptr).floats;
+    at.room = scratch.take<float>(at.room_floats * of.bands());
     at.bytes = scratch.bytes();
     return at;
   }
@@ -122,7 +147,14 @@ struct CrfMemory {
   CrfMemory(const Crf& of, const CrfBlocks& blocks)
       : lattice(Lattice::lay_out(of, blocks.lattice)),
         links(Links::lay_out(blocks.counts, blocks.links)),
-        values(CrfValues::lay_out(of, blocks.counts, blocks.values)) {}
+        values(CrfValues::lay_out(of, blocks.counts, blocks.values)),
+        counts_(blocks.counts) {}
+  BandRoom room(const Crf& of, int64_t number) const {
+    return BandRoom::lay_out(of, counts_, values.room + number * values.room_floats);
+  }
+
+ private:
+  CrfCounts counts_;
 };
 
 }  // namespace deeperlab::cpu

@@ -74,14 +74,13 @@ uint64_t* keys_of_part(const Crf& of, const SortRoom& room, int64_t part) {
 // Finds the groups of a part, and of which group each entry is. Returns how many there are.
 template <class L>
 int group_part(const Crf& of, int64_t n, const Lattice& lattice, const SortRoom& room, int64_t part) {
-  const int top = of.top(part), left = of.left(part);
-  const int bottom = std::min(top + crf_part_rows, of.shape.height);
-  const int right = std::min(left + crf_part_columns, of.shape.width), entries = (right - left) * crf_corners;
+  const Part at(of, part);
+  const int entries = at.columns() * crf_corners;
   KnownVertices vertices(keys_of_part(of, room, part));
-  for (int y = top; y < bottom; ++y) {
-    const int64_t first = (int64_t(y) * of.shape.width + left) * crf_corners;
+  for (int y = at.top; y < at.bottom; ++y) {
+    const int64_t first = at.place(y, at.left) * crf_corners;
     uint64_t keys[crf_part_columns * crf_corners];
-    enclose_pixels<L>(of, n, y, left, right, lattice.slice + first, keys);
+    enclose_pixels<L>(of, n, y, at.left, at.right, lattice.weight + first, keys);
     uint16_t* const group = lattice.group + first;
     for (int i = 0; i < entries; ++i) {
       const bool as_before = i >= crf_corners && keys[i] == keys[i - crf_corners];  // the pixel's
@@ -143,8 +142,9 @@ CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void*
   if (parallel.stopped(parallel)) {
     return {};
   }
-  int32_t groups = 0;
+  int32_t groups = 0, most = 0;
   for (int64_t part = 0; part < of.parts(); ++part) {
+    most = std::max(most, lattice.before[part]);
     groups += std::exchange(lattice.before[part], groups);
   }
   lattice.before[of.parts()] = groups;
@@ -166,7 +166,7 @@ CrfCounts find_vertices(const Crf& of, int64_t n, const CrfBlocks& blocks, void*
   }
   *room.from = from;
   const uint64_t* const key = room.key[from];
-  return {std::unique_copy(key, key + groups, room.key[1 - from]) - room.key[1 - from], groups};
+  return {std::unique_copy(key, key + groups, room.key[1 - from]) - room.key[1 - from], groups, most};
 }
 
 void link_vertices(const Crf& of, const CrfBlocks& blocks, void* sort, const Parallel& parallel) {

@@ -33,7 +33,9 @@ __global__ void splat_pieces(int classes, int shift, CrfLattice lattice, CrfLink
   for (int c = int(threadIdx.x) & ((1 << shift) - 1); c < classes; c += 1 << shift) {
     float sum = 0.0f;
     for (int32_t i = links.piece[piece]; i < links.piece[piece + 1]; ++i) {
-      sum = sum + lattice.splat[i] * (rows == nullptr ? 1.0f : rows[int64_t(lattice.pixel[i]) * classes + c]);
+      const int32_t pixel = lattice.pixel[i];
+      const float said = rows == nullptr ? 1.0f : rows[int64_t(pixel) * classes + c] * lattice.factors[pixel].in;
+      sum = sum + lattice.splat[i] * said;
     }
     to[piece * classes + c] = sum;
   }
@@ -80,24 +82,12 @@ __device__ float slice(const CrfLattice& lattice, int64_t pixel, const float* ro
   return sum;
 }
 
-// The weights of the lattice: those of the simplices times the factors of the kernel's normalization. `sums` is the
-// lattice's answer to ones; what a pixel gives has its factor, kept in `give`, where it is splatted. A pixel a thread.
-__global__ void normalize_slices(Crf of, CrfLattice lattice, const float* sums, float* give) {
+// The factors of the lattice's normalization, from its answer to ones. A pixel a thread.
+__global__ void normalize_lattice(Crf of, CrfLattice lattice, const float* sums) {
   const int64_t pixel = thread_index();
-  if (pixel >= of.shape.pixels()) {
-    return;
-  }
-  const CrfFactors factors = crf_factors(slice(lattice, pixel, sums, 1, 0), of.after, of.transposed);
-  give[pixel] = factors.in;
-  for (int64_t i = pixel * crf_corners; i < (pixel + 1) * crf_corners; ++i) {
-    lattice.slice[i] = (lattice.slice[i] * factors.out) * of.w1;
-  }
-}
-
-__global__ void normalize_splats(CrfLattice lattice, const float* give) {
-  const int64_t i = thread_index();
-  if (i < lattice.entries) {
-    lattice.splat[i] = lattice.splat[i] * give[lattice.pixel[i]];
+  if (pixel < of.shape.pixels()) {
+    const CrfFactors factors = crf_factors(slice(lattice, pixel, sums, 1, 0), of.after, of.transposed);
+    lattice.factors[pixel] = {factors.in, factors.out * of.w1};
   }
 }
 
@@ -135,7 +125,7 @@ __global__ void read_scores(Crf of, int64_t n, float* rows) {
     most = maximum(most, row[c]);
   }
   for (int c = 0; c < shape.classes; ++c) {
-    row[c] = maximum(row[c] - most, 4.0f * least_crf_share);
+    row[c] = maximum(row[c] - most, 4.0f * least_crf_score);
   }
 }
 
@@ -156,50 +146,74 @@ __global__ void write_planes(Shape shape, const float* rows, float* out) {
   }
 }
 
-// Q filtered along x.
-__global__ void filter_across(int classes, int shift, Crf of, CrfRows rows) {
-  const int64_t pixel = row_index(shift);
-  if (pixel >= of.shape.pixels()) {
-    return;
+// The node of a row of values, and whether there is one.
+struct Node {
+  int y, x;
+  int64_t line;  // nodes
+  bool exists;
+
+  __device__ Node(const Crf& of, int64_t row) : line(of.nodes(of.shape.width)) {
+    y = int(row / line);
+    x = int(row % line);
+    exists = y < of.nodes(of.shape.height);
   }
-  const int width = of.shape.width, y = int(pixel / width), x = int(pixel % width);
-  for (int c = int(threadIdx.x) & ((1 << shift) - 1); c < classes; c += 1 << shift) {
-    const int64_t here = pixel * classes + c;
-    float said[1];
-    const auto share_of = [&](int r) {
-      return x + r < 0 || x + r >= width ? 0.0f : rows.share[here + int64_t(r) * classes] * rows.columns[x + r].in;
-    };
-    filter_line(rows.weight, of.reach(width), share_of, said);
-    rows.across[here] = said[0] * (rows.columns[x].out * rows.lines[y].in);
+};
+
+// What the pixels give to a node.
+__global__ void give_nodes(int classes, int shift, Crf of, CrfRows rows) {
+  const int64_t row = row_index(shift);
+  const Node node(of, row);
+  const Shape& shape = of.shape;
+  for (int c = int(threadIdx.x) & ((1 << shift) - 1); node.exists && c < classes; c += 1 << shift) {
+    rows.nodes[0][row * classes + c] = give_node<float>(node.y, of.step, shape.height, [&](int y, float part_of_line) {
+      const float* const line = rows.share + int64_t(y) * shape.width * classes + c;
+      const float given = give_node<float>(node.x, of.step, shape.width, [&](int x, float part) {
+        return line[int64_t(x) * classes] * (rows.columns[x].in * part);
+      });
+      return given * (rows.lines[y].in * part_of_line);
+    });
+  }
+}
+
+// Nodes filtered along y, to nodes[1], or along x, to nodes[0].
+__global__ void filter_nodes(int classes, int shift, Crf of, CrfRows rows, bool down) {
+  const int64_t row = row_index(shift);
+  const Node node(of, row);
+  const int at = down ? node.y : node.x, count = of.nodes(down ? of.shape.height : of.shape.width);
+  const int64_t step = (down ? node.line : 1) * classes;
+  for (int c = int(threadIdx.x) & ((1 << shift) - 1); node.exists && c < classes; c += 1 << shift) {
+    const float* const here = rows.nodes[down ? 0 : 1] + row * classes + c;
+    rows.nodes[down ? 1 : 0][row * classes + c] =
+        filter_line<float>(rows.weight, minimum(of.half_width, count - 1),
+                           [&](int r) { return at + r < 0 || at + r >= count ? 0.0f : here[r * step]; });
   }
 }
 
 // Which kernels speak to the pixels.
 struct Messages {
-  bool vertices, across;
+  bool vertices, nodes;
 };
 
 // Q of a pixel; without `unary` what is said to it alone. All lanes of a warp come to all of it.
 __global__ void update(int classes, int shift, Crf of, CrfLattice lattice, CrfRows rows, Messages messages,
                        const float* unary) {
   const Shape& shape = of.shape;
-  const int64_t pixel = row_index(shift), line = int64_t(shape.width) * classes;
+  const int64_t pixel = row_index(shift), line = int64_t(of.nodes(shape.width)) * classes;
   const int step = 1 << shift, own = lane_index() & (step - 1);
   const int end = pixel < shape.pixels() ? classes : 0;
-  const int y = int(pixel / shape.width);
+  const int y = int(pixel / shape.width), x = int(pixel % shape.width);
   float* const q = rows.share + pixel * classes;
   float most = -infinity;
   for (int c = own; c < end; c += step) {
     float score = unary == nullptr ? 0.0f : unary[pixel * classes + c];
-    if (messages.across) {
-      const float* const here = rows.across + pixel * classes + c;
-      float said[1];
-      const auto across_of = [&](int r) { return y + r < 0 || y + r >= shape.height ? 0.0f : here[r * line]; };
-      filter_line(rows.weight, of.reach(shape.height), across_of, said);
-      score = score + said[0] * (rows.lines[y].out * of.w2);
+    if (messages.nodes) {
+      const float said = hear_nodes<float>(x, of.step, [&](int i) {
+        return hear_nodes<float>(y, of.step, [&](int k) { return rows.nodes[0][k * line + int64_t(i) * classes + c]; });
+      });
+      score = score + said * (rows.columns[x].out * (rows.lines[y].out * of.w2));
     }
     if (messages.vertices) {
-      score = score + slice(lattice, pixel, rows.vertex[0], classes, c);
+      score = score + slice(lattice, pixel, rows.vertex[0], classes, c) * lattice.factors[pixel].out;
     }
     q[c] = score;
     most = maximum(most, score);
@@ -250,10 +264,9 @@ struct Filters {
     const int64_t pixels = blocks_for(of.shape.pixels(), block);
     if (messages.vertices) {
       filter_vertices(1, nullptr, false);
-      launch(normalize_slices, pixels, stream, of, lattice, rows.vertex[0], rows.share);
-      launch(normalize_splats, blocks_for(lattice.entries, block), stream, lattice, rows.share);
+      launch(normalize_lattice, pixels, stream, of, lattice, rows.vertex[0]);
     }
-    if (messages.across) {
+    if (messages.nodes) {
       launch(find_weights, blocks_for(of.half_width + 1, block), stream, of, rows);
       launch(find_factors, blocks_for(of.shape.width + of.shape.height, block), stream, of, rows);
     }
@@ -273,8 +286,11 @@ struct Filters {
     if (messages.vertices) {
       filter_vertices(of.shape.classes, rows.share, of.transposed);
     }
-    if (messages.across) {
-      launch_rows(filter_across, of.shape.pixels(), of.shape.classes, stream, of, rows);
+    if (messages.nodes) {
+      const int64_t nodes = int64_t(of.nodes(of.shape.height)) * of.nodes(of.shape.width);
+      launch_rows(give_nodes, nodes, of.shape.classes, stream, of, rows);
+      launch_rows(filter_nodes, nodes, of.shape.classes, stream, of, rows, true);
+      launch_rows(filter_nodes, nodes, of.shape.classes, stream, of, rows, false);
     }
   }
 

@@ -11,10 +11,11 @@ namespace deeperlab::cuda {
 
 // The lattice of one image of P pixels: M vertices, counted from 1; 0 is none. Corner k of pixel p is entry 6p + k.
 struct CrfLattice {
-  int32_t* vertex;  // [P, 6]
-  float* slice;     // [P, 6] weight of what the vertex says to the pixel
-  int32_t* pixel;   // [6P] the pixels of a vertex, ascending, vertex by vertex
-  float* splat;     // [6P] weight of what they say to it
+  int32_t* vertex;      // [P, 6]
+  float* slice;         // [P, 6] weight of what the vertex says to the pixel
+  int32_t* pixel;       // [6P] the pixels of a vertex, ascending, vertex by vertex
+  float* splat;         // [6P] weight of what they say to it
+  CrfFactors* factors;  // [P] of what the pixel says, and of what it hears, that times w1
   int64_t entries, bytes;
 
   static CrfLattice lay_out(const Crf& of, void* block) {
@@ -25,6 +26,7 @@ struct CrfLattice {
     at.slice = scratch.take<float>(at.entries);
     at.pixel = scratch.take<int32_t>(at.entries);
     at.splat = scratch.take<float>(at.entries);
+    at.factors = scratch.take<CrfFactors>(of.shape.pixels());
     at.bytes = scratch.bytes();
     return at;
   }
@@ -58,9 +60,9 @@ struct CrfLinks {
 struct CrfRows {
   float* unary;         // [P] scores of the head, the greatest of a pixel being 0
   float* share;         // [P] Q
-  float* across;        // [P] Q filtered along x by the spatial kernel, times what its row gives
+  float* nodes[2];      // [nodes of H, nodes of W] what pixels give to the spatial kernel; filtered along y
   float* vertex[2];     // [M + 1] vertex 0 is 0; the second holds [G] before that
-  float* weight;        // [half_width + 1] the spatial kernel along a line
+  float* weight;        // [half_width + 1] the spatial kernel along a line of nodes
   CrfFactors* columns;  // [W]
   CrfFactors* lines;    // [H]
   int64_t bytes;
@@ -71,7 +73,10 @@ struct CrfRows {
     const int64_t pixels = of.shape.pixels(), row = of.shape.classes;
     at.unary = scratch.take<float>(pixels * row);
     at.share = scratch.take<float>(pixels * row);
-    at.across = scratch.take<float>(of.w2 > 0.0f ? pixels * row : 0);
+    for (float*& values : at.nodes) {
+      values =
+          scratch.take<float>(of.w2 > 0.0f ? int64_t(of.nodes(of.shape.height)) * of.nodes(of.shape.width) * row : 0);
+    }
     at.vertex[0] = scratch.take<float>((links.vertices + 1) * row);
     at.vertex[1] = scratch.take<float>((maximum(links.pieces, links.vertices) + 1) * row);
     at.weight = scratch.take<float>(of.half_width + 1);

@@ -48,6 +48,26 @@ void parallel_for(const Parallel& parallel, int64_t n, int64_t grain, const Task
   }
 }
 
+// The same for tasks that need room: task(i, room) runs where no other task with this number of a room does, 0 <= room
+// < n; few rooms are used, as many as threads.
+template <class Task>
+void parallel_for_with_room(const Parallel& parallel, int64_t n, const Task& task) {
+  struct Loop {
+    const Parallel& parallel;
+    const Task& task;
+  } loop{parallel, task};
+  const auto range = [](void* closure, int64_t begin, int64_t end) {
+    const Loop& self = *static_cast<const Loop*>(closure);
+    const FloatEnvironment environment;
+    for (int64_t i = begin; i < end && !self.parallel.stopped(self.parallel); ++i) {
+      self.task(i, begin);
+    }
+  };
+  if (n > 0) {
+    parallel.run(parallel, n, 1, range, &loop);
+  }
+}
+
 // parallel_for over the rows of N images: task(n, y). A grain of some 8,000 pixels outweighs the cost of a thread.
 template <class Task>
 void parallel_rows(const Parallel& parallel, int64_t images, int height, int width, const Task& task) {

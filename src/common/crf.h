@@ -10,6 +10,7 @@
 namespace deeperlab::binding {
 
 constexpr double max_crf_weight = 1e4, least_crf_sigma = 1e-2, most_crf_sigma = 1e6;
+constexpr double wide_crf_sigma = 2.5;  // px: nodes two apart are then within 5 % of the kernel
 
 // The keys of an image's vertices: how many bits each coordinate needs, from the range of the features.
 inline CrfKeys make_crf_keys(const Shape& shape, double sigma_alpha, double sigma_beta) {
@@ -80,8 +81,10 @@ Crf read_crf(const Call<Traits>& call, const char* name, int64_t stride) {
   if (of.w1 > 0.0f) {
     of.keys = make_crf_keys(of.shape, sigma_alpha, sigma_beta);
   }
-  of.curvature = float(0.5 / (sigma_gamma * sigma_gamma));
-  of.half_width = int(std::min(3.0 * sigma_gamma, double(std::max(height, width) - 1)));
+  of.step = sigma_gamma >= wide_crf_sigma ? 2 : 1;
+  const double variance = of.step == 2 ? (sigma_gamma * sigma_gamma - 1.0) / 4.0 : sigma_gamma * sigma_gamma;
+  of.curvature = float(0.5 / variance);
+  of.half_width = int(std::min(3.0 * std::sqrt(variance), double(of.nodes(int(std::max(height, width))) - 1)));
   of.after = call.template option<bool>("after");
   return of;
 }

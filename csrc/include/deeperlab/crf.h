@@ -7,7 +7,9 @@
 // The bilateral kernel is filtered on the permutohedral lattice (Adams, Baek and Davis 2010): values of a pixel go to
 // the six corners of the simplex around its five features, are blurred along the six axes of the lattice, and come
 // back. The vertices are found by sorting, not by hashing, so their order, and with it every sum, is the same on every
-// machine. The spatial kernel is separable and needs no lattice.
+// machine. The spatial kernel is separable and needs no lattice: it is filtered along rows and columns of nodes, which
+// lie on every pixel, or, if the kernel is wide, two pixels apart. Then a pixel between two of them gives each of them
+// half, and hears half of what each of them has to say, which is a kernel of variance 1 px² by itself.
 #pragma once
 
 #include <cmath>
@@ -78,22 +80,22 @@ struct Crf {
   Shape shape;
   CrfKeys keys;
   float w1, w2;     // 0: the kernel is left out
-  float curvature;  // 1 / 2σγ²
-  int half_width;   // px: three standard deviations, beyond which the spatial weight is left out
+  int step;         // px between the nodes of the spatial kernel, 1 or 2
+  float curvature;  // 1 / 2σ² of what the nodes hear from each other, in nodes
+  int half_width;   // nodes: three standard deviations, beyond which the spatial weight is left out
   int iterations;
   bool after;       // K / n, else n^-1/2 K n^-1/2, where n = K 1
   bool probable;    // the semantic head holds probabilities
   bool transposed;  // of a filter
 
-  // How far the spatial kernel reaches along a line of so many pixels.
-  DEEPERLAB_HD int reach(int length) const { return minimum(half_width, length - 1); }
-  // Floats of the lines of 0 above and below an image of rows.
-  DEEPERLAB_HD int64_t frame() const { return int64_t(reach(shape.height)) * shape.width * row(); }
-  // Parts side by side.
+  // Nodes of a line of so many pixels.
+  DEEPERLAB_HD int nodes(int length) const { return step == 2 ? length / 2 + 1 : length; }
+  // How far the spatial kernel reaches along it.
+  DEEPERLAB_HD int reach(int length) const { return minimum(half_width, nodes(length) - 1); }
+  // Rows of parts, and how many are beside each other in one.
+  DEEPERLAB_HD int bands() const { return (shape.height + crf_part_rows - 1) / crf_part_rows; }
   DEEPERLAB_HD int part_columns() const { return (shape.width + crf_part_columns - 1) / crf_part_columns; }
-  DEEPERLAB_HD int64_t parts() const {
-    return int64_t((shape.height + crf_part_rows - 1) / crf_part_rows) * part_columns();
-  }
+  DEEPERLAB_HD int64_t parts() const { return int64_t(bands()) * part_columns(); }
   DEEPERLAB_HD int64_t part(int y, int x) const {
     return int64_t(y / crf_part_rows) * part_columns() + x / crf_part_columns;
   }
@@ -202,40 +204,54 @@ DEEPERLAB_HD inline CrfFactors crf_factors(float sum, bool after, bool transpose
   return {root, root};
 }
 
-// The spatial weight at a distance, px.
+// The spatial weight at a distance, nodes.
 DEEPERLAB_HD inline float spatial_weight(int distance, float curvature) {
   return exp_below_zero(-(float(distance) * float(distance)) * curvature);
 }
 
-// Their sum over a line of pixels of so many, at pixel i: the nearest first, both sides together.
-DEEPERLAB_HD inline float spatial_sum(int i, int length, const Crf& of, const float* weight) {
-  float sum = weight[0];
-  for (int r = 1; r <= of.reach(length); ++r) {
-    sum += float((i >= r) + (i + r < length)) * weight[r];
+// The kernel along a line of nodes: at(r) is r of them after the place that it is for; 0 lies beyond the ends.
+template <class V, class At>
+DEEPERLAB_HD inline V filter_line(const float* weight, int half_width, const At& at) {
+  V sum = at(0) * weight[0];
+  for (int r = 1; r <= half_width; ++r) {
+    sum = sum + (at(-r) + at(r)) * weight[r];
   }
   return sum;
 }
 
-// The kernel along a line, at `count` places that follow each other: at(0) is the first, at(−r) is r pixels before it;
-// 0 lies beyond the ends. Places share what they read.
-template <int count, class V, class At>
-DEEPERLAB_HD inline void filter_line(const float* weight, int half_width, const At& at, V (&sum)[count]) {
-  V before[count], after[count];  // r pixels from each place
-  for (int k = 0; k < count; ++k) {
-    before[k] = after[k] = at(k);
-    sum[k] = before[k] * weight[0];
+// What the pixels of a line give to node i, from give(pixel, part), the whole of what a pixel gives or half of it.
+template <class V, class Give>
+DEEPERLAB_HD inline V give_node(int i, int step, int length, const Give& give) {
+  const int pixel = i * step;
+  V sum = pixel < length ? give(pixel, 1.0f) : V{};
+  if (step == 2 && pixel + 1 < length) {
+    sum = sum + give(pixel + 1, 0.5f);
   }
-  for (int r = 1; r <= half_width; ++r) {
-    for (int k = count - 1; k > 0; --k) {
-      before[k] = before[k - 1];
-      after[count - 1 - k] = after[count - k];
-    }
-    before[0] = at(-r);
-    after[count - 1] = at(count - 1 + r);
-    for (int k = 0; k < count; ++k) {
-      sum[k] = sum[k] + (before[k] + after[k]) * weight[r];
-    }
+  if (step == 2 && pixel > 0) {
+    sum = sum + give(pixel - 1, 0.5f);
   }
+  return sum;
+}
+
+// What the nodes of a line say to a pixel, from at(node).
+template <class V, class At>
+DEEPERLAB_HD inline V hear_nodes(int pixel, int step, const At& at) {
+  if (step == 1) {
+    return at(pixel);
+  }
+  const V before = at(pixel / 2);
+  return pixel % 2 == 0 ? before : (before + at(pixel / 2 + 1)) * 0.5f;
+}
+
+// The sum of the kernel's weights for a pixel of a line.
+DEEPERLAB_HD inline float spatial_sum(int pixel, int length, const Crf& of, const float* weight) {
+  const auto one = [](int, float part) { return part; };
+  const auto given = [&](int i) {
+    return i < 0 || i >= of.nodes(length) ? 0.0f : give_node<float>(i, of.step, length, one);
+  };
+  return hear_nodes<float>(pixel, of.step, [&](int i) {
+    return filter_line<float>(weight, of.reach(length), [&](int r) { return given(i + r); });
+  });
 }
 
 // The score of a class that the head gives, from its value at the pixel: a logit, or the logarithm of a probability.
@@ -248,17 +264,13 @@ DEEPERLAB_HD inline V crf_score(const V& value, bool probable) {
 // e^below, of a score that lies so far below the greatest; 0 where it would be less than e^-40.
 template <class V>
 DEEPERLAB_HD inline V crf_share(const V& below) {
-  return select(less(below, broadcast<V>(least_crf_share)), V{}, exp_below_zero(below));
+  return select(less(below, broadcast<V>(least_crf_share)), V{}, exp_within(below));
 }
 
-// The sum of a group of eight.
-DEEPERLAB_HD inline float sum_of_group(const float* s) {
-  return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-}
-
-// How many vertices the lattice of an image has, and how many its parts have together.
+// How many vertices the lattice of an image has, how many its parts have together, and the one that has most of them.
 struct CrfCounts {
   int64_t vertices, groups;
+  int64_t most_of_part;  // known to the CPU alone
 };
 
 // What the caller allocates for an image, in turn. What lies where is known to the loops alone.

@@ -22,6 +22,7 @@ F = np.float32
 CORNERS, GROUP = 6, 8
 PART_ROWS, PART_COLUMNS = 16, 64
 IMPOSSIBLE = F(-1e30)
+WIDE = 2.5
 
 
 def log(x: Array) -> Array:
@@ -97,10 +98,10 @@ class Lattice:
         groups, group = np.unique(pairs, axis=0, return_inverse=True)
         return cls(vertex, np.stack(weight, axis=-1), beside, group.reshape(vertex.shape), groups)
 
-    def splat(self, rows: Array, weight: Array) -> Array:
+    def splat(self, rows: Array) -> Array:
         """Sum what the pixels say to each vertex, of each part of the image by itself: [P, C] -> [M + 1, C]."""
         sums = np.zeros((len(self.groups), rows.shape[1]), F)
-        np.add.at(sums, self.group.ravel(), (weight[..., None] * rows[:, None]).reshape(-1, rows.shape[1]))
+        np.add.at(sums, self.group.ravel(), (self.weight[..., None] * rows[:, None]).reshape(-1, rows.shape[1]))
         summed = np.zeros((self.beside.shape[2], rows.shape[1]), F)
         np.add.at(summed, self.groups[:, 1], sums)
         return summed
@@ -113,11 +114,11 @@ class Lattice:
             vertices[0] = ZERO
         return vertices
 
-    def slice(self, vertices: Array, weight: Array) -> Array:
+    def slice(self, vertices: Array) -> Array:
         """Give back to the pixels: [M + 1, C] -> [P, C]."""
-        said: Array = np.zeros((len(weight), vertices.shape[1]), F)
+        said: Array = np.zeros((len(self.weight), vertices.shape[1]), F)
         for k in range(CORNERS):
-            said = said + weight[:, k, None] * vertices[self.vertex[:, k]]
+            said = said + self.weight[:, k, None] * vertices[self.vertex[:, k]]
         return said
 
 
@@ -131,25 +132,50 @@ def _factors(total: Array, after: bool, transposed: bool) -> tuple[Array, Array]
 
 
 class _Line:
-    """The spatial kernel along one axis."""
+    """The spatial kernel along one axis: a Gaussian over nodes, which lie on every pixel, or, if it is wide, two apart.
+    Then a pixel between two of them gives each of them half, and gets half of what each of them has."""
 
-    def __init__(self, length: int, half_width: int, curvature: Any, after: bool, transposed: bool) -> None:
-        self.weight = exp(-(np.arange(half_width + 1, dtype=F) ** 2) * curvature)
-        self.reach = min(half_width, length - 1)
-        i, total = np.arange(length), np.full(length, self.weight[0])
-        for r in range(1, self.reach + 1):
-            total = total + ((i >= r).astype(F) + (i + r < length).astype(F)) * self.weight[r]
-        self.before, self.after = _factors(total, after, transposed)
+    def __init__(self, length: int, sigma: float, after: bool, transposed: bool) -> None:
+        self.length, self.step = length, 2 if sigma >= WIDE else 1
+        self.nodes = length // 2 + 1 if self.step == 2 else length
+        variance = (sigma * sigma - 1) / 4 if self.step == 2 else sigma * sigma  # of σ², 1 is the halves'
+        reach = int(min(3 * math.sqrt(variance), self.nodes - 1))
+        self.weight = exp(-(np.arange(reach + 1, dtype=F) ** 2) * F(0.5 / variance))
+        one = np.ones((length, 1, 1), F)
+        total = self.up(self.filter(self.down(one, one[:, 0, 0], 0), 0), 0)
+        self.before, self.after = _factors(total[:, 0, 0], after, transposed)
 
-    def filter(self, values: Array, axis: int) -> Array:
-        """Filter [H, W, C]; beyond the ends lies 0."""
-        length = values.shape[axis]
-        framed = np.pad(values, [(self.reach, self.reach) if a == axis else (0, 0) for a in range(3)])
-        at = [framed.take(np.arange(length) + r, axis) for r in range(2 * self.reach + 1)]
-        said: Array = at[self.reach] * self.weight[0]
-        for r in range(1, self.reach + 1):
-            said = said + (at[self.reach - r] + at[self.reach + r]) * self.weight[r]
+    def down(self, values: Array, factor: Array, axis: int) -> Array:
+        """What the nodes are given by [H, W, C], each pixel times its factor."""
+        values = np.moveaxis(values, axis, 0)
+        own = values * factor[:, None, None]
+        if self.step == 2:
+            half = values * (factor * F(0.5))[:, None, None]
+            given = np.zeros((self.nodes, *values.shape[1:]), F)
+            given[: len(own[::2])] = own[::2]
+            given[: len(half[1::2])] += half[1::2]
+            given[1 : 1 + len(half[1::2])] += half[1::2]
+            own = given
+        return np.moveaxis(own, 0, axis)
+
+    def filter(self, nodes: Array, axis: int) -> Array:
+        """Filter along an axis; beyond the ends lies 0."""
+        reach = len(self.weight) - 1
+        framed = np.pad(nodes, [(reach, reach) if a == axis else (0, 0) for a in range(3)])
+        at = [framed.take(np.arange(self.nodes) + r, axis) for r in range(2 * reach + 1)]
+        said: Array = at[reach] * self.weight[0]
+        for r in range(1, reach + 1):
+            said = said + (at[reach - r] + at[reach + r]) * self.weight[r]
         return said
+
+    def up(self, nodes: Array, axis: int) -> Array:
+        """What the nodes say to the pixels."""
+        i = np.arange(self.length)
+        if self.step == 1:
+            return nodes
+        between = (nodes.take(i // 2, axis) + nodes.take((i + 1) // 2, axis)) * F(0.5)
+        is_between = (i % 2 == 1).reshape([-1 if a == axis else 1 for a in range(3)])
+        return np.where(is_between, between, nodes.take(i // 2, axis))
 
 
 class _Filters:
@@ -170,25 +196,25 @@ class _Filters:
         self.size, self.w1, self.w2, self.transposed = image.shape[:2], F(w1), F(w2), transposed
         if w1 > 0:
             self.lattice = Lattice.of(image, sigma_alpha, sigma_beta)
-            weight, ones = self.lattice.weight, np.ones((len(self.lattice.weight), 1), F)
-            total = self.lattice.slice(self.lattice.blur(self.lattice.splat(ones, weight), False), weight)
+            ones = np.ones((len(self.lattice.weight), 1), F)
+            total = self.lattice.slice(self.lattice.blur(self.lattice.splat(ones), False))
             before, behind = _factors(total, after, transposed)
-            self.give, self.get = weight * before, (weight * behind) * self.w1
-        half_width = int(min(3 * sigma_gamma, max(self.size) - 1))
-        curvature = F(0.5 / (sigma_gamma * sigma_gamma))
-        self.rows, self.columns = (_Line(n, half_width, curvature, after, transposed) for n in self.size)
+            self.give, self.get = before, behind * self.w1
+        self.rows, self.columns = (_Line(n, sigma_gamma, after, transposed) for n in self.size)
 
     def add(self, unary: Array, q: Array) -> Array:
         """Return unary + Σ_m w_m K_m q, all [P, C]."""
         score = unary
         if self.w2 > 0:
-            across = self.columns.filter(q.reshape(*self.size, -1) * self.columns.before[:, None], 1)
-            across = across * (self.columns.after * self.rows.before[:, None])[..., None]
-            said = self.rows.filter(across, 0) * (self.rows.after * self.w2)[:, None, None]
+            rows, columns = self.rows, self.columns
+            nodes = rows.down(columns.down(q.reshape(*self.size, -1), columns.before, 1), rows.before, 0)
+            nodes = columns.filter(rows.filter(nodes, 0), 1)
+            factor = columns.after * (rows.after * self.w2)[:, None]
+            said = columns.up(rows.up(nodes, 0), 1) * factor[..., None]
             score = score + said.reshape(q.shape)
         if self.w1 > 0:
-            vertices = self.lattice.blur(self.lattice.splat(q, self.give), self.transposed)
-            score = score + self.lattice.slice(vertices, self.get)
+            vertices = self.lattice.blur(self.lattice.splat(q * self.give), self.transposed)
+            score = score + self.lattice.slice(vertices) * self.get
         return score
 
 

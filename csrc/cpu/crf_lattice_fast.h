@@ -112,40 +112,40 @@ struct Both {
   friend Both operator*(const Both& a, float factor) { return {a.first * factor, a.last * factor}; }
 };
 
-// Calls visit(part, at) for the parts of a row, whose types hold the floats from `at` on; narrow lanes divide a row.
+// Calls visit(vectors, at) for the parts of a row, whose types hold the floats from `at` on; narrow lanes divide a row.
+// 21 classes are one part.
 template <class L, class Wide, class Visit>
 void visit_row(int row, const Visit& visit) {
   using Narrow = typename L::Float;
   using V = typename Wide::Float;
   int at = 0;
-  for (; row - at >= 4 * Wide::count; at += 4 * Wide::count) {
-    visit(Several<V, 4>{}, at);
-  }
-  const int left = (row - at) / Wide::count;
   if constexpr (Wide::count > L::count) {
     static_assert(Wide::count == 2 * L::count);
-    if ((row - at) % Wide::count != 0) {
-      switch (left) {
-        case 3:
-          return visit(Both<Several<V, 3>, Several<Narrow, 1>>{}, at);
-        case 2:
-          return visit(Both<Several<V, 2>, Several<Narrow, 1>>{}, at);
-        case 1:
-          return visit(Both<Several<V, 1>, Several<Narrow, 1>>{}, at);
-        default:
-          return visit(Several<Narrow, 1>{}, at);
-      }
+    for (; row - at >= 2 * Wide::count; at += 2 * Wide::count) {
+      visit(Several<V, 2>{}, at);
     }
-  }
-  switch (left) {
-    case 3:
-      return visit(Several<V, 3>{}, at);
-    case 2:
-      return visit(Several<V, 2>{}, at);
-    case 1:
-      return visit(Several<V, 1>{}, at);
-    default:
-      return;
+    switch ((row - at) / L::count) {
+      case 3:
+        return visit(Both<Several<V, 1>, Several<Narrow, 1>>{}, at);
+      case 2:
+        return visit(Several<V, 1>{}, at);
+      case 1:
+        return visit(Several<Narrow, 1>{}, at);
+      default:
+        return;
+    }
+  } else {
+    for (; row - at >= 3 * L::count; at += 3 * L::count) {
+      visit(Several<V, 3>{}, at);
+    }
+    switch ((row - at) / L::count) {
+      case 2:
+        return visit(Several<V, 2>{}, at);
+      case 1:
+        return visit(Several<V, 1>{}, at);
+      default:
+        return;
+    }
   }
 }
 

@@ -109,7 +109,7 @@ __global__ void find_factors(Crf of, CrfRows rows) {
       crf_factors(spatial_sum(at, length, of, rows.weight), of.after, of.transposed);
 }
 
-// The scores of the head at a pixel, a thread each.
+// The scores of the head at a pixel, a thread each. Once a call: not worth four times the code.
 __global__ void read_scores(Crf of, int64_t n, float* rows) {
   const int64_t pixel = thread_index();
   if (pixel >= of.shape.pixels()) {
@@ -120,10 +120,12 @@ __global__ void read_scores(Crf of, int64_t n, float* rows) {
   const Between at = between_corners(cell_of_pixel(y, x, shape.stride, shape.grid_h, shape.grid_w), shape.stride);
   float* const row = rows + pixel * shape.classes;
   float most = -infinity;
+#pragma unroll 1
   for (int c = 0; c < shape.classes; ++c) {
     row[c] = crf_score(sample(of.semantic.plane<AnyFloat>(n, c), at), of.probable);
     most = maximum(most, row[c]);
   }
+#pragma unroll 1
   for (int c = 0; c < shape.classes; ++c) {
     row[c] = maximum(row[c] - most, 4.0f * least_crf_score);
   }

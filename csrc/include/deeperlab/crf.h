@@ -222,13 +222,12 @@ DEEPERLAB_HD inline V filter_line(const float* weight, int half_width, const At&
 // What the pixels of a line give to node i, from give(pixel, part), the whole of what a pixel gives or half of it.
 template <class V, class Give>
 DEEPERLAB_HD inline V give_node(int i, int step, int length, const Give& give) {
-  const int pixel = i * step;
-  V sum = pixel < length ? give(pixel, 1.0f) : V{};
-  if (step == 2 && pixel + 1 < length) {
-    sum = sum + give(pixel + 1, 0.5f);
-  }
-  if (step == 2 && pixel > 0) {
-    sum = sum + give(pixel - 1, 0.5f);
+  V sum{};
+  for (int k = 0; k < 2 * step - 1; ++k) {  // the pixel on it, the one after it, the one before it
+    const int pixel = i * step + (k == 1) - (k == 2);
+    if (pixel >= 0 && pixel < length) {
+      sum = sum + give(pixel, k == 0 ? 1.0f : 0.5f);
+    }
   }
   return sum;
 }
@@ -243,15 +242,19 @@ DEEPERLAB_HD inline V hear_nodes(int pixel, int step, const At& at) {
   return pixel % 2 == 0 ? before : (before + at(pixel / 2 + 1)) * 0.5f;
 }
 
-// The sum of the kernel's weights for a pixel of a line.
+// The sum of the kernel's weights for a pixel of a line: the answer to pixels of 1 each.
 DEEPERLAB_HD inline float spatial_sum(int pixel, int length, const Crf& of, const float* weight) {
-  const auto one = [](int, float part) { return part; };
-  const auto given = [&](int i) {
-    return i < 0 || i >= of.nodes(length) ? 0.0f : give_node<float>(i, of.step, length, one);
+  const auto given = [&](int i) {  // to node i
+    const int at = i * of.step;
+    const float halves = float((at + 1 < length) + (at > 0)) * 0.5f;
+    return i < 0 || i >= of.nodes(length) ? 0.0f : float(at < length) + (of.step == 2 ? halves : 0.0f);
   };
-  return hear_nodes<float>(pixel, of.step, [&](int i) {
-    return filter_line<float>(weight, of.reach(length), [&](int r) { return given(i + r); });
-  });
+  const int first = pixel / of.step, last = (pixel + of.step - 1) / of.step;
+  float sum = 0.0f;
+  for (int i = first; i <= last; ++i) {
+    sum += filter_line<float>(weight, of.reach(length), [&](int r) { return given(i + r); });
+  }
+  return first == last ? sum : sum * 0.5f;
 }
 
 // The score of a class that the head gives, from its value at the pixel: a logit, or the logarithm of a probability.

@@ -40,9 +40,16 @@ OPTIONS = (
 """Of every training, over those of the recipe `tiny`: whose scenes have 6 classes of things and 4 of stuff."""
 LR_NORM, LR_PLAIN = 3e-3, 3e-4
 """The learning rate of networks with batch norms, and of those without, which jump about at that."""
-SETTINGS = [*OPTIONS, f"train.lr={LR_NORM}, {LR_PLAIN} without batch norms"]
-WIDTH = 193
-"""px of the longer side of a photograph or scene."""
+WIDTH = 97
+"""px of the longer side of a photograph: a crop then shows most of it, for what a class looks like is not learned in so
+few steps, but where in a photograph it is."""
+PHOTOGRAPHS = (f"data.longest_side={WIDTH}", f"validate.size={WIDTH}", "data.scale=[0.8, 1.25]", "data.jitter=0.1")
+"""Of the trainings on photographs, over all these."""
+SETTINGS = [
+    *OPTIONS,
+    f"train.lr={LR_NORM}, {LR_PLAIN} without batch norms",
+    *(f"photographs: {option}" for option in PHOTOGRAPHS),
+]
 
 
 def data_of(kind: str, room: Path) -> tuple[str, ...]:
@@ -51,7 +58,7 @@ def data_of(kind: str, room: Path) -> tuple[str, ...]:
         return ("data.source=scenes",)
     listed = room / "photographs.toml"
     listed.write_text(VAL.format(panoptic=Path(os.environ["DEEPERLAB_REALDATA"]).resolve() / "coco_panoptic"))
-    return (f"data.source={listed}", f"data.longest_side={WIDTH}", f"validate.size={WIDTH}")
+    return (f"data.source={listed}", *PHOTOGRAPHS)
 
 
 def config_of(name: str, kind: str, room: Path) -> Config:

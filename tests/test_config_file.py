@@ -190,7 +190,7 @@ def test_a_value_is_toml_or_a_word(text: str, option: str, value: Any) -> None:
         ("train.batch=4.0", "--set: train.batch: expected an integer, got 4.0"),
         ("train.batch=true", "--set: train.batch: expected an integer, got True"),
         ("train.lr=fast", "--set: train.lr: expected a number, got 'fast'"),
-        ("train.precision=fp8", "--set: train.precision: expected 'fp32' or 'bf16' or 'fp16', got 'fp8'"),
+        ("train.precision=fp8", "--set: train.precision: expected 'auto' or 'fp32' or 'bf16' or 'fp16', got 'fp8'"),
         ("data.crop=[1,2,3]", "--set: data.crop: expected an integer or a list of 2 integers, got [1, 2, 3]"),
         ("data.scale=[1,'a']", "--set: data.scale: expected a list of 2 numbers, got [1, 'a']"),
         ("train.trackers=wandb", "--set: train.trackers: expected a list of strings, got 'wandb'"),

@@ -38,6 +38,7 @@ from deeperlab.training.faults import DivergedError
 from deeperlab.training.loop import Loop
 from deeperlab.training.memory import OutOfMemoryError
 from deeperlab.training.overfit import settings
+from deeperlab.training.processes import settled
 from deeperlab.training.report import Report
 from deeperlab.training.run_folder import RunFolder
 from deeperlab.training.signals import Interruption
@@ -407,6 +408,28 @@ def test_a_run_says_that_its_data_have_changed_or_that_it_begins_anew(tmp_path: 
     assert state(tmp_path / "run")["outstanding"]
     resume(fewer, 5)  # without images to validate on
     assert steps_of(tmp_path / "run") == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_f": True, "avx512_bf16": True}, "bf16"),
+        ({"avx512_f": True, "amx_bf16": False}, "fp32"),
+        (None, "fp32"),
+    ],
+)
+def test_bf16_is_chosen_where_the_processor_has_it(
+    tmp_path: Path, monkeypatch: Any, capabilities: dict[str, bool] | None, expected: str
+) -> None:
+    """And what was chosen stands in the folder, so that the run goes on alike on another machine."""
+    if capabilities is None:  # a torch that does not tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    chosen = "fp32" if expected == "bf16" else "bf16"
+    assert settled(small(precision=chosen)).train.precision == chosen
+    run = train(small(1, every=0, precision="auto"), tmp_path / "run")
+    assert f'precision = "{expected}"' in (run.folder / "config.toml").read_text()
 
 
 def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class TrainConfig:
         backbone_lr: Factor of the backbone's learning rate.
         clip_grad: Greatest norm of the gradient; 0: unbounded.
         ema: Decay of the averaged weights, which are validated and saved; 0: none.
-        precision: Of forward and backward; losses are float32.
+        precision: Of forward and backward; losses are float32. "auto": bf16 where the device multiplies it, else fp32.
         sync_bn: Batch norm over all processes, where there are several.
         freeze_bn: Batch norms that keep the statistics they came with.
         frozen_stages: Parts of the backbone, from the first, that stay as they came: 1 is what comes before its blocks.
@@ -130,7 +130,7 @@ class TrainConfig:
     backbone_lr: float = 1.0
     clip_grad: float = 10.0
     ema: float = 0.9998
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     sync_bn: bool = True
     freeze_bn: Literal["none", "backbone", "all"] = "none"
     frozen_stages: int = 0

@@ -34,7 +34,7 @@ from .network import create_network, load_initial_weights, prepare
 from .optimizers import create_optimizer, learning_rate, restore_optimizer, set_learning_rate
 from .overfit import first_samples
 from .page import write_page
-from .processes import create_accelerator, determinism, end_trackers, gather, share_buffers, start_trackers
+from .processes import create_accelerator, determinism, end_trackers, gather, settled, share_buffers, start_trackers
 from .report import report
 from .run_folder import RunFolder
 from .signals import Aborted, Interruption
@@ -78,7 +78,7 @@ def train(
         torch.random.fork_rng(),
         determinism(config.train.deterministic),
     ):
-        return Loop(config, folder, interruption, progress, resume=resume).run(until)
+        return Loop(settled(config), folder, interruption, progress, resume=resume).run(until)
 
 
 class Loop:

@@ -9,12 +9,13 @@ loss by the number of parts; ours are sums over the whole step.
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,11 +23,31 @@ from torch import nn
 from .._layout import find_device
 from .._memory import keep_freed_memory
 from ..data.files import replace
-from .config import Config
+from .config import Config, TrainConfig
 from .config_file import flatten, require
 from .run_folder import RunFolder
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def settled(config: Config) -> Config:
+    """The options with what "auto" stands for in `train.precision`, as the folder of the run keeps them."""
+    train = config.train
+    if train.precision != "auto":
+        return config
+    return dataclasses.replace(config, train=dataclasses.replace(train, precision=_precision(train)))
+
+
+def _precision(train: TrainConfig) -> Literal["fp32", "bf16"]:
+    """The faster one: a processor without instructions for bf16 takes some five times as long for it."""
+    best = torch.accelerator.current_accelerator(check_available=True) if train.device == "auto" else None
+    device = best or torch.device("cpu" if train.device == "auto" else train.device)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        found = any(has and name.endswith("bf16") for name, has in capabilities.items())
+    else:
+        found = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if found else "fp32"
 
 
 def create_accelerator(config: Config, folder: RunFolder) -> Any:
@@ -37,7 +58,7 @@ def create_accelerator(config: Config, folder: RunFolder) -> Any:
         ImportError: accelerate or a tracker is not installed.
     """
     accelerate = require("accelerate", "for devices and processes")
-    train = config.train
+    train = settled(config).train
     for tracker in train.trackers:
         package = "deeperlab[train]" if tracker == "tensorboard" else tracker  # the extra has none of the others
         require(tracker, "as it is in train.trackers", package)

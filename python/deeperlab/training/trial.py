@@ -16,7 +16,7 @@ from .config import Config
 from .events import Progress
 from .faults import DivergedError
 from .loop import Loop
-from .processes import determinism
+from .processes import determinism, settled
 from .run_folder import RunFolder
 from .signals import Interruption
 
@@ -28,7 +28,7 @@ def trial(config: Config, progress: Progress | None = None) -> Iterator[Loop]:
     Raises:
         As `deeperlab.training.train` before its first step.
     """
-    config = replace(config, train=replace(config.train, trackers=()))
+    config = settled(replace(config, train=replace(config.train, trackers=())))
     with (
         warnings.catch_warnings(),
         tempfile.TemporaryDirectory(prefix="deeperlab-trial-") as folder,

@@ -248,7 +248,8 @@ void top_down(const TopDown& of, const Panoptic& out, void* scratch, const Paral
       }
       std::fill_n(paint.taken, shape.height * paint.words, uint64_t(0));
       with_simd(parallel.simd, [&](auto lanes) {
-        accept(of, n, candidate, candidates, FastPainter<decltype(lanes), T>{of, n, paint}, out, parallel);
+        accept(of, n, candidate, candidates,
+               FastPainter<decltype(lanes), T>{of, n, paint, out.semantic + n * shape.pixels()}, out, parallel);
       });
     });
   });
@@ -262,7 +263,8 @@ void top_down(const TopDown& of, const Panoptic& out, void* scratch, const Paral
   };
   const auto row_of = [&](const Band& band, const PaintLayout& paint, int y) {
     const int64_t at = band.row_of(y);
-    return MapRow{paint.taken_row(y), out.semantic + at, out.instance + at, paint.free_class_row(y), shape.width};
+    return MapRow{paint.taken_row(y), paint.owner_row(y), paint.number_row(y), paint.free_class_row(y),
+                  out.semantic + at,  out.instance + at,  shape.width};
   };
   // Lines of both maps have to begin at the same pixels.
   const bool streams = shape.pixels() * int64_t(sizeof(int32_t)) >= too_large_to_stay &&
@@ -278,9 +280,8 @@ void top_down(const TopDown& of, const Panoptic& out, void* scratch, const Paral
     with_simd(parallel.simd, [&](auto lanes) {
       const auto write = [&](auto around_the_cache) {
         const RowWriter<decltype(lanes), decltype(around_the_cache)::value> writer{classes};
-        band.write([&](int y, const int32_t* label, int32_t*, int32_t*) {
-          writer.write(label, paint.number_row(y), row_of(band, paint, y));
-        });
+        band.write(
+            [&](int y, const int32_t* label, int32_t*, int32_t*) { writer.write(label, row_of(band, paint, y)); });
       };
       streams ? write(std::true_type{}) : write(std::false_type{});
     });

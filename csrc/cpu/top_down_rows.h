@@ -44,25 +44,33 @@ void visit_values(const typename L::Int* key, uint64_t wanted, const ValueAt& va
   }
 }
 
-// A row of both maps. Its words begin where a line of the cache does, that each may be written as whole lines; pixels
-// before the first and after the last are visited one by one.
+// A row of both maps. Its whole words are written as whole lines of the cache; pixels before the first and after the
+// last are visited one by one.
 struct MapRow {
-  const uint64_t* taken;  // [words of PaintLayout]
+  const uint64_t* taken;  // [words of PaintLayout], as the next three
+  const int32_t* owner;
+  const uint16_t* number;  // of each pixel
+  int32_t* free_class;     // of each word's pixels of no instance, or one of the two below
   int32_t *semantic, *instance;
-  int32_t* free_class;  // [words of PaintLayout] of each word's pixels of no instance, or one of the two below
   int width;
+  int before = bits_before(semantic);
 
   static constexpr int32_t none = -1, several = -2;  // none: nor is one void, of which there is nothing to drop
 
   int begin() const { return std::min(int(elements_to_line(semantic)), width); }
   int end() const { return begin() + (width - begin()) / int(word) * int(word); }
-  bool is_taken(int x) const { return taken[x / word] >> x % word & 1u; }
-  // Of pixels x … x + 63.
-  uint64_t taken_from(int x) const {
-    const int64_t first = x / word, shift = x % word;
-    return shift == 0 ? taken[first] : taken[first] >> shift | taken[first + 1] << (word - shift);
+  int64_t word_of(int x) const { return (before + x) / word; }
+  // The instance at a pixel, 0: none.
+  int32_t instance_of(int x) const {
+    const int64_t at = word_of(x);
+    if ((taken[at] >> ((before + x) % word) & 1u) == 0) {
+      return 0;
+    }
+    return owner[at] != PaintLayout::several ? owner[at] : number[before + x];
   }
-  int32_t& free_class_from(int x) const { return free_class[(x - begin()) / word]; }
+  // Of pixels x … x + 63, a whole word.
+  uint64_t taken_from(int x) const { return taken[word_of(x)]; }
+  int32_t& free_class_from(int x) const { return free_class[word_of(x)]; }
 };
 
 template <class L, bool streams>
@@ -73,18 +81,23 @@ struct RowWriter {
   const PixelClasses& classes;
 
   // `row.semantic` may be `label` itself.
-  void write(const int32_t* label, const uint16_t* number, const MapRow& row) const {
-    write_pixels(label, number, row, 0, row.begin());
+  void write(const int32_t* label, const MapRow& row) const {
+    write_pixels(label, row, 0, row.begin());
     for (int x = row.begin(); x < row.end(); x += int(word)) {
-      row.free_class_from(x) = write_word(label + x, number + x, row.taken_from(x), row.semantic + x, row.instance + x);
+      const int32_t owner = row.owner[row.word_of(x)];
+      const uint64_t taken = row.taken_from(x);
+      row.free_class_from(x) =
+          taken == all_of_word && owner != PaintLayout::several
+              ? write_owned(owner, row.semantic + x, row.instance + x)
+              : write_word(label + x, row.number + row.before + x, taken, owner, row.semantic + x, row.instance + x);
     }
-    write_pixels(label, number, row, row.end(), row.width);
+    write_pixels(label, row, row.end(), row.width);
   }
 
  private:
-  void write_pixels(const int32_t* label, const uint16_t* number, const MapRow& row, int begin, int end) const {
+  void write_pixels(const int32_t* label, const MapRow& row, int begin, int end) const {
     for (int x = begin; x < end; ++x) {
-      row.instance[x] = row.is_taken(x) ? number[x] : 0;
+      row.instance[x] = row.instance_of(x);
     }
     classes.write(label, row.instance, row.semantic, begin, end);
   }
@@ -97,10 +110,20 @@ struct RowWriter {
     }
   }
 
+  // A word of one instance alone, as most are that have any.
+  int32_t write_owned(int32_t owner, int32_t* semantic, int32_t* instance) const {
+    for (int i = 0; i < int(word); i += L::count) {
+      put(instance + i, broadcast<Int>(owner));
+      put(semantic + i, broadcast<Int>(classes.category[owner - 1]));
+    }
+    return MapRow::none;
+  }
+
   // An instance stands as −1 − its number, below all labels. Where all pixels are taken no label is read. Returns the
   // class of the free pixels.
-  int32_t write_word(const int32_t* label, const uint16_t* number, uint64_t taken, int32_t* semantic,
+  int32_t write_word(const int32_t* label, const uint16_t* number, uint64_t taken, int32_t owner, int32_t* semantic,
                      int32_t* instance) const {
+    const bool is_shared = owner == PaintLayout::several;
     Int key[parts]{}, made[parts];
     for (int i = 0; i < parts; ++i) {
       Int here{};
@@ -109,14 +132,17 @@ struct RowWriter {
       }
       if (taken != 0) {
         const auto mine = lanes_of_bits<Int>(uint32_t(taken >> (i * L::count)));
-        here = __builtin_convertvector(load<Vector<uint16_t, L::count>>(number + i * L::count), Int);
+        here = is_shared ? __builtin_convertvector(load<Vector<uint16_t, L::count>>(number + i * L::count), Int)
+                         : broadcast<Int>(owner);
         key[i] = select(mine, -1 - here, key[i]);
         here = select(mine, here, Int{});
       }
       put(instance + i * L::count, here);
     }
     std::copy_n(key, parts, made);
-    const auto key_of = [&](int i) { return taken >> i & 1u ? -1 - int32_t(number[i]) : std::max(label[i], -1); };
+    const auto key_of = [&](int i) {
+      return taken >> i & 1u ? -1 - (is_shared ? int32_t(number[i]) : owner) : std::max(label[i], -1);
+    };
     int32_t free_class = MapRow::none;
     visit_values<L>(key, all_of_word, key_of, [&](int32_t value, uint64_t same) {
       int32_t to = 0;

@@ -113,6 +113,17 @@ struct Widened {
 };
 
 #if defined(DEEPERLAB_AVX)
+// Processors without an instruction for it take a dozen, which hardly any of them will ever be asked for: not worth
+// their place in every loop that reads halves.
+template <>
+struct Widened<Vector<float, 4>, Half> {
+  using V = Vector<float, 4>;
+  [[gnu::noinline]] static V from_words(const Vector<int32_t, 4>& bits) { return to_float<V>(bits & 0xffff, Half{}); }
+  [[gnu::noinline]] static V from_memory(const Half* from) {
+    return to_float<V>(__builtin_convertvector(load<Vector<uint16_t, 4>>(from), IntOf<V>), Half{});
+  }
+};
+
 template <>
 struct Widened<Vector<float, 8>, Half> {
   using V = Vector<float, 8>;
@@ -144,12 +155,18 @@ V load_floats(const T* from, int64_t column) {
     return load<V>(from);
   } else if constexpr (dense) {
     return Widened<V, T>::from_memory(from);
-  } else {
-    V out;
+  } else if constexpr (sizeof(T) == sizeof(float)) {
+    float values[lanes_of<V>];
     for (int i = 0; i < lanes_of<V>; ++i) {
-      out[i] = to_float(from[i * column]);
+      values[i] = from[i * column];
     }
-    return out;
+    return load<V>(values);
+  } else {
+    int32_t bits[lanes_of<V>];
+    for (int i = 0; i < lanes_of<V>; ++i) {
+      bits[i] = from[i * column].bits;
+    }
+    return Widened<V, T>::from_words(load<IntOf<V>>(bits));
   }
 }
 
@@ -202,12 +219,21 @@ Pairs<V> load_pairs(const T* from, const IntOf<V>& offset) {
     return gather_pairs(from, offset);
   }
 #endif
-  float first[lanes_of<V>], second[lanes_of<V>];
-  for (int i = 0; i < lanes_of<V>; ++i) {
-    first[i] = to_float(from[offset[i]]);
-    second[i] = to_float(from[offset[i] + 1]);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    float first[lanes_of<V>], second[lanes_of<V>];
+    for (int i = 0; i < lanes_of<V>; ++i) {
+      first[i] = from[offset[i]];
+      second[i] = from[offset[i] + 1];
+    }
+    return {load<V>(first), load<V>(second)};
+  } else {
+    int32_t first[lanes_of<V>], second[lanes_of<V>];
+    for (int i = 0; i < lanes_of<V>; ++i) {
+      first[i] = from[offset[i]].bits;
+      second[i] = from[offset[i] + 1].bits;
+    }
+    return {Widened<V, T>::from_words(load<IntOf<V>>(first)), Widened<V, T>::from_words(load<IntOf<V>>(second))};
   }
-  return {load<V>(first), load<V>(second)};
 }
 
 // The least of all lanes; no lane is NaN.

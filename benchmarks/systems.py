@@ -46,7 +46,7 @@ them in the terminal.
 
 {classes} classes. Multiply-adds are those of convolutions at {counted}². The receptive field is that of an output,
 along the longest path, with the interpolation between nodes (∞: a part of the network pools the whole image; what the
-others see follows).{times}{quality} Published figures are the authors' own, on their data; "–": none that could be
+others see follows).{times}{quality} Published figures are the authors', on their data, or torchvision's; "–": none that could be
 checked.
 
 {missing}## What they are made of
@@ -146,13 +146,15 @@ def main() -> None:
         seed=systems_quality.SEED,
         width=systems_quality.WIDTH,
     )
-    wanting = [name for name in models.list_models() if any(name not in found for found in qualities)]
+    wanting = {
+        kind: [name for name in models.list_models() if name not in kept[kind]] for kind in KINDS if kind in kept
+    }
     missing = "".join(
         sentence + "\n\n"
         for sentence, is_missing in (
             ("Their times on one machine are not measured yet.", not timed),
             ("Their quality after the same short training is not measured yet.", not qualities),
-            (f"Not trained yet: {', '.join(wanting)}.", bool(qualities and wanting)),
+            *((f"Not trained yet on {kind}: {', '.join(names)}.", bool(names)) for kind, names in wanting.items()),
             ("On photographs none is trained yet.", bool(qualities) and "photographs" not in kept),
         )
         if is_missing

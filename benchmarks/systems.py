@@ -46,8 +46,8 @@ them in the terminal.
 
 {classes} classes. Multiply-adds are those of convolutions at {counted}². The receptive field is that of an output,
 along the longest path, with the interpolation between nodes (∞: a part of the network pools the whole image; what the
-others see follows).{times}{quality} Published figures are the authors', on their data, or torchvision's; "–": none that could be
-checked.
+others see follows).{times}{quality} Published figures are the authors', on their data, or torchvision's; "–": none
+that could be checked.
 
 {missing}## What they are made of
 

@@ -41,6 +41,7 @@ def test_the_kernels_give_the_bits_of_the_reference(seed: int) -> None:
         ((40, 200), 150, {"sigma_gamma": 6.0, "iterations": 1}),  # more classes than a few vectors hold
         ((33, 130), 3, {"after": True}),  # three parts in a row, the last of two columns, and three below each other
         ((70, 20), 9, {"w1": 0.0}),
+        ((1100, 3), 2, {"iterations": 1}),  # more bands than threads have room
         *(((height, width), 21, {"sigma_gamma": 3.0}) for height in (1, 16, 17, 32) for width in (1, 64, 65, 128)),
     ],
 )

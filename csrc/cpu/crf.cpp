@@ -26,7 +26,7 @@ void read_scores(const Crf& of, int64_t n, const CrfValues& values, const Parall
   const Shape& shape = of.shape;
   const int64_t row = of.row();
   const int nodes = std::min(shape.grid_w, (shape.width - 1) / shape.stride + 2);
-  parallel_for_with_room(parallel, of.bands(), [&](int64_t band, int64_t number) {
+  parallel_for_with_room(parallel, of.bands(), BandRoom::count(of), [&](int64_t band, int64_t number) {
     float *const upper = values.room + number * values.room_floats, *const lower = upper + nodes * row;
     int read_y = -1;
     const Part first(of, band * of.part_columns());
@@ -171,7 +171,7 @@ struct Filters {
   }
 
   void run(const Update& update) const {
-    parallel_for_with_room(parallel, of.bands(), [&](int64_t band, int64_t number) {
+    parallel_for_with_room(parallel, of.bands(), BandRoom::count(of), [&](int64_t band, int64_t number) {
       with_widths(parallel.simd, [&](auto lanes, auto wide) {
         update_band<decltype(lanes), decltype(wide)>(of, memory, update, int(band), memory.room(of, number));
       });

@@ -78,6 +78,8 @@ struct BandRoom {
   float* beside;  // [16] what the last pixels of a part give to the nodes of the next, each in its row
   int64_t floats;
 
+  // How many there are: enough for most machines, few beside what large images need.
+  static int64_t count(const Crf& of) { return minimum(of.bands(), 64); }
   static BandRoom lay_out(const Crf& of, const CrfCounts& counts, float* block) {
     BandRoom at{};
     const int64_t row = of.row(), nodes = of.nodes(of.shape.width);
@@ -108,7 +110,7 @@ struct CrfValues {
   float* weight;        // [half_width + 1] the spatial kernel along a line of nodes
   CrfFactors* columns;  // [W]
   CrfFactors* lines;    // [H]
-  float* room;          // [bands, room_floats] for a thread each
+  float* room;          // [rooms, room_floats]
   int64_t room_floats;
   int64_t bytes;
 
@@ -133,7 +135,7 @@ struct CrfValues {
     at.columns = scratch.take<CrfFactors>(of.shape.width);
     at.lines = scratch.take<CrfFactors>(of.shape.height);
     at.room_floats = BandRoom::lay_out(of, counts, nullptr).floats;
-    at.room = scratch.take<float>(at.room_floats * of.bands());
+    at.room = scratch.take<float>(at.room_floats * BandRoom::count(of));
     at.bytes = scratch.bytes();
     return at;
   }

@@ -48,23 +48,24 @@ void parallel_for(const Parallel& parallel, int64_t n, int64_t grain, const Task
   }
 }
 
-// The same for tasks that need room: task(i, room) runs where no other task with this number of a room does, 0 <= room
-// < n; few rooms are used, as many as threads.
+// The same for tasks that need room to work in: task(i, room), where no other thread is in that one of `rooms`. So many
+// threads at most work on it.
 template <class Task>
-void parallel_for_with_room(const Parallel& parallel, int64_t n, const Task& task) {
+void parallel_for_with_room(const Parallel& parallel, int64_t n, int64_t rooms, const Task& task) {
   struct Loop {
     const Parallel& parallel;
+    int64_t grain;
     const Task& task;
-  } loop{parallel, task};
+  } loop{parallel, (n + rooms - 1) / rooms, task};
   const auto range = [](void* closure, int64_t begin, int64_t end) {
     const Loop& self = *static_cast<const Loop*>(closure);
     const FloatEnvironment environment;
     for (int64_t i = begin; i < end && !self.parallel.stopped(self.parallel); ++i) {
-      self.task(i, begin);
+      self.task(i, begin / self.grain);  // no two ranges begin so near each other
     }
   };
   if (n > 0) {
-    parallel.run(parallel, n, 1, range, &loop);
+    parallel.run(parallel, n, loop.grain, range, &loop);
   }
 }
 

@@ -25,48 +25,41 @@ struct Parallel {
   Simd simd;
 };
 
+// Calls ranges(begin, end) on threads, which cover [0, n), each at least `grain` long where possible.
+template <class Ranges>
+void parallel_ranges(const Parallel& parallel, int64_t n, int64_t grain, const Ranges& ranges) {
+  const auto range = [](void* closure, int64_t begin, int64_t end) {
+    const FloatEnvironment environment;
+    (*static_cast<const Ranges*>(closure))(begin, end);
+  };
+  if (n > 0) {
+    parallel.run(parallel, n, grain, range, const_cast<Ranges*>(&ranges));
+  }
+}
+
 // Calls task(i) for every i in [0, n), or for fewer where the call is stopped: then no later loop of the call has any
 // tasks. About `grain` tasks are worth a thread.
 template <class Task>
 void parallel_for(const Parallel& parallel, int64_t n, int64_t grain, const Task& task) {
-  struct Loop {
-    const Parallel& parallel;
-    int64_t grain;
-    const Task& task;
-  } loop{parallel, grain, task};
-  const auto range = [](void* closure, int64_t begin, int64_t end) {
-    const Loop& self = *static_cast<const Loop*>(closure);
-    const FloatEnvironment environment;
-    for (int64_t i = begin; i < end && !self.parallel.stopped(self.parallel);) {
-      for (const int64_t next = std::min(end, i + self.grain); i < next; ++i) {
-        self.task(i);
+  parallel_ranges(parallel, n, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end && !parallel.stopped(parallel);) {
+      for (const int64_t next = std::min(end, i + grain); i < next; ++i) {
+        task(i);
       }
     }
-  };
-  if (n > 0) {
-    parallel.run(parallel, n, grain, range, &loop);
-  }
+  });
 }
 
 // The same for tasks that need room to work in: task(i, room), where no other thread is in that one of `rooms`. So many
 // threads at most work on it.
 template <class Task>
 void parallel_for_with_room(const Parallel& parallel, int64_t n, int64_t rooms, const Task& task) {
-  struct Loop {
-    const Parallel& parallel;
-    int64_t grain;
-    const Task& task;
-  } loop{parallel, (n + rooms - 1) / rooms, task};
-  const auto range = [](void* closure, int64_t begin, int64_t end) {
-    const Loop& self = *static_cast<const Loop*>(closure);
-    const FloatEnvironment environment;
-    for (int64_t i = begin; i < end && !self.parallel.stopped(self.parallel); ++i) {
-      self.task(i, begin / self.grain);  // no two ranges begin so near each other
+  const int64_t grain = (n + rooms - 1) / rooms;
+  parallel_ranges(parallel, n, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end && !parallel.stopped(parallel); ++i) {
+      task(i, begin / grain);  // no two ranges begin so near each other
     }
-  };
-  if (n > 0) {
-    parallel.run(parallel, n, loop.grain, range, &loop);
-  }
+  });
 }
 
 // parallel_for over the rows of N images: task(n, y). A grain of some 8,000 pixels outweighs the cost of a thread.

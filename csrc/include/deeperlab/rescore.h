@@ -37,10 +37,10 @@ DEEPERLAB_HD inline OksKernel oks_kernel(const VoteGrid& grid, Point at, float a
           cx + reach < grid.columns ? cx + reach : grid.columns - 1};
 }
 
-// The kernel at squared distance d2 (px²), in 15-bit fixed point.
+// The kernel at squared distance d2 (px²), in 15-bit fixed point, where what is no normal number is 0 in any case.
 template <class V>
 DEEPERLAB_HD inline IntOf<V> oks_weight(const V& d2, const OksKernel& kernel) {
-  return round_to_int(exp(-(d2 / kernel.falloff)) * 32768.0f);
+  return round_to_int(exp_below_zero(-(d2 / kernel.falloff)) * 32768.0f);
 }
 
 // The votes of the disk, and the same weighed by the kernel. The sums are exact.

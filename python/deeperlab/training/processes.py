@@ -40,8 +40,10 @@ def settled(config: Config) -> Config:
 
 def _precision(train: TrainConfig) -> Literal["fp32", "bf16"]:
     """The faster one: a processor without instructions for bf16 takes some five times as long for it."""
-    best = torch.accelerator.current_accelerator(check_available=True) if train.device == "auto" else None
-    device = best or torch.device("cpu" if train.device == "auto" else train.device)
+    if train.device == "auto":
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    else:
+        device = find_device("train.device", train.device)
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         found = any(has and name.endswith("bf16") for name, has in capabilities.items())

@@ -91,7 +91,8 @@ struct Several {
   }
 };
 
-// The same, of all lanes first, and half as many at last: eight classes more than sixteen are no reason for half.
+// Vectors of two widths, the wider ones first: 24 floats are one of 16 and one of 8, where three of 8 would take half as
+// many operations again.
 template <class First, class Last>
 struct Both {
   static constexpr int floats = First::floats + Last::floats;

@@ -91,8 +91,8 @@ struct Several {
   }
 };
 
-// Vectors of two widths, the wider ones first: 24 floats are one of 16 and one of 8, where three of 8 would take half as
-// many operations again.
+// Vectors of two widths, the wider ones first: 24 floats are one of 16 and one of 8, where three of 8 would take half
+// as many operations again.
 template <class First, class Last>
 struct Both {
   static constexpr int floats = First::floats + Last::floats;
